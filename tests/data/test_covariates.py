@@ -1,0 +1,140 @@
+"""The schema of covariates: ranges, missing values, and draws given the others."""
+
+import numpy as np
+import pytest
+
+from vol3d.data.covariates import Covariates, Wanted
+from vol3d.errors import ConfigError, DataError
+
+WANTED = {
+    "age": Wanted(unit="years"),
+    "sex": Wanted(kind="category"),
+    "ventricles_ml": Wanted(unit="ml", guidance=2.0),
+}
+
+
+def people(n: int = 4000, seed: int = 0) -> list[dict]:
+    """Ventricles grow with age, and are 6 ml larger in men."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for _ in range(n):
+        age, sex = rng.uniform(20, 80), "FM"[rng.integers(2)]
+        ml = 10 + 0.4 * age + 6 * (sex == "M") + rng.normal(0, 3)
+        rows.append({"age": age, "sex": sex, "ventricles_ml": ml})
+    return rows
+
+
+@pytest.fixture(scope="module")
+def schema() -> Covariates:
+    rows = people()
+    return Covariates.measure(WANTED, rows, [f"sub-{i}" for i in range(len(rows))])
+
+
+def test_ranges_and_normalisers(schema: Covariates):
+    rows = people()
+    age, ml = (np.array([r[k] for r in rows]) for k in ("age", "ventricles_ml"))
+    assert schema["age"].low == age.min()
+    assert schema["age"].high == age.max()
+    z = np.array([schema["ventricles_ml"].encode(v)[0] for v in ml])
+    assert abs(z.mean()) < 1e-9
+    assert abs(z.std() - 1) < 1e-9
+    assert schema["sex"].levels == {v: sum(r["sex"] == v for r in rows) for v in "FM"}
+
+
+def test_encoded_row_has_values_and_what_is_known(schema: Covariates):
+    row = schema.encode({"age": schema["age"].mean, "sex": "M", "ventricles_ml": None})
+    assert row == [0.0, -1.0, 1.0, 0.0, 1.0, 1.0, 0.0]
+    assert len(row) == schema.width
+    hidden = schema.encode({"age": 50, "sex": "M", "ventricles_ml": 30}, [False, True, False])
+    assert hidden == [0.0, -1.0, 1.0, 0.0, 0.0, 1.0, 0.0]
+
+
+def test_draws_follow_the_regression_on_what_was_asked(schema: Covariates):
+    rng = np.random.default_rng(1)
+    drawn = [schema.complete({"age": 40.0, "sex": "M"}, rng) for _ in range(2000)]
+    ml = np.array([r["ventricles_ml"] for r in drawn])
+    assert all(r["age"] == 40.0 and r["sex"] == "M" for r in drawn)
+    assert abs(ml.mean() - (10 + 16 + 6)) < 0.3  # what people() says
+    assert abs(ml.std() - 3) < 0.2
+
+
+def test_draws_of_a_category_weigh_how_likely_the_numbers_are(schema: Covariates):
+    rng = np.random.default_rng(2)
+    n = 2000
+    share = sum(schema.complete({"age": 50.0, "ventricles_ml": 39.0}, rng)["sex"] == "M"
+                for _ in range(n)) / n
+    # Women of 50 have 30 +- 3 ml, men 36 +- 3: the normal densities at 39 give the odds.
+    expected = 1 / (1 + np.exp((1**2 - 3**2) / 2))
+    assert abs(share - expected) < 0.02
+
+
+def test_draws_stay_within_the_range_seen(schema: Covariates):
+    rng = np.random.default_rng(3)
+    drawn = [schema.complete({}, rng) for _ in range(500)]
+    assert all(schema["age"].low <= r["age"] <= schema["age"].high for r in drawn)
+
+
+def test_null_leaves_out_what_was_not_asked():
+    wanted = {**WANTED, "ventricles_ml": Wanted(absent="null")}
+    rows = people(50)
+    schema = Covariates.measure(wanted, rows, [str(i) for i in range(50)])
+    row = schema.complete({"age": 40.0}, np.random.default_rng(0))
+    assert row["ventricles_ml"] is None
+    assert row["sex"] in ("F", "M")
+
+
+def test_missing_values_are_counted_and_do_not_bias():
+    rows = people(2000)
+    full = Covariates.measure(WANTED, rows, [str(i) for i in range(2000)])
+    holes = [{**r, "ventricles_ml": None} if i % 4 == 0 else r for i, r in enumerate(rows)]
+    schema = Covariates.measure(WANTED, holes, [str(i) for i in range(2000)])
+    assert schema["ventricles_ml"].missing == 500
+    assert abs(schema["ventricles_ml"].mean - full["ventricles_ml"].mean) < 0.5
+
+
+def test_schema_round_trips_and_holds_no_row(schema: Covariates):
+    assert Covariates.parse(schema.dump()) == schema
+    assert len(schema.cells) == 2
+
+
+def test_without_covariates():
+    schema = Covariates.measure({}, people(5), list("abcde"))
+    assert schema.width == 0
+    assert schema.complete({}, np.random.default_rng(0)) == {}
+
+
+# -- bad input ------------------------------------------------------------------------------------
+
+
+def test_outside_the_range_is_a_warning(schema: Covariates):
+    (doubt,) = schema.doubts({"age": 95.0, "sex": "F", "ventricles_ml": 30.0})
+    assert "age=95 lies outside the range seen in training" in doubt
+    assert "years" in doubt
+
+
+def test_unknown_names_and_levels(schema: Covariates):
+    with pytest.raises(ConfigError, match=r"unknown covariate 'ventricle_ml'\. Did you mean"):
+        schema.check({"ventricle_ml": 30})
+    with pytest.raises(ConfigError, match="sex='female': unknown level.*Known: F, M"):
+        schema.check({"sex": "female"})
+
+
+def test_text_where_a_number_is_due(schema: Covariates):
+    with pytest.raises(ConfigError, match="age='old': a number in years is due"):
+        schema.check({"age": "old"})
+    rows = people(5)
+    rows[3]["age"] = "old"
+    with pytest.raises(DataError, match="sub-3: covariate 'age' is 'old', a number is due"):
+        Covariates.measure(WANTED, rows, [f"sub-{i}" for i in range(5)])
+
+
+def test_a_column_that_nobody_has():
+    rows = [{k: v for k, v in r.items() if k != "age"} | {"Age": r["age"]} for r in people(5)]
+    with pytest.raises(DataError, match=r"covariate 'age': no training scan has it\. Did you mean 'Age'"):
+        Covariates.measure(WANTED, rows, list("abcde"))
+
+
+def test_a_number_that_never_varies():
+    rows = [{**r, "age": 30.0} for r in people(5)]
+    with pytest.raises(DataError, match="is 30 for every training scan"):
+        Covariates.measure(WANTED, rows, list("abcde"))

@@ -1,0 +1,121 @@
+"""What F means: against the published formulas, and against the known answer of a Gaussian."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from vol3d.diffusion.denoiser import Denoiser
+from vol3d.diffusion.prediction import (
+    X0,
+    Eps,
+    FlowVelocity,
+    Preconditioned,
+    V,
+    check_pair,
+)
+from vol3d.diffusion.schedules import EDM, Cosine, Flow, LinearBeta, ScaledLinearBeta
+from vol3d.errors import ConfigError
+
+SD = 0.5
+SCHEDULES = [EDM(), Flow(), LinearBeta(), ScaledLinearBeta(), Cosine()]
+PREDICTIONS = [Eps(), V(), X0(), FlowVelocity(), Preconditioned(sigma_data=SD)]
+VALID = [(s, p) for s in SCHEDULES for p in PREDICTIONS if p.kind in s.predictions]
+
+
+def edm_target(x0, n, sigma):
+    """Eq. 8 of Karras et al. with the c's of Table 1, for x = x0 + sigma n."""
+    c_skip = SD**2 / (sigma**2 + SD**2)
+    c_out = sigma * SD / (sigma**2 + SD**2) ** 0.5
+    return (x0 - c_skip * (x0 + sigma * n)) / c_out
+
+
+PUBLISHED = {
+    "eps": lambda x0, n, alpha, sigma: n,
+    "v": lambda x0, n, alpha, sigma: alpha * n - sigma * x0,
+    "x0": lambda x0, n, alpha, sigma: x0,
+    "flow": lambda x0, n, alpha, sigma: n - x0,
+    "edm": lambda x0, n, alpha, sigma: edm_target(x0, n, sigma),
+}
+
+
+class RightNet(nn.Module):
+    """Answers the expected target given what it sees: the best that any network could do."""
+
+    def __init__(self, gaussian, kind, alpha, sigma):
+        super().__init__()
+        self.gaussian, self.kind, self.alpha, self.sigma = gaussian, kind, alpha, sigma
+
+    def forward(self, x, c_noise, vector, tokens, channels):
+        if self.kind == "edm":
+            x = x * (self.sigma**2 + SD**2) ** 0.5
+        x0 = self.gaussian.x0_given(x, self.alpha, self.sigma)
+        n = self.gaussian.n_given(x, self.alpha, self.sigma)
+        return PUBLISHED[self.kind](x0, n, self.alpha, self.sigma)
+
+
+def pair_name(value):
+    return value.kind
+
+
+@pytest.mark.parametrize(("schedule", "prediction"), VALID, ids=pair_name)
+def test_right_network_gives_ideal_denoiser(schedule, prediction, gaussian):
+    rng = torch.Generator().manual_seed(0)
+    sigma = torch.cat([schedule.levels(20).sigma[:-1], schedule.draw_sigma(rng)[None]])
+    for s in sigma:
+        alpha = schedule.alpha(s)
+        denoiser = Denoiser(RightNet(gaussian, prediction.kind, alpha, s), prediction, schedule)
+        x = alpha * gaussian.mu + 3 * torch.randn(5, 1, 2, 2, 1, generator=rng, dtype=torch.float64)
+        ideal = gaussian.x0_given(x, alpha, s)
+        torch.testing.assert_close(denoiser(x, s), ideal, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("schedule", "prediction"), VALID, ids=pair_name)
+def test_target_is_the_published_one_and_is_inverted(schedule, prediction):
+    rng = torch.Generator().manual_seed(1)
+    x0, n = torch.randn(2, 30, 1, 2, 2, 2, generator=rng, dtype=torch.float64)
+    sigma = torch.stack([schedule.draw_sigma(rng) for _ in x0]).view(-1, 1, 1, 1, 1)
+    alpha = schedule.alpha(sigma)
+    F = prediction.target(x0, n, alpha, sigma)
+    torch.testing.assert_close(F, PUBLISHED[prediction.kind](x0, n, alpha, sigma))
+    denoised = prediction.denoised(F, alpha * x0 + sigma * n, alpha, sigma)
+    torch.testing.assert_close(denoised, x0, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("sigma", [0.002, 0.5, 3.0, 80.0])
+def test_edm_preconditioning_is_table_1(sigma):
+    p = Preconditioned(sigma_data=SD)
+    s, one = torch.tensor(sigma, dtype=torch.float64), torch.ones((), dtype=torch.float64)
+    root = math.sqrt(sigma**2 + SD**2)
+    zero = torch.zeros((), dtype=torch.float64)
+    assert float(p.scale_in(one, s)) == pytest.approx(1 / root, rel=1e-12)
+    c_skip, c_out = p.denoised(zero, one, one, s), p.denoised(one, zero, one, s)
+    assert float(c_skip) == pytest.approx(SD**2 / root**2, rel=1e-12)
+    assert float(c_out) == pytest.approx(sigma * SD / root, rel=1e-12)
+    assert float(EDM().c_noise(s)) == pytest.approx(1000 * math.log(sigma) / 4, rel=1e-12)
+
+
+def test_edm_keeps_unit_variance_of_input_and_target():
+    rng = torch.Generator().manual_seed(0)
+    x0 = SD * torch.randn(200_000, generator=rng, dtype=torch.float64)
+    n = torch.randn(200_000, generator=rng, dtype=torch.float64)
+    one = torch.ones((), dtype=torch.float64)
+    for sigma in torch.tensor([0.01, 0.5, 20.0], dtype=torch.float64):
+        p = Preconditioned(sigma_data=SD)
+        seen = p.scale_in(one, sigma) * (x0 + sigma * n)
+        assert float(seen.var()) == pytest.approx(1, abs=0.02)
+        assert float(p.target(x0, n, one, sigma).var()) == pytest.approx(1, abs=0.02)
+
+
+def test_wrong_pairs_are_refused_with_the_reason():
+    refused = [(s, p) for s in SCHEDULES for p in PREDICTIONS if (s, p) not in VALID]
+    assert len(refused) + len(VALID) == 25
+    assert {(s.kind, p.kind) for s, p in VALID if s.kind == "flow"} == {
+        ("flow", "flow"), ("flow", "v"), ("flow", "x0")
+    }  # fmt: skip
+    for schedule, prediction in refused:
+        with pytest.raises(ConfigError, match=f"'{prediction.kind}'.*'{schedule.kind}'.*Valid"):
+            check_pair(schedule, prediction)
+        with pytest.raises(ConfigError):
+            Denoiser(nn.Identity(), prediction, schedule)

@@ -1,0 +1,206 @@
+"""Geometry is never lost: nibabel, SimpleITK and napari agree on where each voxel is."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from vol3d.errors import DataError
+from vol3d.volume import Grid, Volume, mni_grid
+
+
+def rotation(x: float, y: float, z: float) -> np.ndarray:
+    a, b, c = np.deg2rad([x, y, z])
+    rx = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    ry = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
+    rz = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
+    return rz @ ry @ rx
+
+
+def affine_of(direction: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
+    affine = np.eye(4)
+    affine[:3, :3] = direction * np.array(spacing)
+    affine[:3, 3] = [-31.5, 12.25, 7.0]
+    return affine
+
+
+AFFINES = {
+    "plain": affine_of(np.eye(3), (1, 1, 1)),
+    "flipped": affine_of(np.diag([-1, 1, 1]), (1, 1, 1)),
+    "all flipped": affine_of(np.diag([-1, -1, -1]), (2, 2, 2)),
+    "turned axes": affine_of(np.eye(3)[:, [2, 0, 1]], (1, 1, 1)),
+    "anisotropic": affine_of(np.eye(3), (0.9, 1.2, 3.3)),
+    "oblique": affine_of(rotation(7, -13, 21), (1, 1, 1)),
+    "oblique, flipped, anisotropic": affine_of(rotation(7, -13, 21) @ np.diag([-1, 1, 1]), (0.8, 1, 2.5)),
+}
+
+
+@pytest.fixture(params=AFFINES, ids=list(AFFINES))
+def volume(request: pytest.FixtureRequest) -> Volume:
+    data = np.random.default_rng(0).normal(size=(9, 7, 5)).astype(np.float32)
+    return Volume(data, AFFINES[request.param], 1)
+
+
+def value_at(volume: Volume, world: np.ndarray) -> float:
+    index = np.linalg.inv(volume.affine) @ np.append(world, 1)
+    return float(volume.data[tuple(np.rint(index[:3]).astype(int))])
+
+
+def some_points(volume: Volume) -> list[np.ndarray]:
+    indices = [(0, 0, 0), (8, 6, 4), (3, 1, 2), (5, 6, 0)]
+    return [(volume.affine @ np.array([*i, 1]))[:3] for i in indices]
+
+
+def test_file_round_trip(volume: Volume, tmp_path: Path):
+    volume.write(tmp_path / "v.nii.gz")
+    again = Volume.read(tmp_path / "v.nii.gz")
+    assert np.array_equal(again.data, volume.data)
+    assert again.grid.matches(volume.grid)
+    assert again.space_code == 1
+
+
+def test_sform_and_qform_say_the_same(volume: Volume, tmp_path: Path):
+    volume.write(tmp_path / "v.nii.gz")  # FSL reads the sform, others the qform
+    header = nib.load(tmp_path / "v.nii.gz").header
+    assert header["sform_code"] == header["qform_code"] == 1
+    assert np.allclose(header.get_sform(), volume.affine, atol=1e-4)
+    assert np.allclose(header.get_qform(), volume.affine, atol=1e-4)
+    assert header.get_xyzt_units()[0] == "mm"
+
+
+def test_itk_reads_the_same_value_at_the_same_place(volume: Volume, tmp_path: Path):
+    volume.write(tmp_path / "v.nii.gz")
+    image = sitk.ReadImage(tmp_path / "v.nii.gz")
+    assert np.allclose(image.GetSpacing(), volume.spacing, atol=1e-4)
+    for world in some_points(volume):
+        lps = (world * [-1, -1, 1]).tolist()
+        index = image.TransformPhysicalPointToIndex(lps)
+        assert image.GetPixel(index) == value_at(volume, world)
+
+
+def test_sitk_round_trip(volume: Volume):
+    again = Volume.from_sitk(volume.to_sitk(), 1)
+    assert np.array_equal(again.data, volume.data)
+    assert again.grid.matches(volume.grid)
+
+
+def test_napari_shows_the_same_value_at_the_same_place(volume: Volume):
+    layers = pytest.importorskip("napari.layers")
+    from vol3d.viewer import layer_of
+
+    data, settings, _ = layer_of(volume, "v")
+    layer = layers.Image(data, **settings)
+    for world in some_points(volume):
+        zyx = np.rint(layer.world_to_data(world[::-1])).astype(int)  # napari's world is Z, Y, X
+        assert layer.data[tuple(zyx)] == value_at(volume, world)
+
+
+def test_reorient_moves_no_value(volume: Volume):
+    turned = volume.reorient("RAS")
+    assert turned.orientation == "RAS"
+    assert sorted(turned.data.ravel()) == sorted(volume.data.ravel())
+    for world in some_points(volume):
+        assert value_at(turned, world) == value_at(volume, world)
+    assert turned.reorient(volume.orientation).grid.matches(volume.grid)
+
+
+def test_resample_to_its_own_reoriented_grid_changes_nothing(volume: Volume):
+    turned = volume.reorient("RAS")
+    assert np.allclose(volume.resample(turned.grid).data, turned.data, atol=1e-4)
+    assert np.array_equal(volume.resample(turned.grid, nearest=True).data, turned.data)
+
+
+def test_resample_keeps_a_linear_ramp_in_world_coordinates():
+    fine, coarse = mni_grid(4.0), mni_grid(8.0)
+    index = np.stack(np.meshgrid(*[np.arange(n) for n in fine.shape], indexing="ij"), -1)
+    world = index @ fine.affine[:3, :3].T + fine.affine[:3, 3]
+    ramp = Volume(world @ np.array([0.5, -1.0, 2.0]), fine.affine).resample(coarse)
+    index = np.stack(np.meshgrid(*[np.arange(n) for n in coarse.shape], indexing="ij"), -1)
+    expected = (index @ coarse.affine[:3, :3].T + coarse.affine[:3, 3]) @ np.array([0.5, -1.0, 2.0])
+    assert np.allclose(ramp.data, expected, atol=1e-3)
+
+
+def test_a_mask_is_written_as_small_integers(tmp_path: Path):
+    Volume(np.ones((3, 3, 3), bool), np.eye(4)).write(tmp_path / "m.nii.gz")
+    assert nib.load(tmp_path / "m.nii.gz").get_data_dtype() == np.uint8
+
+
+def test_stored_as_steps(tmp_path: Path):
+    x = np.linspace(0, 1, 27, dtype=np.float32).reshape(3, 3, 3)
+    Volume(x, np.eye(4)).write(tmp_path / "v.nii.gz", slope=1e-4)
+    assert nib.load(tmp_path / "v.nii.gz").get_data_dtype() == np.int16
+    assert np.abs(Volume.read(tmp_path / "v.nii.gz").data - x).max() <= 0.51e-4
+
+
+def test_coarser_grid_covers_the_same_place():
+    grid = Grid((40, 56, 41), mni_grid(4.0).affine)
+    half = grid.coarser(2)
+    assert half.shape == (20, 28, 21)
+    corner = grid.affine @ [-0.5, -0.5, -0.5, 1]  # the outer corner of the first voxel
+    assert np.allclose(half.affine @ [-0.5, -0.5, -0.5, 1], corner)
+
+
+def test_the_missions_grids():
+    assert [mni_grid(s).shape for s in (1.0, 2.0, 4.0)] == [(160, 224, 160), (80, 112, 80), (40, 56, 40)]
+    corners = [mni_grid(s).affine @ [-0.5, -0.5, -0.5, 1] for s in (1.0, 2.0, 4.0)]
+    assert np.allclose(corners, corners[0])
+
+
+# -- bad input ------------------------------------------------------------------------------------
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        Volume.read(path)
+    assert "\n" not in str(caught.value)
+    assert path.name in str(caught.value)
+    return str(caught.value)
+
+
+def test_missing_file(tmp_path: Path):
+    assert "no such image" in refused(tmp_path / "none.nii.gz")
+
+
+@pytest.mark.parametrize("ending", ["nii", "nii.gz"])
+def test_truncated_file(tmp_path: Path, ending: str):
+    path = tmp_path / f"t.{ending}"
+    data = np.random.default_rng(0).normal(size=(20, 20, 20)).astype(np.float32)
+    Volume(data, np.eye(4)).write(path)
+    path.write_bytes(path.read_bytes()[:-4000])
+    assert "cannot be read as an image" in refused(path)
+
+
+def test_not_an_image(tmp_path: Path):
+    (tmp_path / "text.nii.gz").write_text("hello")
+    assert "cannot be read as an image" in refused(tmp_path / "text.nii.gz")
+
+
+def test_nan_voxels(tmp_path: Path):
+    data = np.zeros((3, 3, 3), np.float32)
+    data[1, 1, 1], data[0, 0, 0] = np.nan, np.inf
+    Volume(data, np.eye(4)).write(tmp_path / "n.nii.gz")
+    assert "2 voxels are NaN or infinite" in refused(tmp_path / "n.nii.gz")
+
+
+def test_four_dimensions(tmp_path: Path):
+    nib.save(nib.Nifti1Image(np.zeros((3, 4, 5, 2), np.float32), np.eye(4)), tmp_path / "4d.nii.gz")
+    assert "is 4-D with shape 3x4x5x2" in refused(tmp_path / "4d.nii.gz")
+    nib.save(nib.Nifti1Image(np.zeros((3, 4, 5, 1), np.float32), np.eye(4)), tmp_path / "one.nii.gz")
+    assert Volume.read(tmp_path / "one.nii.gz").shape == (3, 4, 5)
+
+
+def test_no_sform_and_no_qform(tmp_path: Path):
+    image = nib.Nifti1Image(np.zeros((3, 3, 3), np.float32), None)
+    image.set_sform(None, 0)
+    image.set_qform(None, 0)
+    nib.save(image, tmp_path / "nowhere.nii.gz")
+    assert "no sform and no qform" in refused(tmp_path / "nowhere.nii.gz")
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path):
+    volume = Volume(np.zeros((3, 3, 3), np.complex256), np.eye(4))
+    with pytest.raises(Exception):  # noqa: B017, PT011 (whatever the library raises)
+        Volume(volume.data.astype(object), np.eye(4)).write(tmp_path / "bad.nii.gz")
+    assert list(tmp_path.iterdir()) == []

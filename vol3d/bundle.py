@@ -1,0 +1,138 @@
+"""A bundle: a trained model as a folder that can be moved, checked and shared; nothing is pickled.
+
+    config.yaml          what to build
+    model.safetensors    the weights (averaged over training)
+    *.json               documents: fingerprint of the data, quality, covariate schema, versions
+    README.md            the model card
+    <name>/              bundles that it needs (a diffusion model carries its autoencoder)
+    checksums.json       SHA-256 of every file above
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
+
+import vol3d
+from vol3d.errors import ConfigError, DataError
+
+CHECKSUMS = "checksums.json"
+
+
+class Bundle:
+    """A bundle on disk, checked.
+
+    Attributes:
+        path: the folder.
+        config: what to build, as plain values; `config["kind"]` says what it is.
+        documents: the JSON files by name without ending.
+        checksum: SHA-256 over all its files, which names this very model.
+    """
+
+    def __init__(self, path: Path | str, kind: str | None = None) -> None:
+        """Open a bundle, or the one inside a run folder, and check every file.
+
+        Raises:
+            ConfigError: there is none, or it is of another kind than wanted.
+            DataError: a file is missing or differs from its checksum.
+        """
+        self.path = find(Path(path))
+        self.checksum = verify(self.path)
+        self.config: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(self.path / "config.yaml"))
+        if kind is not None and self.config["kind"] != kind:
+            raise ConfigError(f"{path}: is a {self.config['kind']} bundle, a {kind} bundle is due")
+        self.documents = {p.stem: json.loads(p.read_text()) for p in self.path.glob("*.json")
+                          if p.name != CHECKSUMS}
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The weights by name."""
+        return load_file(self.path / "model.safetensors")
+
+
+def find(path: Path) -> Path:
+    """The bundle at a path, or in the run folder at that path."""
+    for folder in (path, path / "bundle"):
+        if (folder / CHECKSUMS).is_file():
+            return folder
+    if not path.is_dir():
+        raise ConfigError(f"{path}: no such folder; a bundle or a finished run is due")
+    unfinished = " (its training has not finished: run it again to go on)" if (
+        path / "checkpoints").is_dir() else ""
+    raise ConfigError(f"{path}: holds no bundle{unfinished}")
+
+
+def verify(path: Path) -> str:
+    """Compare every file with its checksum, and return the bundle's own."""
+    sums = json.loads((path / CHECKSUMS).read_text())
+    for name, expected in sums.items():
+        file = path / name
+        if not file.is_file():
+            raise DataError(f"{path}: {name} is missing; copy the bundle again")
+        if sha256(file) != expected:
+            raise DataError(f"{path}: {name} is damaged or was changed (its checksum is off); "
+                            f"copy the bundle again")
+    return digest(sums)
+
+
+def write_bundle(
+    path: Path,
+    *,
+    config: dict[str, Any],
+    weights: dict[str, torch.Tensor],
+    documents: dict[str, Any],
+    card: str,
+    inside: dict[str, Path] | None = None,
+) -> str:
+    """Write a bundle, whole or not at all, and return its checksum.
+
+    Args:
+        path: the folder to make; one that is there is replaced.
+        config: plain values, with `kind`.
+        weights: tensors by name.
+        documents: values for JSON files, by name without ending.
+        card: the model card, Markdown.
+        inside: bundles to copy into it, by the name of their folder.
+    """
+    part = path.with_name(f".{path.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    (part / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
+    save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, part / "model.safetensors")
+    for name, value in {**documents, "versions": versions()}.items():
+        (part / f"{name}.json").write_text(json.dumps(value, indent=2) + "\n")
+    (part / "README.md").write_text(card)
+    for name, bundle in (inside or {}).items():
+        shutil.copytree(bundle, part / name)
+    files = sorted(p for p in part.rglob("*") if p.is_file())
+    sums = {p.relative_to(part).as_posix(): sha256(p) for p in files}
+    (part / CHECKSUMS).write_text(json.dumps(sums, indent=2) + "\n")
+    if path.exists():
+        shutil.rmtree(path)
+    os.replace(part, path)
+    return digest(sums)
+
+
+def digest(sums: dict[str, str]) -> str:
+    """One checksum from those of the files."""
+    return hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """What made the model, for the record."""
+    from importlib.metadata import version
+
+    return {"vol3d": vol3d.__version__, "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "monai", "numpy", "nibabel", "SimpleITK")}}

@@ -1,0 +1,179 @@
+"""Settings: typed fields that say what they are; YAML and `key=value` that fill them."""
+
+import difflib
+from pathlib import Path
+from typing import Any, Self, TypeVar, get_args, get_origin
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from vol3d.errors import ConfigError
+
+C = TypeVar("C", bound="Config")
+
+
+class Config(BaseModel):
+    """A group of settings. Frozen; unknown keys are refused; each field carries its doc string."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @classmethod
+    def read(cls, path: Path | str | None = None, overrides: list[str] | None = None) -> Self:
+        """Read a YAML file, lay `key=value` overrides on top, and check every field.
+
+        `based_on: [a.yaml, b.yaml]` in a file lays those (relative to it) beneath it. Naming another
+        `kind` in a group replaces the group.
+
+        Raises:
+            ConfigError: for a missing file, bad YAML, unknown keys or values out of range.
+        """
+        settings = read_yaml(Path(path)) if path is not None else {}
+        for override in overrides or []:
+            settings = lay(settings, parse_override(override))
+        return cls.parse(settings)
+
+    @classmethod
+    def parse(cls, settings: dict[str, Any]) -> Self:
+        """Check a nested dict of settings against the fields."""
+        try:
+            return cls.model_validate(expand_kinds(settings, cls))
+        except ValidationError as error:
+            raise ConfigError(explain(error, cls, settings)) from None
+
+    def dump(self) -> dict[str, Any]:
+        """The settings as plain values: `Config.parse(config.dump()) == config`."""
+        return self.model_dump(mode="json")
+
+    def write(self, path: Path | str) -> None:
+        """Write the settings as YAML."""
+        Path(path).write_text(OmegaConf.to_yaml(OmegaConf.create(self.dump())))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """One YAML file with what it is based on beneath it."""
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such config file")
+    try:
+        settings = OmegaConf.to_container(OmegaConf.load(path))
+    except Exception as error:  # PyYAML and OmegaConf raise several unrelated kinds
+        raise ConfigError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
+    if settings is None:
+        settings = {}
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{path}: a config is a mapping of keys, got a {type(settings).__name__}")
+    base: dict[str, Any] = {}
+    based_on = settings.pop("based_on", [])
+    for name in [based_on] if isinstance(based_on, str) else based_on:
+        base = lay(base, read_yaml(path.parent / name))
+    return lay(base, settings)
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """`optim.lr=1e-4` as a nested dict; values are read as YAML reads them."""
+    key, equals, _ = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"'{text}': a setting is given as key=value, for example seed=1")
+    try:
+        return OmegaConf.to_container(OmegaConf.from_dotlist([text]))
+    except (OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(f"'{text}': {str(error).splitlines()[0]}") from None
+
+
+def lay(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    """Lay one nested dict over another; another `kind` replaces the whole group."""
+    out = dict(base)
+    for key, value in top.items():
+        below = out.get(key)
+        if isinstance(below, str) and isinstance(value, dict) and "kind" not in value:
+            below = {"kind": below}
+        if isinstance(below, dict) and isinstance(value, dict):
+            same = "kind" not in value or value["kind"] == below.get("kind")
+            out[key] = lay(below, value) if same else value
+        else:
+            out[key] = value
+    return out
+
+
+def configs_in(annotation: Any) -> list[type[Config]]:
+    """The Config classes that a field's annotation may hold (a menu holds several)."""
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return [annotation]
+    if get_origin(annotation) in (dict, list, tuple):
+        return []
+    return [c for arg in get_args(annotation) for c in configs_in(arg)]
+
+
+def kinds_of(cls: type[Config]) -> list[str]:
+    """The values that `kind` may take in a component: one, or none where it is no component."""
+    field = cls.model_fields.get("kind")
+    return [str(v) for v in get_args(field.annotation)] if field else []
+
+
+def expand_kinds(settings: dict[str, Any], cls: type[Config]) -> dict[str, Any]:
+    """`solver: heun` is short for `solver: {kind: heun}`, and a part of a group keeps the rest."""
+    out = dict(settings)
+    for key, field in cls.model_fields.items():
+        menu = configs_in(field.annotation)
+        if key not in out or not menu:
+            continue
+        if isinstance(out[key], str) and any(kinds_of(c) for c in menu):
+            out[key] = {"kind": out[key]}
+        if isinstance(out[key], dict):
+            if isinstance(field.default, Config):
+                out[key] = lay({key: field.default.dump()}, {key: out[key]})[key]
+            wanted = [c for c in menu if out[key].get("kind") in kinds_of(c)] or menu[:1]
+            out[key] = expand_kinds(out[key], wanted[0])
+    return out
+
+
+def explain(error: ValidationError, cls: type[Config], settings: dict[str, Any]) -> str:
+    """Pydantic's findings as one line each: key, rule, value, and the nearest known name."""
+    lines = []
+    for e in error.errors():
+        where = [str(part) for part in e["loc"]]
+        group, path = group_at(cls, where)
+        key = ".".join(path)
+        if e["type"] == "extra_forbidden":
+            known = [k for k in group.model_fields if k != "kind"]
+            lines.append(f"unknown key '{key}'.{did_you_mean(path[-1], known)} "
+                         f"Known: {', '.join(known)}.")
+        elif e["type"] in ("union_tag_invalid", "union_tag_not_found", "literal_error"):
+            known = sorted(str(e.get("ctx", {}).get("expected_tags") or e["ctx"].get("expected", ""))
+                           .replace("'", "").replace(" or ", ", ").split(", ")) if "ctx" in e else []
+            tag = str(e.get("ctx", {}).get("tag", e["input"]))
+            name = "kind" if e["type"].startswith("union") else "value"
+            lines.append(f"{key}: unknown {name} '{tag}'.{did_you_mean(tag, known)} "
+                         f"Known: {', '.join(known)}.")
+        elif e["type"] == "missing":
+            lines.append(f"{key}: is needed and was not given")
+        elif e["type"] == "value_error":
+            lines.append((f"{key}: " if key else "") + str(e["ctx"]["error"]))
+        else:
+            lines.append(f"{key}: {e['msg']}, got {e['input']!r}")
+    return "; ".join(dict.fromkeys(lines))
+
+
+def group_at(cls: type[Config], where: list[str]) -> tuple[type[Config], list[str]]:
+    """The Config class that holds the last key of a pydantic location, and the keys as users know.
+
+    Pydantic puts the `kind` of a menu into its locations; users do not.
+    """
+    path, group, menu = [], cls, []
+    for part in where:
+        tagged = [c for c in menu if part in kinds_of(c)]
+        if tagged:
+            group, menu = tagged[0], []
+            continue
+        if menu:
+            group = menu[0]
+        path.append(part)
+        field = group.model_fields.get(part)
+        menu = configs_in(field.annotation) if field else []
+    return group, path
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """A hint with the nearest known word, or nothing."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return f" Did you mean '{near[0]}'?" if near else ""

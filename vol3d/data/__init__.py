@@ -1,0 +1,1 @@
+"""Files of images and tables, as scans with covariates."""

@@ -1,0 +1,93 @@
+"""Writing a BIDS derivatives dataset: names, the tables at the top, and sidecars.
+
+Every file is written whole or not at all, so a run that is stopped leaves nothing half done.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import vol3d
+
+BIDS_VERSION = "1.9.0"
+ENTITIES = ("from", "to", "mode", "space", "res", "label", "desc")
+"""In the order that BIDS wants them, after sub- and ses-."""
+MNI_SPACE = "MNI152NLin2009aSym"
+"""BIDS's word for the world of nilearn's MNI152 template."""
+
+
+def bids_name(entities: dict[str, str], suffix: str, scan: str = "") -> str:
+    """A file name without its ending: `sub-01_space-MNI_res-2_desc-brain_T1w`.
+
+    Args:
+        entities: space, res, desc and the like, in any order.
+        suffix: the last word.
+        scan: `sub-01` or `sub-01_ses-02`; without it the name of a sidecar for the whole dataset.
+    """
+    words = [f"{key}-{entities[key]}" for key in sorted(entities, key=ENTITIES.index)]
+    return "_".join([*([scan] if scan else []), *words, suffix])
+
+
+def anat_path(folder: Path, scan: str, entities: dict[str, str], suffix: str) -> Path:
+    """Where an image of a scan goes; its folder is made."""
+    parent = folder.joinpath(*scan.split("_")) / "anat"
+    parent.mkdir(parents=True, exist_ok=True)
+    return parent / f"{bids_name(entities, suffix, scan)}.nii.gz"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a JSON file, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_tsv(path: Path, rows: list[dict[str, object]]) -> None:
+    """Write rows as a TSV; None becomes n/a. All rows have the columns of the first."""
+    lines = ["\t".join(rows[0])]
+    lines += ["\t".join("n/a" if row[k] is None else str(row[k]) for k in rows[0]) for row in rows]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def write_description(folder: Path, name: str, licence: str, made_by: dict) -> None:
+    """Write dataset_description.json.
+
+    Args:
+        folder: the dataset.
+        name: of the dataset, for people.
+        licence: what others may do with it.
+        made_by: `Name` and `Description` of what made it, and anything else worth keeping.
+    """
+    content = {
+        "Name": name,
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        "License": licence,
+        "GeneratedBy": [{"Version": vol3d.__version__, **made_by}],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "dataset_description.json", content)
+
+
+def write_participants(
+    folder: Path, rows: list[dict[str, object]], columns: dict[str, dict]
+) -> None:
+    """Write participants.tsv, and participants.json that says what its columns mean.
+
+    Args:
+        folder: the dataset.
+        rows: `participant_id` and covariates of each person.
+        columns: `Description`, `Units` or `Levels` by column.
+    """
+    write_json(folder / "participants.json", columns)
+    write_tsv(folder / "participants.tsv", rows)
+
+
+def write_sidecar(folder: Path, entities: dict[str, str], suffix: str, content: dict) -> None:
+    """Write what holds for all images of a kind, once, at the top of the dataset."""
+    write_json(folder / f"{bids_name(entities, suffix)}.json", content)

@@ -1,0 +1,267 @@
+"""The covariates of a model as a typed schema: what may be asked for, in which unit and range."""
+
+import math
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from vol3d.config import Config, did_you_mean
+from vol3d.errors import ConfigError, DataError
+
+Row = dict[str, float | str | None]
+"""One person's covariates; None where the value is missing."""
+
+
+class Wanted(Config):
+    """A covariate that a training config names."""
+
+    kind: Literal["number", "category"] = "number"
+    """A quantity with a unit, or one of a few names."""
+    unit: str = ""
+    """years, ml, ... ; empty for a category."""
+    absent: Literal["null", "draw"] = "draw"
+    """When it is not asked for: tell the model nothing, or draw it from training given the others."""
+    guidance: float = Field(default=1.0, ge=0)
+    """Default guidance scale of classifier-free guidance; 1 is off and costs no network call."""
+
+
+class Number(Config):
+    """A quantity, as it was seen in training."""
+
+    kind: Literal["number"] = "number"
+    name: str
+    unit: str
+    low: float
+    high: float
+    mean: float
+    std: float
+    missing: int
+    absent: Literal["null", "draw"]
+    guidance: float
+
+    @property
+    def width(self) -> int:
+        """How many entries of the condition vector it takes."""
+        return 1
+
+    def encode(self, value: float | str) -> list[float]:
+        """Standardised: zero mean and unit variance over the training set."""
+        return [(float(value) - self.mean) / self.std]
+
+    def check(self, value: float | str) -> float:
+        """Check a value somebody asked for.
+
+        Raises:
+            ConfigError: if it is no finite number.
+        """
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise ConfigError(f"{self.name}={value!r}: a number{self.of_unit} is due")
+        return number
+
+    @property
+    def of_unit(self) -> str:
+        """The unit as part of a sentence, or nothing."""
+        return f" in {self.unit}" if self.unit else ""
+
+    def doubt(self, value: float | str) -> str | None:
+        """A warning where the value lies outside what training saw."""
+        if self.low <= float(value) <= self.high:
+            return None
+        return (f"{self.name}={value:g} lies outside the range seen in training, "
+                f"{self.low:g} to {self.high:g}{f' {self.unit}' if self.unit else ''}")
+
+
+class Category(Config):
+    """One of a few names, as seen in training."""
+
+    kind: Literal["category"] = "category"
+    name: str
+    levels: dict[str, int]
+    """Each level and the number of training scans that have it."""
+    missing: int
+    absent: Literal["null", "draw"]
+    guidance: float
+
+    @property
+    def width(self) -> int:
+        """How many entries of the condition vector it takes."""
+        return len(self.levels)
+
+    def encode(self, value: float | str) -> list[float]:
+        """One of [-1, 1] per level: 1 at the one that holds."""
+        return [1.0 if str(value) == level else -1.0 for level in self.levels]
+
+    def check(self, value: float | str) -> str:
+        """Check a level somebody asked for.
+
+        Raises:
+            ConfigError: if training never saw it.
+        """
+        if str(value) not in self.levels:
+            raise ConfigError(f"{self.name}={value!r}: unknown level."
+                              f"{did_you_mean(str(value), list(self.levels))} "
+                              f"Known: {', '.join(self.levels)}.")
+        return str(value)
+
+    def doubt(self, value: float | str) -> str | None:
+        """Nothing: a level is known, or refused by `check`."""
+        return None
+
+
+class Cell(Config):
+    """One combination of the categories' levels: how many people, and their mean numbers."""
+
+    levels: dict[str, str]
+    count: int
+    mean: list[float]
+    """Of the numbers, standardised."""
+
+
+class Covariates(Config):
+    """The schema of a model: its covariates, and how they go together in the training set.
+
+    The joint distribution is the general location model (Olkin and Tate 1961): categories are
+    counted per combination of levels, numbers are normal with a mean per combination and one
+    covariance. It holds no row of any person.
+    """
+
+    columns: list[Annotated[Number | Category, Field(discriminator="kind")]]
+    cells: list[Cell]
+    covariance: list[list[float]]
+    """Of the standardised numbers, within cells."""
+
+    @classmethod
+    def measure(cls, wanted: dict[str, Wanted], rows: list[Row], names: list[str]) -> "Covariates":
+        """From the rows of the training scans.
+
+        Raises:
+            DataError: a column nobody has, text where a number is due (named by `names`), or a
+                number that is the same for everybody.
+        """
+        columns = [measure_column(n, w, rows, names) for n, w in wanted.items()]
+        numbers = [c for c in columns if isinstance(c, Number)]
+        kinds = [c for c in columns if isinstance(c, Category)]
+        z = np.array([[np.nan if row.get(c.name) is None else c.encode(row[c.name])[0]
+                       for c in numbers] for row in rows]).reshape(len(rows), len(numbers))
+
+        keys = [tuple(str(row.get(c.name)) for c in kinds) for row in rows]
+        whole = [k for k in sorted(set(keys)) if all(v in c.levels for v, c in zip(k, kinds, strict=True))]
+        cells, residual = [], np.zeros_like(z)
+        for key in whole:
+            at = np.array([k == key for k in keys])
+            known = np.isfinite(z[at]).any(0)
+            mean = np.where(known, np.nanmean(np.where(known, z[at], 0.0), axis=0), 0.0)
+            residual[at] = np.nan_to_num(z[at] - mean)  # a missing number adds nothing
+            cells.append(Cell(levels={c.name: v for c, v in zip(kinds, key, strict=True)},
+                              count=int(at.sum()), mean=mean.tolist()))
+        covariance = residual.T @ residual / max(len(rows) - len(cells), 1)
+        covariance += 1e-6 * np.eye(len(numbers))
+        return cls(columns=columns, cells=cells, covariance=covariance.tolist())
+
+    def __getitem__(self, name: str) -> Number | Category:
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise ConfigError(f"unknown covariate '{name}'.{did_you_mean(name, self.names)} "
+                          f"This model knows: {', '.join(self.names) or 'none'}.")
+
+    @property
+    def names(self) -> list[str]:
+        """The covariates in the order of the condition vector."""
+        return [c.name for c in self.columns]
+
+    @property
+    def width(self) -> int:
+        """Length of the encoded row: values and, per covariate, whether it is known."""
+        return sum(c.width for c in self.columns) + len(self.columns)
+
+    def check(self, asked: dict[str, Any]) -> Row:
+        """Check what somebody asks for; None and "n/a" mean not asked.
+
+        Raises:
+            ConfigError: an unknown name, an unknown level, or text where a number is due.
+        """
+        return {n: None if v is None or v == "n/a" else self[n].check(v) for n, v in asked.items()}
+
+    def doubts(self, row: Row) -> list[str]:
+        """Warnings for values outside the range seen in training."""
+        found = [self[n].doubt(v) for n, v in row.items() if v is not None]
+        return [d for d in found if d]
+
+    def complete(self, asked: Row, rng: np.random.Generator) -> Row:
+        """Fill what was not asked for: None stays for `null`, `draw` is drawn given the others."""
+        numbers = [c for c in self.columns if isinstance(c, Number)]
+        given = np.array([asked.get(c.name) is not None for c in numbers], bool)
+        value = np.array([c.encode(asked[c.name])[0] for c, g in zip(numbers, given, strict=True) if g])
+        covariance = np.array(self.covariance).reshape(len(numbers), len(numbers))
+        inverse = np.linalg.inv(covariance[np.ix_(given, given)])
+
+        # Which combination of levels: in proportion to its count and to how likely the numbers are in it.
+        fits = [c for c in self.cells
+                if all(asked.get(k) in (None, v) for k, v in c.levels.items())] or self.cells
+        apart = [value - np.array(c.mean)[given] for c in fits]
+        log_p = np.array([math.log(c.count) - d @ inverse @ d / 2 for c, d in zip(fits, apart, strict=True)])
+        p = np.exp(log_p - log_p.max())
+        chosen = int(np.searchsorted(np.cumsum(p / p.sum()), rng.random()))
+        cell, d = fits[min(chosen, len(fits) - 1)], apart[min(chosen, len(fits) - 1)]
+
+        # The numbers that are left, from the normal distribution given the others.
+        left = ~given
+        across = covariance[np.ix_(left, given)] @ inverse
+        mean = np.array(cell.mean)[left] + across @ d
+        spread = covariance[np.ix_(left, left)] - across @ covariance[np.ix_(given, left)]
+        drawn = iter(rng.multivariate_normal(mean, spread, method="eigh") if left.any() else [])
+
+        row: Row = {}
+        for c in self.columns:
+            row[c.name] = asked.get(c.name)
+            if isinstance(c, Number) and row[c.name] is None:
+                z = float(next(drawn))
+                if c.absent == "draw":
+                    row[c.name] = float(np.clip(c.mean + c.std * z, c.low, c.high))
+            elif row[c.name] is None and c.absent == "draw":
+                row[c.name] = cell.levels[c.name]
+        return row
+
+    def encode(self, row: Row, keep: list[bool] | None = None) -> list[float]:
+        """The row as [width] floats: standardised values (0 where unknown), then 1 or 0 for known.
+
+        Args:
+            row: values by name.
+            keep: per covariate, False to hide it (condition dropout and guidance).
+        """
+        values, known = [], []
+        for i, c in enumerate(self.columns):
+            value = row.get(c.name) if keep is None or keep[i] else None
+            values += [0.0] * c.width if value is None else c.encode(value)
+            known.append(0.0 if value is None else 1.0)
+        return values + known
+
+
+def measure_column(name: str, wanted: Wanted, rows: list[Row], names: list[str]) -> Number | Category:
+    """One covariate's range, normaliser or levels over the training scans."""
+    present = [(n, row[name]) for n, row in zip(names, rows, strict=True) if row.get(name) is not None]
+    if not present:
+        have = sorted({k for row in rows for k in row})
+        raise DataError(f"covariate '{name}': no training scan has it.{did_you_mean(name, have)} "
+                        f"The table has: {', '.join(have) or 'no covariates'}.")
+    missing = len(rows) - len(present)
+    rest = {"name": name, "missing": missing, "absent": wanted.absent, "guidance": wanted.guidance}
+    if wanted.kind == "category":
+        levels = [str(v) for _, v in present]
+        return Category(levels={v: levels.count(v) for v in sorted(set(levels))}, **rest)
+    for who, value in present:
+        if isinstance(value, str):
+            raise DataError(f"{who}: covariate '{name}' is {value!r}, a number is due; "
+                            f"mend the table or make it a category")
+    x = np.array([v for _, v in present], float)
+    if x.std() == 0:
+        raise DataError(f"covariate '{name}': is {x[0]:g} for every training scan, so nothing can be "
+                        f"learnt from it; leave it out")
+    return Number(unit=wanted.unit, low=float(x.min()), high=float(x.max()), mean=float(x.mean()),
+                  std=float(x.std()), **rest)

@@ -1,0 +1,123 @@
+"""What all datasets share: choosing people, splitting them, and adding measured volumes."""
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from vol3d.config import Config
+from vol3d.data.scan import Scan
+from vol3d.data.splits import check_split, draw_split
+from vol3d.data.tables import VolumeTable, bare, check_known
+from vol3d.data.volumes import Labels, measure_volumes
+from vol3d.errors import DataError
+from vol3d.volume import Grid, Volume, mni_grid
+
+Text = Annotated[str, Field(coerce_numbers_to_str=True)]
+
+
+class Dataset(Config, ABC):
+    """Where scans come from. A kind of dataset says in `find()` which there are."""
+
+    subjects: list[Text] | None = None
+    """Only these people; all of them if not given."""
+    exclude: list[Text] = Field(default_factory=list)
+    """Not these people, for example because a scan is spoilt."""
+    val_fraction: float = Field(default=0.15, ge=0, lt=1)
+    """Share of people kept for validation, where the table has no column `split`."""
+    split_seed: int = 0
+    """Another seed draws other people for validation."""
+    volumes: dict[str, list[int]] = Field(default_factory=dict)
+    """Covariates to measure from the label maps, in ml: name -> the labels to count."""
+    tables: list[VolumeTable] = Field(default_factory=list)
+    """Covariates in ml from the tables of FreeSurfer or SynthSeg."""
+    grid: Literal["1mm", "2mm", "4mm"] | None = None
+    """Resample all scans to the field of view of 160 x 224 x 160 mm in MNI space at this spacing;
+    without it the scans must share a grid of their own."""
+
+    @abstractmethod
+    def target_grid(self) -> Grid | None:
+        """The grid that is asked for, or None to keep the scans'."""
+        return mni_grid(float(self.grid.removesuffix("mm"))) if self.grid else None
+
+    def find(self) -> list[Scan]:
+        """All scans there are, with the covariates of the dataset's own tables."""
+
+    def scans(self) -> list[Scan]:
+        """The chosen scans with all covariates, sorted by name.
+
+        A covariate of `tables` or `volumes` replaces a column of the same name.
+
+        Raises:
+            ConfigError: no such folder, or a setting names people whom the dataset does not have.
+            DataError: a file or table is not as it should be.
+        """
+        scans = self.find()
+        known = {s.subject for s in scans}
+        check_known(self.subjects or [], known, "subjects")
+        check_known(self.exclude, known, "exclude")
+        wanted = known if self.subjects is None else {bare(s) for s in self.subjects}
+        wanted = wanted - {bare(s) for s in self.exclude}
+        scans = [s for s in scans if s.subject in wanted]
+        if not scans:
+            raise DataError("no scan is left after `subjects` and `exclude`; choose fewer of them")
+        for table in self.tables:
+            scans = add_table(scans, table)
+        if self.volumes:
+            scans = add_volumes(scans, self.volumes)
+        return sorted(scans, key=lambda s: s.name)
+
+    def target_grid(self) -> Grid | None:
+        """The grid to resample to; None to keep the scans' own."""
+        return mni_grid(float(self.grid.removesuffix("mm"))) if self.grid else None
+
+    def split_of(self, subject: str, told: str | None) -> str:
+        """The person's split: as the table tells, else drawn by a hash of the name."""
+        if told is not None:
+            return check_split(told, f"sub-{subject}")
+        return draw_split(subject, self.val_fraction, self.split_seed)
+
+
+def add_table(scans: list[Scan], table: VolumeTable) -> list[Scan]:
+    """Add the volumes of an external table; None for scans that are not in it.
+
+    Raises:
+        DataError: the table has none of the scans.
+    """
+    people = table.read()
+    empty = dict.fromkeys(table.columns)
+    found = [people.get((s.subject, s.session), people.get((s.subject, None))) for s in scans]
+    if not any(found):
+        first = " ses-".join(part for part in next(iter(people)) if part)
+        raise DataError(
+            f"{table.path}: has none of the {len(scans)} scans; it names its rows like '{first}', "
+            f"the scans are named like '{scans[0].name}'"
+        )
+    return [
+        replace(s, covariates={**s.covariates, **(row or empty)})
+        for s, row in zip(scans, found, strict=True)
+    ]
+
+
+def add_volumes(scans: list[Scan], structures: dict[str, Labels]) -> list[Scan]:
+    """Add the volumes measured from the label maps; None for scans that have no label map.
+
+    Raises:
+        DataError: no scan has a label map, or no label map has any of a structure's labels.
+    """
+    if not any(s.labels for s in scans):
+        raise DataError(
+            f"volumes: no scan has a label map to measure {', '.join(structures)} in; "
+            f"say where the label maps are"
+        )
+    out = []
+    for scan in scans:
+        measured = dict.fromkeys(structures)
+        if scan.labels:
+            measured = measure_volumes(Volume.read(scan.labels), structures)
+        out.append(replace(scan, covariates={**scan.covariates, **measured}))
+    for name, ids in structures.items():
+        if not any(s.covariates[name] for s in out):
+            raise DataError(f"volumes.{name}: no label map has any of the labels {ids}")
+    return out

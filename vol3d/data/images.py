@@ -1,0 +1,96 @@
+"""Scans as networks see them: RAS+, on one grid, intensities in [0, 1]."""
+
+import hashlib
+
+import numpy as np
+
+from vol3d.data.scan import Scan
+from vol3d.errors import DataError
+from vol3d.volume import Grid, Volume
+
+HEADROOM = 1.2
+"""1 is this many times the 99.5th percentile of the brain, so that bright vessels are not clipped."""
+
+
+class Images:
+    """The scans of a source, read on demand and kept in memory up to `cache_gb`.
+
+    Args:
+        source: a config of the menu in `data/datasets`.
+        with_labels: also read the label maps; only scans that have one are kept.
+        cache_gb: how much memory the voxels may take before files are read again each time.
+
+    Raises:
+        DataError: a scan that cannot be read, or one that lies on another grid than the first.
+    """
+
+    def __init__(self, source, *, with_labels: bool = False, cache_gb: float = 8.0) -> None:
+        scans = [s for s in source.scans() if s.labels is not None or not with_labels]
+        if not scans:
+            raise DataError(f"{source.path}: no scan has a label map, which this task learns from")
+        self.source = source
+        self.train = [s for s in scans if s.split == "train"]
+        self.val = [s for s in scans if s.split == "val"]
+        if not self.train:
+            raise DataError(f"{source.path}: none of the {len(scans)} scans is in the training split")
+        self.with_labels = with_labels
+        self.cache_bytes = cache_gb * 1e9
+        self.cache: dict[str, dict[str, np.ndarray]] = {}
+        self.digests: dict[str, str] = {}
+        self.target = source.target_grid()
+        self.grid = self.target or Volume.read(self.train[0].image).reorient("RAS").grid
+
+    def read(self, scan: Scan) -> dict[str, np.ndarray]:
+        """`x` [1, X, Y, Z] float32 in [0, 1], and `labels` [1, X, Y, Z] int32 where asked for."""
+        if scan.name in self.cache:
+            return self.cache[scan.name]
+        item = {"x": normalise(self.on_grid(scan, Volume.read(scan.image)).data)[None]}
+        if self.with_labels:
+            labels = self.on_grid(scan, Volume.read(scan.labels), nearest=True).data
+            item["labels"] = np.rint(labels).astype(np.int32)[None]
+        if sum(a.nbytes for a in item.values()) * (len(self.cache) + 1) <= self.cache_bytes:
+            self.cache[scan.name] = item
+        return item
+
+    def on_grid(self, scan: Scan, volume: Volume, *, nearest: bool = False) -> Volume:
+        """Reorient to RAS+; resample where the source asks for a grid, else insist on the common one."""
+        volume = volume.reorient("RAS")
+        if self.target is not None and not volume.grid.matches(self.target):
+            return volume.resample(self.target, nearest=nearest)
+        if not volume.grid.matches(self.grid, tolerance_mm=0.01):
+            raise DataError(
+                f"{scan.name}: lies on a grid of {volume.grid}, and {self.train[0].name} on {self.grid} "
+                f"(or elsewhere in the world); all scans must share one: name it, e.g. data.grid=2mm"
+            )
+        return volume
+
+    def fingerprint(self) -> dict:
+        """What the data are, without any person's row: counts, grid, and a digest of the files."""
+        digest = hashlib.sha256()
+        for scan in self.train + self.val:
+            digest.update(scan.name.encode() + hashlib.sha256(scan.image.read_bytes()).digest())
+        people = {split: len({s.subject for s in scans})
+                  for split, scans in (("train", self.train), ("val", self.val))}
+        return {
+            "scans": {"train": len(self.train), "val": len(self.val)},
+            "people": people,
+            "shape": list(self.grid.shape),
+            "affine": self.grid.affine.tolist(),
+            "spacing_mm": list(self.grid.spacing),
+            "intensity": f"divided by {HEADROOM} x the 99.5th percentile of the voxels above 0",
+            "sha256": digest.hexdigest(),
+        }
+
+
+def grid_of(fingerprint: dict) -> Grid:
+    """The grid that a fingerprint names."""
+    return Grid(tuple(fingerprint["shape"]), np.array(fingerprint["affine"]))
+
+
+def normalise(data: np.ndarray) -> np.ndarray:
+    """Intensities in [0, 1]: divided by 1.2 times the 99.5th percentile of the voxels above 0."""
+    x = data.astype(np.float32)
+    brain = x[x > 0]
+    if brain.size == 0:
+        return np.zeros_like(x)
+    return np.clip(x / (HEADROOM * np.percentile(brain, 99.5)), 0, 1).astype(np.float32)

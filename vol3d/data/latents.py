@@ -1,0 +1,80 @@
+"""Latents as a dataset with a contract: posterior means and log-variances, and what made them."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from vol3d.config import Config
+from vol3d.data.scan import Scan
+from vol3d.errors import ConfigError, DataError
+
+MANIFEST = "latents.json"
+
+
+class Latents(Config):
+    """A folder that `vol3d encode` wrote."""
+
+    kind: Literal["latents"] = "latents"
+    path: Path
+    """The folder with latents.json."""
+
+    def open(self) -> "LatentImages":
+        """Read the manifest.
+
+        Raises:
+            ConfigError: the folder is missing or is no finished latents dataset.
+        """
+        return LatentImages(self.path)
+
+
+class LatentImages:
+    """The latents of a set of scans, standardised per channel over the whole training set.
+
+    On disk: one safetensors file a scan with `mean` and `logvar` [C, X, Y, Z], float32, never a
+    noisy draw; `latents.json` with the scans, the autoencoder's checksum, the affines, and
+    `shift` and `scale` per channel; the autoencoder's bundle beside them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        manifest = Path(path) / MANIFEST
+        if not manifest.is_file():
+            raise ConfigError(f"{path}: holds no {MANIFEST}; write the latents with: vol3d encode")
+        self.path = Path(path)
+        self.manifest = json.loads(manifest.read_text())
+        scans = [
+            Scan(s["subject"], s["session"], self.path / s["file"], None, s["covariates"], s["split"])
+            for s in self.manifest["scans"]
+        ]
+        self.train = [s for s in scans if s.split == "train"]
+        self.val = [s for s in scans if s.split == "val"]
+        self.shape = tuple(self.manifest["latent_shape"])
+        self.z_channels = int(self.manifest["z_channels"])
+        self.shift = np.array(self.manifest["shift"], np.float32)
+        self.scale = np.array(self.manifest["scale"], np.float32)
+        self.cache: dict[str, dict[str, np.ndarray]] = {}
+
+    def read(self, scan: Scan) -> dict[str, np.ndarray]:
+        """`mean` and `logvar` [C, X, Y, Z] float32 of the standardised latent.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        if scan.name not in self.cache:
+            try:
+                raw = load_file(scan.image)
+            except Exception as error:
+                raise DataError(f"{scan.image}: cannot be read ({error}); encode again") from None
+            by_channel = (slice(None), None, None, None)
+            self.cache[scan.name] = {
+                "mean": (raw["mean"] - self.shift[by_channel]) / self.scale[by_channel],
+                "logvar": raw["logvar"] - 2 * np.log(self.scale[by_channel]),
+            }
+        return self.cache[scan.name]
+
+    def fingerprint(self) -> dict:
+        """What the data are: those of the images, and what the latents are."""
+        kept = ("autoencoder", "z_channels", "latent_shape", "shift", "scale")
+        return {**self.manifest["images"], "latents": {k: self.manifest[k] for k in kept}}

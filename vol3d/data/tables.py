@@ -1,0 +1,130 @@
+"""Tables about people: TSV and CSV files, their values, and volumes that other tools measured."""
+
+import csv
+import math
+import re
+from pathlib import Path
+
+from pydantic import Field
+
+from vol3d.config import Config, did_you_mean
+from vol3d.errors import ConfigError, DataError
+
+MISSING = {"", "n/a", "na", "nan"}
+Person = tuple[str, str | None]
+"""Subject and session, without "sub-" and "ses-"; None for a row that holds for all sessions."""
+
+
+class VolumeTable(Config):
+    """Volumes that another tool measured, in mm3: FreeSurfer's or SynthSeg's table."""
+
+    path: Path
+    """From FreeSurfer's asegstats2table (first column "Measure:volume") or SynthSeg ("subject")."""
+    columns: dict[str, list[str]] = Field(min_length=1)
+    """Covariate in ml -> columns to sum, for example ventricles_ml: [Left-Lateral-Ventricle]."""
+
+    def read(self) -> dict[Person, dict[str, float | None]]:
+        """The covariates in ml of each person; None where a summand is missing.
+
+        Raises:
+            DataError: no such file or column, a person named twice, or text where a number is due.
+        """
+        rows = read_rows(self.path)
+        known = list(rows[0])
+        for column in [c for group in self.columns.values() for c in group]:
+            if column not in known:
+                raise DataError(
+                    f"{self.path}: has no column '{column}'.{did_you_mean(column, known)} "
+                    f"It has: {', '.join(known)}."
+                )
+        people: dict[Person, dict[str, float | None]] = {}
+        for row in rows:
+            name = row[known[0]]
+            person = parse_person(name)
+            if person in people:
+                raise DataError(
+                    f"{self.path}: two rows are of '{name}' (same subject and session); keep one"
+                )
+            people[person] = {k: self.sum_ml(row, name, group) for k, group in self.columns.items()}
+        return people
+
+    def sum_ml(self, row: dict[str, str], name: str, columns: list[str]) -> float | None:
+        """The sum of some columns of a row in ml, or None if one of them is missing."""
+        values = [parse_value(row[c]) for c in columns]
+        for column, value in zip(columns, values, strict=True):
+            if isinstance(value, str):
+                raise DataError(
+                    f"{self.path}: '{name}' has {value!r} in column '{column}', "
+                    f"a number in mm3 is due"
+                )
+        return None if None in values else sum(values) / 1000
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a TSV or CSV file as text by column; a tab in the header makes it a TSV.
+
+    Raises:
+        DataError: no such file, no rows, a column named twice, or a row of another length.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such table")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: is not text in UTF-8; save it as a TSV in UTF-8") from None
+    lines = [line for line in text.splitlines() if line.strip()]
+    if len(lines) < 2:
+        raise DataError(f"{path}: holds no rows; a header line and a line per person are due")
+    rows = list(csv.reader(lines, delimiter="\t" if "\t" in lines[0] else ","))
+    header = [name.strip() for name in rows[0]]
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise DataError(f"{path}: column '{twice[0]}' is there twice; keep one")
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) != len(header):
+            raise DataError(
+                f"{path}: row {number} ('{row[0]}') has {len(row)} columns, "
+                f"the header has {len(header)}; mend the row"
+            )
+    return [{k: v.strip() for k, v in zip(header, row, strict=True)} for row in rows[1:]]
+
+
+def parse_value(text: str) -> float | str | None:
+    """A table's cell: a number if it reads as one, None if missing ("n/a" or empty), else text."""
+    if text.strip().lower() in MISSING:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return number if math.isfinite(number) and "_" not in text else text
+
+
+def parse_person(name: str) -> Person:
+    """Subject and session out of a row's name: "IXI013", "sub-01", or "sub-01_ses-02_T1w"."""
+    found = re.match(r"sub-([^_]+)(?:_ses-([^_]+))?", name)
+    return (found[1], found[2]) if found else (name, None)
+
+
+def choose_columns(row: dict[str, str], leave: set[str]) -> dict[str, float | str | None]:
+    """The covariates of a row: all its columns but those that are something else."""
+    return {k: parse_value(v) for k, v in row.items() if k not in leave}
+
+
+def bare(subject: str) -> str:
+    """A subject's name without "sub-", which tables may have or not."""
+    return subject.removeprefix("sub-")
+
+
+def check_known(asked: list[str], known: set[str], key: str) -> None:
+    """Refuse subjects that a dataset does not have.
+
+    Raises:
+        ConfigError: naming the first one.
+    """
+    for subject in asked:
+        if bare(subject) not in known:
+            raise ConfigError(
+                f"{key}: there is no subject '{subject}'.{did_you_mean(subject, sorted(known))} "
+                f"The dataset has {len(known)}, such as {', '.join(sorted(known)[:3])}."
+            )

@@ -1,0 +1,49 @@
+"""Volumes of structures in ml, measured from a label map."""
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import AfterValidator
+
+from vol3d.volume import Volume
+
+
+def label_ids(labels: list[int | str]) -> list[int]:
+    """The labels of a structure, with ranges written out: [4, "10-12"] is [4, 10, 11, 12]."""
+    ids: list[int] = []
+    for label in labels:
+        first, _, last = str(label).partition("-")
+        ids += range(int(first), int(last or first) + 1)
+    return ids
+
+
+def check_labels(labels: list[int | str]) -> list[int | str]:
+    """Refuse what is neither a label nor a range of labels."""
+    try:
+        if label_ids(labels):
+            return labels
+    except ValueError:
+        pass
+    raise ValueError(f"labels are numbers or ranges such as 10-12, got {labels}")
+
+
+Labels = Annotated[list[int | str], AfterValidator(check_labels)]
+"""The labels of a structure, as a config names them."""
+
+
+def measure_volumes(label_map: Volume, structures: dict[str, list[int | str]]) -> dict[str, float]:
+    """Count the voxels of each structure's labels, times the volume of a voxel.
+
+    Args:
+        label_map: one label per voxel.
+        structures: name -> the labels that make it up.
+
+    Returns:
+        ml by name; 0 where no voxel has the labels.
+    """
+    labels, counts = np.unique(label_map.data, return_counts=True)
+    voxel_ml = label_map.grid.voxel_ml
+    return {
+        name: float(counts[np.isin(labels, label_ids(ids))].sum() * voxel_ml)
+        for name, ids in structures.items()
+    }

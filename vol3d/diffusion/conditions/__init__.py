@@ -1,0 +1,1 @@
+"""Conditions: what is known about an image, turned into one of the denoiser's ports."""

@@ -1,0 +1,39 @@
+"""Classifier-free guidance: how hard a sample is pushed towards its conditions."""
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from vol3d.diffusion.condition import Condition
+from vol3d.diffusion.levels import Denoise
+
+DenoiseWith = Callable[[Tensor, Tensor, Condition], Tensor]
+"""`denoise_with(x, sigma, cond)`, for example a Denoiser."""
+
+
+def guided(
+    denoise_with: DenoiseWith, full: Condition, without: Sequence[tuple[float, Condition]] = ()
+) -> Denoise:
+    """A denoiser that follows groups of conditions, each as hard as its weight says.
+
+    D = D(full) + sum over groups g of (weight_g - 1) (D(full) - D(without g)).
+
+    With one group that holds everything it is classifier-free guidance (Ho & Salimans 2022,
+    arXiv:2207.12598, eq. 6, whose w is our weight - 1). Several groups compose by adding up, as in
+    Liu et al. 2022 (arXiv:2206.01714), each told by what leaving it out changes.
+
+    Args:
+        denoise_with: the conditional denoiser.
+        full: every condition.
+        without: for each group its weight (the guidance scale) and `full` with that group left
+            out. A weight of 1 is off and costs no network call; 0 ignores the group.
+    """
+    active = [(weight, left_out) for weight, left_out in without if weight != 1]
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        D = D_full = denoise_with(x, sigma, full)  # [B, C, X, Y, Z]
+        for weight, left_out in active:
+            D = D + (weight - 1) * (D_full - denoise_with(x, sigma, left_out))
+        return D
+
+    return denoise

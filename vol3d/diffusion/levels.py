@@ -1,0 +1,44 @@
+"""The noise levels that a sampler visits, and the functions that it is handed.
+
+A noisy image is x = alpha x0 + sigma n, with n standard normal. `alpha` is a function of `sigma`
+(the schedule's), so a noise level is known by its `sigma`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Denoise = Callable[[Tensor, Tensor], Tensor]
+"""`denoise(x [B, C, X, Y, Z], sigma [])`: the estimate of x0, whatever the network predicts."""
+
+Draw = Callable[[], Tensor]
+"""`draw()`: standard normal noise of x's shape, each image from its own generator."""
+
+OnStep = Callable[[int, int, Tensor], None]
+"""`on_step(i, steps, denoised)`: told after step i of steps (the first is 1)."""
+
+
+@dataclass(frozen=True)
+class Levels:
+    """From the noisiest level down: `steps` levels that the network visits, then none (sigma 0)."""
+
+    alpha: Tensor  # [steps + 1] float64
+    sigma: Tensor  # [steps + 1] float64, descending to 0
+
+    def __post_init__(self) -> None:
+        assert self.alpha.shape == self.sigma.shape
+        assert self.alpha.dtype == self.sigma.dtype == torch.float64
+        assert (self.sigma.diff() < 0).all(), f"sigma must fall from level to level: {self.sigma}"
+        assert self.sigma[-1] == 0, "the last level is without noise"
+        assert self.alpha[-1] == 1, "the last level is the image itself"
+
+    @property
+    def steps(self) -> int:
+        """Number of levels that the network visits."""
+        return len(self.sigma) - 1
+
+
+def ignore(i: int, steps: int, denoised: Tensor) -> None:
+    """The `on_step` of one who does not listen."""

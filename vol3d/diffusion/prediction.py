@@ -1,0 +1,132 @@
+"""What the network's output F means: eps, v, x0, flow or edm, and its way to the denoised image.
+
+This is the only file that knows. For all of them the loss is the mean squared error between F and
+`target`, and x = alpha x0 + sigma n is the noisy image. `alpha` and `sigma` are tensors that
+broadcast against x; nothing here changes a dtype.
+"""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, PositiveFloat
+from torch import Tensor
+
+from vol3d.config import Config
+from vol3d.diffusion.schedules import Schedule
+from vol3d.errors import ConfigError
+
+
+class Eps(Config):
+    """The network predicts the noise (Ho et al. 2020, arXiv:2006.11239, eq. 11 and 14)."""
+
+    kind: Literal["eps"] = "eps"
+
+    def scale_in(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """The network sees x as it is."""
+        return torch.ones_like(sigma)
+
+    def target(self, x0: Tensor, n: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """F = n."""
+        return n
+
+    def denoised(self, F: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """D = (x - sigma F) / alpha (eq. 15)."""
+        return (x - sigma * F) / alpha
+
+
+class V(Config):
+    """The network predicts the velocity v (Salimans & Ho 2022, arXiv:2202.00512, appendix D)."""
+
+    kind: Literal["v"] = "v"
+
+    def scale_in(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """The network sees x as it is."""
+        return torch.ones_like(sigma)
+
+    def target(self, x0: Tensor, n: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """F = alpha n - sigma x0."""
+        return alpha * n - sigma * x0
+
+    def denoised(self, F: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """D = (alpha x - sigma F) / (alpha^2 + sigma^2); the divisor is 1 in a DDPM process."""
+        return (alpha * x - sigma * F) / (alpha**2 + sigma**2)
+
+
+class X0(Config):
+    """The network predicts the clean image itself."""
+
+    kind: Literal["x0"] = "x0"
+
+    def scale_in(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """The network sees x as it is."""
+        return torch.ones_like(sigma)
+
+    def target(self, x0: Tensor, n: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """F = x0."""
+        return x0
+
+    def denoised(self, F: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """D = F."""
+        return F
+
+
+class FlowVelocity(Config):
+    """The network predicts the way from image to noise (Liu et al. 2022, arXiv:2209.03003)."""
+
+    kind: Literal["flow"] = "flow"
+
+    def scale_in(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """The network sees x as it is."""
+        return torch.ones_like(sigma)
+
+    def target(self, x0: Tensor, n: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """F = n - x0."""
+        return n - x0
+
+    def denoised(self, F: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """D = (x - sigma F) / (alpha + sigma); the divisor is 1 in a flow."""
+        return (x - sigma * F) / (alpha + sigma)
+
+
+class Preconditioned(Config):
+    """The network's input and output keep unit variance (Karras et al. 2022, arXiv:2206.00364)."""
+
+    kind: Literal["edm"] = "edm"
+
+    sigma_data: PositiveFloat = 1.0
+    """Standard deviation of the clean data; 1 for standardised latents."""
+
+    def scale_in(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """c_in of Table 1."""
+        return (sigma**2 + self.sigma_data**2).rsqrt()
+
+    def target(self, x0: Tensor, n: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """F = (x0 - c_skip x) / c_out (eq. 8); with it the loss weight is Table 1's 1 / c_out^2."""
+        c_skip, c_out = self.skip_and_out(sigma)
+        return (x0 - c_skip * (alpha * x0 + sigma * n)) / c_out
+
+    def denoised(self, F: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """D = c_skip x + c_out F (eq. 7)."""
+        c_skip, c_out = self.skip_and_out(sigma)
+        return c_skip * x + c_out * F
+
+    def skip_and_out(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """c_skip and c_out of Table 1."""
+        total = sigma**2 + self.sigma_data**2
+        return self.sigma_data**2 / total, sigma * self.sigma_data * total.rsqrt()
+
+
+Prediction = Annotated[Eps | V | X0 | FlowVelocity | Preconditioned, Field(discriminator="kind")]
+
+
+def check_pair(schedule: Schedule, prediction: Prediction) -> None:
+    """Refuse a prediction that does not go with a schedule.
+
+    Raises:
+        ConfigError: with the reason and the predictions that do.
+    """
+    if prediction.kind not in schedule.predictions:
+        raise ConfigError(
+            f"prediction '{prediction.kind}' does not go with schedule '{schedule.kind}': "
+            f"{schedule.reason}. Valid with '{schedule.kind}': {', '.join(schedule.predictions)}."
+        )

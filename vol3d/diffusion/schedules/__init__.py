@@ -1,0 +1,20 @@
+"""The menu of noise schedules: how much noise in training, and which levels in sampling.
+
+Each has `alpha(sigma)`, `draw_sigma(rng)` for one training image, `levels(steps)` for a sampler and
+`c_noise(sigma)`, what the network is told. Sigmas are float64: near pure noise float32 cannot tell
+the levels of a DDPM schedule apart.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from vol3d.diffusion.schedules.cosine import Cosine
+from vol3d.diffusion.schedules.edm import EDM
+from vol3d.diffusion.schedules.flow import Flow
+from vol3d.diffusion.schedules.linear_beta import LinearBeta
+from vol3d.diffusion.schedules.scaled_linear_beta import ScaledLinearBeta
+
+Schedule = Annotated[
+    EDM | Flow | LinearBeta | ScaledLinearBeta | Cosine, Field(discriminator="kind")
+]

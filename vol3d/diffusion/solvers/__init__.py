@@ -1,0 +1,17 @@
+"""The menu of solvers: how a denoiser turns noise into an image.
+
+Each has `sample(denoise, x, levels, draw, on_step)`: x [B, C, X, Y, Z] at the first level, in; the
+image, out. For pure noise that x is `levels.sigma[0] * noise`. Coefficients are float64 numbers, so
+the arithmetic has x's own dtype. Gradients are the caller's business (`torch.inference_mode`).
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from vol3d.diffusion.solvers.ddim import DDIM
+from vol3d.diffusion.solvers.ddpm import DDPM
+from vol3d.diffusion.solvers.euler import Euler
+from vol3d.diffusion.solvers.heun import Heun
+
+Solver = Annotated[Euler | Heun | DDPM | DDIM, Field(discriminator="kind")]

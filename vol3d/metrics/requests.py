@@ -1,0 +1,48 @@
+"""What the closed loop asks for: volumes spread evenly, and no column that tells of another."""
+
+import numpy as np
+
+from vol3d.data.covariates import Category, Covariates, Row
+from vol3d.data.rng import numpy_rng
+
+PERCENTILES = (5, 95)
+
+
+def training_range(rows: list[Row], name: str) -> tuple[float, float]:
+    """The 5th and 95th percentile of a covariate over the training scans that have it."""
+    values = [float(row[name]) for row in rows if row.get(name) is not None]
+    if not values:
+        raise ValueError(f"no training scan has '{name}'")
+    low, high = np.percentile(values, PERCENTILES)
+    return float(low), float(high)
+
+
+def request_table(
+    schema: Covariates, rows: list[Row], measured: list[str], n: int, *, seed: int = 0
+) -> list[Row]:
+    """Covariates for n samples with the seeds 0 to n - 1.
+
+    A covariate that can be measured in the samples takes n evenly spaced values over its 5 - 95 %
+    range of training; other numbers are drawn uniformly from theirs; levels alternate. Each
+    column is put in a random order of its own, so that no column tells anything about another.
+
+    Args:
+        schema: the covariates that the generator knows.
+        rows: covariates of the training scans.
+        measured: the covariates to spread evenly.
+        n: how many.
+        seed: of the orders and draws.
+    """
+    columns: dict[str, list] = {"seed": list(range(n))}
+    for column in schema.columns:
+        rng = numpy_rng("requests", seed, column.name)
+        if isinstance(column, Category):
+            levels = list(column.levels)
+            values = [levels[i % len(levels)] for i in range(n)]
+        else:
+            low, high = training_range(rows, column.name)
+            even = column.name in measured
+            values = np.linspace(low, high, n) if even else rng.uniform(low, high, n)
+            values = [round(float(v), 3) for v in values]
+        columns[column.name] = [values[i] for i in rng.permutation(n)]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

@@ -1,0 +1,72 @@
+"""Progress on stderr: a bar with the time left on a terminal, a line now and then in a log file."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Self, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import TimeRemainingColumn
+
+T = TypeVar("T")
+LINE_EVERY_S = 15.0
+
+
+class Bar:
+    """A progress bar as a context; `advance` moves it, `say` sets the words at its end."""
+
+    def __init__(self, title: str, total: int, done: int = 0) -> None:
+        self.title, self.total, self.done, self.began_at = title, total, done, done
+        self.words = ""
+        self.start = self.last_line = time.monotonic()
+        self.live = None
+        if sys.stderr.isatty():
+            self.live = Progress(
+                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+                TextColumn("{task.fields[words]}"), console=Console(stderr=True),
+            )
+            self.task = self.live.add_task(title, total=total, completed=done, words="")
+
+    def __enter__(self) -> Self:
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self.live:
+            self.live.stop()
+        else:
+            self.line()
+
+    def say(self, words: str) -> None:
+        """Set the words at the end of the bar."""
+        self.words = words
+
+    def advance(self, by: int = 1) -> None:
+        """Move the bar."""
+        self.done += by
+        if self.live:
+            self.live.update(self.task, completed=self.done, words=self.words)
+        elif time.monotonic() - self.last_line >= LINE_EVERY_S:
+            self.line()
+
+    def line(self) -> None:
+        """One plain line."""
+        self.last_line = time.monotonic()
+        taken = self.last_line - self.start
+        left = taken / max(self.done - self.began_at, 1) * (self.total - self.done)
+        text = f"{self.title}: {self.done}/{self.total}, {taken:.0f} s, {left:.0f} s left"
+        sys.stderr.write(f"{text}{', ' if self.words else ''}{self.words}\n")
+        sys.stderr.flush()
+
+
+def track(items: Iterable[T], title: str, total: int | None = None) -> Iterator[T]:
+    """The items, with a bar that moves after each."""
+    items = items if total is not None else list(items)
+    with Bar(title, total if total is not None else len(items)) as bar:
+        for item in items:
+            yield item
+            bar.advance()

@@ -1,0 +1,95 @@
+"""A page of headings, sentences, tables and figures, as one HTML file that needs nothing else."""
+
+import base64
+import io
+from dataclasses import dataclass, field
+from html import escape
+
+from matplotlib.figure import Figure
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem;
+       color: #222; }
+h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; }
+table { border-collapse: collapse; margin: 1rem 0; } caption { text-align: left; color: #555; }
+th, td { text-align: left; padding: .3rem .8rem; border-bottom: 1px solid #ddd; vertical-align: top; }
+td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+figure { margin: 1rem 0; } figcaption { color: #555; } img { max-width: 100%; height: auto; }
+p.note { background: #fff6dd; padding: .5rem .8rem; } code { overflow-wrap: anywhere; }
+"""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a caption; cells that are numbers in words are set to the right."""
+
+    caption: str
+    header: list[str]
+    rows: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure and what there is to see in it."""
+
+    figure: Figure
+    caption: str
+
+
+@dataclass
+class Section:
+    """What stands under one heading, in this order: sentences, notes, tables, pictures."""
+
+    title: str
+    sentences: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+
+
+def page(title: str, sections: list[Section]) -> str:
+    """The HTML of a report."""
+    body = "\n".join(html_of_section(s) for s in sections)
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width">\n<title>{escape(title)}</title>\n'
+        f"<style>{STYLE}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def html_of_section(section: Section) -> str:
+    """One section."""
+    parts = [f"<h2>{escape(section.title)}</h2>"]
+    parts += [f"<p>{escape(s)}</p>" for s in section.sentences]
+    parts += [f'<p class="note">{escape(s)}</p>' for s in section.notes]
+    parts += [html_of_table(t) for t in section.tables]
+    parts += [html_of_picture(p) for p in section.pictures]
+    return f"<section>\n{chr(10).join(parts)}\n</section>"
+
+
+def html_of_table(table: Table) -> str:
+    """One table."""
+    head = "".join(f"<th>{escape(h)}</th>" for h in table.header)
+    rows = "\n".join(
+        "<tr>" + "".join(
+            f'<td{" class=number" if looks_like_a_number(c) else ""}>{escape(c)}</td>' for c in row
+        ) + "</tr>"
+        for row in table.rows
+    )
+    return (f"<table>\n<caption>{escape(table.caption)}</caption>\n<thead><tr>{head}</tr></thead>\n"
+            f"<tbody>\n{rows}\n</tbody>\n</table>")
+
+
+def looks_like_a_number(cell: str) -> bool:
+    """Whether a cell begins with a digit, after its sign."""
+    return cell.lstrip("+-")[:1].isdigit()
+
+
+def html_of_picture(picture: Picture) -> str:
+    """One figure, its PNG within the page."""
+    with io.BytesIO() as file:
+        picture.figure.savefig(file, format="png", facecolor=picture.figure.get_facecolor())
+        png = base64.b64encode(file.getvalue()).decode()
+    caption = escape(picture.caption)
+    return (f'<figure>\n<img alt="{caption}" src="data:image/png;base64,{png}">\n'
+            f"<figcaption>{caption}</figcaption>\n</figure>")

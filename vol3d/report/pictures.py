@@ -1,0 +1,89 @@
+"""Brains in three planes, to scale and with the sides marked, as matplotlib figures."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vol3d.planes import planes
+
+Spacing = tuple[float, float, float]
+SIDES = ("LR", "LR", "PA")  # what lies on the left and right of the axial, coronal, sagittal plane
+WIDTH_INCHES = 12.0
+HEADROOM_MM = 26.0  # above each row, for its titles
+DIFFERENCE_LIMIT = 0.2
+"""Differences are drawn from minus to plus this much of the intensity range."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One volume in three planes under a title.
+
+    Attributes:
+        title: what it is.
+        x: [X, Y, Z] in RAS+; in [0, 1], or a difference in [-1, 1].
+        is_difference: drawn in blue (below zero) and red (above).
+    """
+
+    title: str
+    x: np.ndarray
+    is_difference: bool = False
+
+
+def middle(volumes: list[np.ndarray]) -> tuple[int, int, int]:
+    """The voxel in the middle of the brains: of the box around what is above zero in any of them."""
+    there = np.any([x > 0.05 for x in volumes], axis=0)
+    if not there.any():
+        return tuple(n // 2 for n in there.shape)
+    return tuple(int(i.min() + i.max() + 1) // 2 for i in np.nonzero(there))
+
+
+def panels_in_rows(
+    rows: list[list[Panel]], spacing: Spacing, at: tuple[int, int, int]
+) -> Figure:
+    """A grid of panels; each shows the same axial, coronal and sagittal slice.
+
+    Args:
+        rows: panels [rows][columns]; all rows are as long.
+        spacing: mm per voxel along X, Y, Z.
+        at: the voxel through which the slices go.
+    """
+    x_mm, y_mm, z_mm = (n * s for n, s in zip(rows[0][0].x.shape, spacing, strict=True))
+    sizes = [(x_mm, y_mm), (x_mm, z_mm), (y_mm, z_mm)]  # width and height of each plane
+    tallest = max(h for _, h in sizes) + HEADROOM_MM
+    columns = len(rows[0])
+    across = columns * sum(w for w, _ in sizes)
+    figure = Figure(figsize=(WIDTH_INCHES, WIDTH_INCHES * len(rows) * tallest / across), dpi=110)
+    figure.set_facecolor("black")
+    grid = figure.add_gridspec(
+        len(rows), 3 * columns, width_ratios=[w for w, _ in sizes] * columns,
+        wspace=0, hspace=0, left=0, right=1, bottom=0, top=1,
+    )
+    for r, row in enumerate(rows):
+        for c, panel in enumerate(row):
+            for p, picture in enumerate(planes(panel.x, at)):
+                axes = figure.add_subplot(grid[r, 3 * c + p])
+                draw_plane(axes, picture, sizes[p], tallest, SIDES[p], panel.is_difference)
+                if p == 0:
+                    axes.text(4, tallest - 4, panel.title, color="white", fontsize=9, va="top")
+    return figure
+
+
+def draw_plane(
+    axes: Axes, picture: np.ndarray, size: tuple[float, float], tallest: float, sides: str,
+    is_difference: bool,
+) -> None:
+    """One slice, rows from top to bottom, in mm, with a letter on either side."""
+    width, height = size
+    low, high = (-DIFFERENCE_LIMIT, DIFFERENCE_LIMIT) if is_difference else (0, 1 / 1.2)
+    bottom = (tallest - HEADROOM_MM - height) / 2
+    axes.imshow(
+        picture, cmap="RdBu_r" if is_difference else "gray", vmin=low, vmax=high,
+        extent=(0, width, bottom, bottom + height), origin="upper", interpolation="nearest",
+    )
+    axes.set(xlim=(0, width), ylim=(0, tallest), aspect="equal")
+    axes.axis("off")
+    ink = "black" if is_difference else "white"
+    for at, letter in zip((0.04, 0.96), sides, strict=True):
+        axes.text(at * width, bottom + height / 2, letter, color=ink, fontsize=7, ha="center", va="center")

@@ -1,0 +1,11 @@
+"""What can be trained: each task is a file that makes networks, losses and a bundle."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from vol3d.tasks.autoencode import Autoencode
+from vol3d.tasks.diffuse import Diffuse
+from vol3d.tasks.segment import Segment
+
+Task = Annotated[Autoencode | Diffuse | Segment, Field(discriminator="kind")]

@@ -1,0 +1,211 @@
+"""The autoencoder's training: reconstruct the scan, keep the latent plain, please a discriminator.
+
+Rombach et al. 2022 (arXiv:2112.10752), section 3.1 and appendix G; the adversarial part is that of
+VQ-GAN (Esser et al. 2021, arXiv:2012.09841), section 3.1.
+"""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, NonNegativeFloat, NonNegativeInt
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vol3d.config import Config
+from vol3d.data.datasets import Bids, Source, Table
+from vol3d.data.images import Images
+from vol3d.data.rng import randn
+from vol3d.data.scan import Scan
+from vol3d.metrics.reconstruction import brain_mask, compare, compare_with_blocks, summarise
+from vol3d.models.autoencoders import Autoencoder
+from vol3d.models.discriminator import Discriminator
+from vol3d.nn.perceptual import Perceptual
+from vol3d.planes import montage
+from vol3d.tasks.base import Batch, Runner
+from vol3d.tasks.card import model_card
+from vol3d.optim import Optim
+
+
+class Adversarial(Config):
+    """The discriminator and when it has a say."""
+
+    weight: NonNegativeFloat = 0.0
+    """Of the generator's adversarial loss; 0 trains without a discriminator."""
+    start_nimg: NonNegativeInt = 0
+    """Images before the discriminator begins to learn."""
+    warmup_nimg: NonNegativeInt = 2000
+    """Images over which the weight then rises from 0."""
+    adaptive: bool = True
+    """Balance the adversarial gradient against the reconstruction's, at the last layer (eq. 7)."""
+    loss: Literal["hinge", "least_squares"] = "hinge"
+    """How the discriminator's output becomes a loss."""
+    model: Discriminator = Discriminator()
+    """The discriminator network."""
+    optim: Optim = Optim(lr=5e-4, betas=(0.5, 0.9))
+    """Its optimiser."""
+
+
+class Autoencode(Config):
+    """Train an autoencoder on scans."""
+
+    learns_from: ClassVar = (Bids, Table)
+    kind: Literal["autoencode"] = "autoencode"
+    model: Autoencoder
+    """The network."""
+    patch: tuple[int, int, int] | None = None
+    """Train on random patches of so many voxels; null trains on whole volumes."""
+    flip: float = Field(default=0.5, ge=0, le=1)
+    """Probability that left and right are exchanged in a training image."""
+    l1_weight: NonNegativeFloat = 1.0
+    """Of the mean absolute error."""
+    l2_weight: NonNegativeFloat = 0.0
+    """Of the mean squared error."""
+    kl_weight: NonNegativeFloat = 1e-4
+    """Of the Kullback-Leibler divergence from a standard normal, per latent element."""
+    perceptual_weight: NonNegativeFloat = 0.1
+    """Of the perceptual loss; 0 leaves it out."""
+    perceptual: Perceptual = Perceptual()
+    """Its feature network."""
+    adversarial: Adversarial = Adversarial()
+    """The discriminator."""
+
+    def job(self, data: Source) -> "AutoencodeJob":
+        """Read the scans and build the networks."""
+        return AutoencodeJob(self, Images(data))
+
+
+class AutoencodeJob:
+    """An autoencoder in training; see `vol3d.tasks.base.Job`."""
+
+    title = "autoencoder"
+
+    def __init__(self, task: Autoencode, images: Images) -> None:
+        self.task, self.images, self.scans = task, images, images.train
+        self.nets: dict[str, nn.Module] = {"autoencoder": task.model.build(in_channels=1)}
+        self.optims: dict[str, Any] = {}
+        if task.adversarial.weight:
+            self.nets["discriminator"] = task.adversarial.model.build(in_channels=1)
+            self.optims["discriminator"] = task.adversarial.optim
+        self.averaged = ["autoencoder"]
+        self.perceptual = task.perceptual.build() if task.perceptual_weight else None
+
+    def draw(self, scan: Scan, rng: torch.Generator) -> dict[str, Tensor]:
+        """The scan, flipped or not, or a random patch of it."""
+        x = torch.from_numpy(self.images.read(scan)["x"])
+        if torch.rand((), generator=rng) < self.task.flip:
+            x = x.flip(1)  # X is left to right
+        return {"x": random_patch(x, self.task.patch, rng)}
+
+    def losses(self, engine: Runner, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """The autoencoder's losses; once the discriminator has begun, its own from the same pass."""
+        task, nets = self.task, engine.nets
+        x = on(engine, batch.tensors["x"])
+        with engine.autocast():
+            posterior = nets["autoencoder"].encode(x)
+            z = posterior.sample(on(engine, randn(tuple(posterior.mean.shape[1:]), batch.rngs)))
+            y = nets["autoencoder"].decode(z, tuple(x.shape[2:]))
+        losses = {"l1": task.l1_weight * functional.l1_loss(y.float(), x)}
+        if task.l2_weight:
+            losses["l2"] = task.l2_weight * functional.mse_loss(y.float(), x)
+        if self.perceptual is not None:
+            with engine.autocast():
+                losses["perceptual"] = task.perceptual_weight * self.perceptual.to(x.device)(y, x)
+        losses["kl"] = task.kl_weight * posterior.kl().mean()
+
+        adversarial = task.adversarial
+        fooling = "discriminator" in nets and batch.nimg >= adversarial.start_nimg
+        if fooling:
+            discriminator = nets["discriminator"].requires_grad_(False)  # frozen in this pass
+            with engine.autocast():
+                fooled = fool(discriminator(y).float(), adversarial.loss)
+            discriminator.requires_grad_(True)
+            seen = batch.nimg - adversarial.start_nimg
+            weight = adversarial.weight * min(1.0, seen / max(adversarial.warmup_nimg, 1))
+            if adversarial.adaptive:
+                weight = weight * adaptive_weight(
+                    losses["l1"], fooled, nets["autoencoder"].last_layer.weight)
+            losses["adversarial"] = weight * fooled
+        yield "autoencoder", losses
+        if fooling:
+            with engine.autocast():
+                real, fake = nets["discriminator"](x), nets["discriminator"](y.detach())
+            yield "discriminator", {"discriminator": judge(real.float(), fake.float(), adversarial.loss)}
+
+    def preview(self, engine: Runner) -> np.ndarray:
+        """Four held-out scans above their reconstructions."""
+        scans = (self.images.val or self.images.train)[:4]
+        pairs = [(x[0, 0], y[0, 0]) for x, y in self.reconstructions(engine, scans)]
+        return np.vstack([montage([p[i].numpy() for p in pairs]) for i in (0, 1)])
+
+    def validate(self, engine: Runner) -> dict[str, float]:
+        """In-brain PSNR and L1 of up to eight held-out scans."""
+        errors = [(x - y)[x > 0] for x, y in self.reconstructions(engine, self.images.val[:8])]
+        if not errors:
+            return {}
+        psnr = [-10 * torch.log10(e.square().mean()).item() for e in errors]
+        return {"psnr_brain_db": float(np.mean(psnr)),
+                "l1_brain": float(np.mean([e.abs().mean().item() for e in errors]))}
+
+    @torch.inference_mode()
+    def reconstructions(self, engine: Runner, scans: list[Scan]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each scan [1, 1, X, Y, Z] and its reconstruction by the averaged weights."""
+        net = engine.averaged["autoencoder"].eval()
+        for scan in scans:
+            x = torch.from_numpy(self.images.read(scan)["x"])[None]
+            z = net.encode(on(engine, x)).mean
+            yield x, net.decode(z, tuple(x.shape[2:])).float().clamp(0, 1).cpu()
+
+    def bundle(self, engine: Runner) -> dict[str, Any]:
+        """The averaged autoencoder with its quality on all held-out people."""
+        net = engine.averaged["autoencoder"]
+        rows = {}
+        for i, (x, y) in enumerate(self.reconstructions(engine, self.images.val)):
+            mask = brain_mask(x[0])
+            rows[f"scan {i + 1}"] = compare(x[0], y[0], mask) | compare_with_blocks(
+                x[0], mask, net.downsample, net.z_channels)
+        quality = summarise(rows) if rows else {}
+        fingerprint = self.images.fingerprint()
+        return {
+            "config": {"kind": "autoencoder", "model": self.task.model.dump()},
+            "weights": net.state_dict(),
+            "documents": {"fingerprint": fingerprint, "quality": quality},
+            "card": model_card("autoencoder", "compresses T1-weighted brains into a small latent "
+                               "and back", fingerprint, quality),
+        }
+
+
+def on(engine: Runner, x: Tensor) -> Tensor:
+    """To the engine's device, in the layout where 3-D convolutions are fastest."""
+    return x.to(engine.device, memory_format=torch.channels_last_3d, non_blocking=True)
+
+
+def random_patch(x: Tensor, patch: tuple[int, int, int] | None, rng: torch.Generator) -> Tensor:
+    """A random patch [C, *patch] of x [C, X, Y, Z]; axes shorter than the patch are kept whole."""
+    if patch is None:
+        return x
+    for axis, size in enumerate(patch, start=1):
+        room = x.shape[axis] - size
+        if room > 0:
+            x = x.narrow(axis, int(torch.randint(room + 1, (), generator=rng)), size)
+    return x
+
+
+def fool(logits: Tensor, loss: str) -> Tensor:
+    """The generator's loss: the discriminator should take its output for real."""
+    return -logits.mean() if loss == "hinge" else (logits - 1).square().mean()
+
+
+def judge(real: Tensor, fake: Tensor, loss: str) -> Tensor:
+    """The discriminator's loss: tell real from fake."""
+    if loss == "hinge":
+        return (functional.relu(1 - real).mean() + functional.relu(1 + fake).mean()) / 2
+    return ((real - 1).square().mean() + fake.square().mean()) / 2
+
+
+def adaptive_weight(reconstruction: Tensor, fooled: Tensor, last: Tensor) -> Tensor:
+    """Ratio of the two gradients at the last layer (VQ-GAN eq. 7), at most 10^4."""
+    (toward,) = torch.autograd.grad(reconstruction, last, retain_graph=True)
+    (away,) = torch.autograd.grad(fooled, last, retain_graph=True)
+    return (toward.norm() / (away.norm() + 1e-4)).clamp(max=1e4).detach()

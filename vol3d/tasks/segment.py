@@ -1,0 +1,139 @@
+"""The segmenter's training: find a few structures, to measure what a generator made."""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from monai.losses import DiceCELoss
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from vol3d.config import Config
+from vol3d.data.datasets import Bids, Source, Table
+from vol3d.data.images import Images
+from vol3d.data.scan import Scan
+from vol3d.data.volumes import Labels, label_ids
+from vol3d.models.segmenters import Segmenter
+from vol3d.planes import montage
+from vol3d.tasks.autoencode import on, random_patch
+from vol3d.tasks.base import Batch, Runner
+from vol3d.tasks.card import model_card
+
+
+class Segment(Config):
+    """Train a segmenter on scans with label maps."""
+
+    learns_from: ClassVar = (Bids, Table)
+    kind: Literal["segment"] = "segment"
+    model: Segmenter
+    """The network."""
+    structures: dict[str, Labels]
+    """What to find: names as in the covariates (ventricles_ml), and the labels that make each."""
+    patch: tuple[int, int, int] | None = None
+    """Train on random patches of so many voxels; null trains on whole volumes."""
+    flip: float = Field(default=0.5, ge=0, le=1)
+    """Probability that left and right are exchanged in a training image."""
+    brightness: float = Field(default=0.1, ge=0)
+    """Largest relative change of a training image's intensities, so that contrast varies."""
+
+    @model_validator(mode="after")
+    def check_overlap(self) -> "Segment":
+        """A voxel is in one structure at most."""
+        seen: dict[int, str] = {}
+        for name, labels in self.structures.items():
+            for label in label_ids(labels):
+                if label in seen:
+                    raise ValueError(f"structures: label {label} is in {seen[label]} and in {name}")
+                seen[label] = name
+        return self
+
+    def job(self, data: Source) -> "SegmentJob":
+        """Read the scans and build the network."""
+        return SegmentJob(self, Images(data, with_labels=True))
+
+
+class SegmentJob:
+    """A segmenter in training; see `vol3d.tasks.base.Job`."""
+
+    title = "segmenter"
+
+    def __init__(self, task: Segment, images: Images) -> None:
+        self.task, self.images, self.scans = task, images, images.train
+        self.names = list(task.structures)
+        self.nets: dict[str, nn.Module] = {
+            "segmenter": task.model.build(in_channels=1, num_labels=len(self.names) + 1)}
+        self.optims: dict[str, Any] = {}
+        self.averaged = ["segmenter"]
+        self.criterion = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False)
+
+    def targets(self, labels: np.ndarray) -> Tensor:
+        """The data set's labels as ours: 0 none, i + 1 the i-th structure."""
+        out = np.zeros(labels.shape, np.int64)
+        for i, name in enumerate(self.names):
+            out[np.isin(labels, label_ids(self.task.structures[name]))] = i + 1
+        return torch.from_numpy(out)
+
+    def draw(self, scan: Scan, rng: torch.Generator) -> dict[str, Tensor]:
+        """A scan with its structures, flipped or not, a little brighter or darker."""
+        item = self.images.read(scan)
+        both = torch.cat([torch.from_numpy(item["x"]), self.targets(item["labels"]).float()])
+        if torch.rand((), generator=rng) < self.task.flip:
+            both = both.flip(1)  # X is left to right
+        both = random_patch(both, self.task.patch, rng)
+        change = (2 * torch.rand((), generator=rng) - 1) * self.task.brightness
+        return {"x": (both[:1] * (1 + change)).clamp(0, 1), "target": both[1:]}
+
+    def losses(self, engine: Runner, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Dice and cross-entropy."""
+        with engine.autocast():
+            logits = engine.nets["segmenter"](on(engine, batch.tensors["x"]))
+        yield "segmenter", {"dice_ce": self.criterion(logits.float(),
+                                                      batch.tensors["target"].to(engine.device))}
+
+    @torch.inference_mode()
+    def predict(self, engine: Runner, scans: list[Scan]) -> Iterator[tuple[Scan, Tensor, Tensor]]:
+        """Each scan with its probabilities [1 + S, X, Y, Z] and its targets [X, Y, Z]."""
+        net = engine.averaged["segmenter"].eval()
+        for scan in scans:
+            item = self.images.read(scan)
+            logits = net(on(engine, torch.from_numpy(item["x"])[None])).float()
+            yield scan, logits.softmax(1)[0].cpu(), self.targets(item["labels"])[0]
+
+    def validate(self, engine: Runner) -> dict[str, float]:
+        """Dice of each structure on up to eight held-out scans."""
+        return self.agreement(engine, self.images.val[:8])
+
+    def agreement(self, engine: Runner, scans: list[Scan]) -> dict[str, float]:
+        """Mean Dice overlap, and mean absolute error in ml, per structure."""
+        found: dict[str, list[float]] = {}
+        for _, p, target in self.predict(engine, scans):
+            label = p.argmax(0)
+            for i, name in enumerate(self.names, start=1):
+                mine, truth = label == i, target == i
+                dice = 2 * (mine & truth).sum() / ((mine.sum() + truth.sum()).clamp(min=1))
+                off = (p[i].sum() - truth.sum()).abs() * self.images.grid.voxel_ml
+                found.setdefault(f"dice_{name.removesuffix('_ml')}", []).append(dice.item())
+                found.setdefault(f"mae_{name}", []).append(off.item())
+        return {k: float(np.mean(v)) for k, v in found.items()}
+
+    def preview(self, engine: Runner) -> np.ndarray:
+        """Two held-out scans; below, their structures as found and as they should be."""
+        rows = []
+        for scan, p, target in self.predict(engine, (self.images.val or self.images.train)[:2]):
+            shades = [t.numpy() / len(self.names) for t in (p.argmax(0), target)]
+            rows.append(montage([self.images.read(scan)["x"][0], *shades]))
+        return np.vstack(rows)
+
+    def bundle(self, engine: Runner) -> dict[str, Any]:
+        """The averaged segmenter with its overlap on all held-out people."""
+        val = self.images.val
+        quality = {"n": len(val), **self.agreement(engine, val)} if val else {}
+        fingerprint = self.images.fingerprint()
+        return {
+            "config": {"kind": "segmenter", "model": self.task.model.dump(), "structures": self.names},
+            "weights": engine.averaged["segmenter"].state_dict(),
+            "documents": {"fingerprint": fingerprint, "quality": quality},
+            "card": model_card("segmenter", f"finds {', '.join(self.names)} in T1-weighted brains",
+                               fingerprint, quality),
+        }

@@ -1,0 +1,67 @@
+"""A trained autoencoder: volumes to latents and back."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vol3d.bundle import Bundle
+from vol3d.config import Config
+from vol3d.data.images import grid_of
+from vol3d.models.autoencoders import Autoencoder
+from vol3d.volume import Grid
+
+
+class AutoencoderBundle(Config):
+    """The config in an autoencoder's bundle."""
+
+    kind: Literal["autoencoder"] = "autoencoder"
+    model: Autoencoder
+    """The network."""
+
+
+class TrainedAutoencoder:
+    """Encodes and decodes whole volumes.
+
+    Attributes:
+        quality: measures on held-out people; empty if it was never measured.
+        downsample: linear factor between a volume and its latent.
+    """
+
+    def __init__(self, path: Path | str, device: torch.device | str = "cpu") -> None:
+        bundle = Bundle(path, "autoencoder")
+        self.path, self.checksum = bundle.path, bundle.checksum
+        self.quality: dict = bundle.documents["quality"]
+        self.fingerprint: dict = bundle.documents["fingerprint"]
+        self.net = AutoencoderBundle.parse(bundle.config).model.build(in_channels=1)
+        self.net.load_state_dict(bundle.weights())
+        self.net.to(device, memory_format=torch.channels_last_3d).eval()
+        self.device = torch.device(device)
+        self.downsample: int = self.net.downsample
+        self.z_channels: int = self.net.z_channels
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of the scans it was trained on."""
+        return grid_of(self.fingerprint)
+
+    @torch.inference_mode()
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x [B, 1, X, Y, Z] in [0, 1] -> posterior mean and log-variance [B, C, x, y, z]."""
+        posterior = self.net.encode(channels_last(x.to(self.device)))
+        return posterior.mean, posterior.logvar
+
+    @torch.inference_mode()
+    def decode(self, z: Tensor, shape: tuple[int, int, int] | None = None) -> Tensor:
+        """z [B, C, x, y, z] -> volumes [B, 1, *shape] in [0, 1]."""
+        return self.net.decode(channels_last(z.to(self.device)), shape).float().clamp(0, 1)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """x [B, 1, X, Y, Z] in [0, 1], through the posterior's mean and back."""
+        return self.decode(self.encode(x)[0], tuple(x.shape[2:]))
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """The memory layout in which 3-D convolutions are fastest."""
+    return x.contiguous(memory_format=torch.channels_last_3d)

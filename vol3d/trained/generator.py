@@ -1,0 +1,103 @@
+"""A trained generator: covariates and a seed in, a brain out."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vol3d.bundle import Bundle
+from vol3d.data.covariates import Covariates, Row
+from vol3d.data.rng import numpy_rng, randn, torch_rng
+from vol3d.diffusion.guidance import guided
+from vol3d.diffusion.model import Diffusion, Sampler
+from vol3d.trained.autoencoder import TrainedAutoencoder, channels_last
+from vol3d.volume import Grid
+
+
+class DiffusionBundle(Diffusion):
+    """The config in a diffusion model's bundle."""
+
+    kind: Literal["diffusion"] = "diffusion"
+
+
+class TrainedGenerator:
+    """Draws volumes. A sample is fixed by its seed and its covariates.
+
+    Attributes:
+        schema: the covariates it knows.
+        sampler: how it samples unless told otherwise.
+        grid: where the voxels of its samples lie.
+    """
+
+    def __init__(self, path: Path | str, device: torch.device | str = "cpu") -> None:
+        bundle = Bundle(path, "diffusion")
+        self.path, self.checksum = bundle.path, bundle.checksum
+        settings = DiffusionBundle.parse(bundle.config)
+        self.sampler, self.schedule = settings.sampler, settings.schedule
+        self.schema = Covariates.parse(bundle.documents["covariates"])
+        self.fingerprint: dict = bundle.documents["fingerprint"]
+        self.autoencoder = TrainedAutoencoder(bundle.path / "autoencoder", device)
+        self.shift, self.scale = (
+            torch.tensor(self.fingerprint["latents"][k], device=device).view(1, -1, 1, 1, 1)
+            for k in ("shift", "scale")
+        )
+        self.latent_shape = tuple(self.fingerprint["latents"]["latent_shape"])
+        self.net = settings.build(self.autoencoder.z_channels, self.schema.width)
+        self.net.load_state_dict(bundle.weights())
+        self.net.to(device, memory_format=torch.channels_last_3d).eval()
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of the scans it was trained on."""
+        return self.autoencoder.grid
+
+    def complete(self, asked: Row, seed: int) -> Row:
+        """Fill in what was not asked for, from the sample's seed (see `Covariates.complete`)."""
+        return self.schema.complete(asked, numpy_rng("covariates", seed))
+
+    def generate(self, rows: list[Row], seeds: list[int], sampler: Sampler | None = None) -> Tensor:
+        """Volumes [B, 1, X, Y, Z] in [0, 1] for complete rows; all in one micro-batch."""
+        z = sample_latents(self.net, self.schema, rows, seeds, sampler or self.sampler,
+                           (self.autoencoder.z_channels, *self.latent_shape))
+        return self.autoencoder.decode(z * self.scale + self.shift, self.grid.shape)
+
+
+@torch.inference_mode()
+def sample_latents(net, schema: Covariates, rows: list[Row], seeds: list[int], sampler: Sampler,
+                   shape: tuple[int, ...]) -> Tensor:
+    """Standardised latents [B, C, x, y, z] for complete rows, each from its own seed.
+
+    Args:
+        net: a LatentDiffusion.
+        schema: encodes the rows.
+        rows: covariates of each sample.
+        seeds: fixes the noise of each sample.
+        sampler: solver, steps, guidance.
+        shape: [C, x, y, z].
+    """
+    rngs = [torch_rng("sample", seed) for seed in seeds]
+    levels = net.denoiser.schedule.levels(sampler.steps)
+    device = net.device
+
+    def draw() -> Tensor:
+        return channels_last(randn(shape, rngs).to(device))
+
+    def denoise_with(x: Tensor, sigma: Tensor, cond) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=sampler.precision == "bf16"):
+            return net.denoiser(x, sigma, cond)
+
+    full, without = conditions(net, schema, rows, sampler)
+    denoise = guided(denoise_with, full, without)
+    return sampler.solver.sample(denoise, draw() * levels.sigma[0].item(), levels, draw)
+
+
+def conditions(net, schema: Covariates, rows: list[Row], sampler: Sampler):
+    """The full condition, and per guidance scale the condition without its covariates."""
+
+    def encoded(keep: list[bool] | None) -> Tensor:
+        return torch.tensor([schema.encode(row, keep) for row in rows], device=net.device)
+
+    scales = [c.guidance if sampler.guidance is None else sampler.guidance for c in schema.columns]
+    groups = [(w, net.condition(encoded([s != w for s in scales]))) for w in sorted(set(scales) - {1.0})]
+    return net.condition(encoded(None)), groups

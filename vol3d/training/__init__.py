@@ -1,0 +1,1 @@
+"""Running a task: the loop, exact resume, averaged weights, logs."""

@@ -1,0 +1,94 @@
+"""Checkpoints: everything that a run needs to go on exactly, written whole or not at all."""
+
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from vol3d.bundle import sha256
+from vol3d.errors import RunError
+
+log = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """The last `keep` checkpoints of a run: folders named by the number of images seen."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder = folder
+        self.keep = keep
+
+    def write(self, nimg: int, tensors: dict[str, Tensor], state: dict) -> None:
+        """Write one, make sure that it reached the disk, and remove the oldest beyond `keep`.
+
+        Raises:
+            RunError: the disk is full; the checkpoints before it are untouched.
+        """
+        target = self.folder / f"nimg-{nimg:010d}"
+        part = self.folder / f".{target.name}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        try:
+            part.mkdir(parents=True)
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()},
+                      part / "tensors.safetensors")
+            (part / "state.json").write_text(json.dumps({"nimg": nimg, **state}, indent=2))
+            sums = {p.name: sha256(p) for p in sorted(part.iterdir())}
+            (part / "checksums.json").write_text(json.dumps(sums, indent=2))
+            for file in part.iterdir():
+                sync(file)
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(part, target)
+            sync(self.folder)
+        except OSError as error:
+            shutil.rmtree(part, ignore_errors=True)
+            raise RunError(f"{target}: the checkpoint could not be written ({error.strerror}); "
+                           f"make room and run again to go on from the one before") from None
+        for old in self.all()[: -self.keep]:
+            shutil.rmtree(old)
+
+    def newest(self) -> tuple[dict[str, Tensor], dict] | None:
+        """The newest one that is whole; damaged ones are told and passed over.
+
+        Raises:
+            RunError: there are checkpoints, and all are damaged.
+        """
+        found = self.all()
+        for path in reversed(found):
+            problem = damage(path)
+            if problem is None:
+                tensors = load_file(path / "tensors.safetensors")
+                return tensors, json.loads((path / "state.json").read_text())
+            log.warning("%s: %s; falling back to the checkpoint before it", path, problem)
+        if found:
+            raise RunError(f"{self.folder}: all {len(found)} checkpoints are damaged; "
+                           f"remove the run folder to start anew")
+        return None
+
+    def all(self) -> list[Path]:
+        """The checkpoints on disk, oldest first."""
+        return sorted(self.folder.glob("nimg-*"))
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint, or None."""
+    try:
+        sums = json.loads((path / "checksums.json").read_text())
+    except (OSError, ValueError):
+        return "its checksums cannot be read"
+    for name, expected in sums.items():
+        if not (path / name).is_file() or sha256(path / name) != expected:
+            return f"{name} is missing or damaged"
+    return None
+
+
+def sync(path: Path) -> None:
+    """Ask the system to put a file or folder on the disk now."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

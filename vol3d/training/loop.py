@@ -1,0 +1,210 @@
+"""The training loop: one page, safe to kill and run again at any point."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field, PositiveInt, model_validator
+from torch import Tensor
+
+from vol3d.config import Config
+from vol3d.data.rng import item_at, torch_rng
+from vol3d.errors import ConfigError
+from vol3d.progress import Bar
+from vol3d.tasks.base import Batch, Job
+from vol3d.training.checkpoint import Checkpoints
+from vol3d.training.engine import Engine, device_of
+from vol3d.training.log import RunLog
+from vol3d.optim import Optim
+
+log = logging.getLogger(__name__)
+
+
+class Training(Config):
+    """How a task is trained, whatever the task is. Progress is counted in images."""
+
+    run: Path
+    """The folder of this run; run again with the same settings to go on where it stopped."""
+    total_nimg: PositiveInt
+    """Images to train on, counted with repetition."""
+    batch: PositiveInt = 8
+    """Images per update."""
+    micro_batch: PositiveInt | None = None
+    """Images per forward pass; divides the batch. Smaller takes less memory."""
+    optim: Optim = Optim()
+    """The optimiser of the model."""
+    ema_halflife: float = Field(default=2000, gt=0)
+    """Half-life of the averaged weights, in images."""
+    seed: int = 0
+    """Fixes initial weights, order of the scans, and all noise."""
+    precision: Literal["bf16", "fp32"] = "bf16"
+    """bf16 autocast, or float32 throughout."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:1."""
+    log_every: PositiveInt = 400
+    """Images between reports; non-finite updates are noticed then."""
+    preview_every: PositiveInt = 4000
+    """Images between preview pictures and measures on the validation people."""
+    save_every: PositiveInt = 4000
+    """Images between checkpoints."""
+    keep: PositiveInt = 2
+    """How many checkpoints stay on disk."""
+
+    @model_validator(mode="after")
+    def check_batch(self) -> "Training":
+        """The batch is a whole number of passes."""
+        if self.batch % (self.micro_batch or self.batch):
+            raise ValueError(f"micro_batch={self.micro_batch} must divide batch={self.batch}")
+        return self
+
+
+@dataclass
+class State:
+    """Where a run stands."""
+
+    nimg: int = 0
+    seconds: float = 0.0
+    dropped: int = 0
+
+
+def train(job: Job, training: Training, engine: Engine) -> State:
+    """Train until `total_nimg` images have been seen.
+
+    Raises:
+        RunError: three updates in a row were not finite; a full disk; all checkpoints damaged.
+    """
+    checkpoints = Checkpoints(training.run / "checkpoints", training.keep)
+    state = resume(checkpoints, engine)
+    report = RunLog(training.run, state.nimg)
+    batches = draw_batches(job, training, state.nimg)
+    recent: list[dict[str, Tensor]] = []
+    clock, began = time.monotonic(), state.nimg
+
+    with Bar(job.title, training.total_nimg, state.nimg) as bar:
+        while True:
+            done = state.nimg >= training.total_nimg
+
+            # Once in a while: report, show and measure, save. The last image included.
+            if recent and due(training.log_every, state, training.batch, done):
+                state.seconds, clock = state.seconds + time.monotonic() - clock, time.monotonic()
+                for d in engine.watch.read():
+                    state.dropped += 1
+                    log.warning("update dropped at image %d: %s of the %s not finite in %s",
+                                d.nimg, ", ".join(d.terms), d.part, ", ".join(d.names))
+                    report.write(d.nimg, "dropped", part=d.part, terms=d.terms, names=d.names)
+                means = mean_losses(recent)
+                report.write(state.nimg, "train", seconds=round(state.seconds, 2), **means)
+                bar.say(" ".join(f"{k} {v:.3g}" for k, v in means.items()))
+                recent.clear()
+            if state.nimg > began and due(training.preview_every, state, training.batch, done):
+                report.show(state.nimg, job.preview(engine))
+                report.write(state.nimg, "validation", **job.validate(engine))
+            if state.nimg > began and due(training.save_every, state, training.batch, done):
+                checkpoints.write(state.nimg, engine.tensors(), {**vars(state), "watch": engine.watch.in_a_row})
+            if done:
+                report.close()
+                return state
+
+            # One update of every part (the model; or generator and discriminator).
+            batch = next(batches)
+            for micro in batch.split(training.micro_batch or training.batch):
+                for part, losses in job.losses(engine, micro):
+                    engine.backward(part, losses, len(micro.names) / training.batch)
+            share = state.nimg / training.total_nimg
+            recent.append(engine.step(share=share, nimg=state.nimg, names=batch.names))
+            state.nimg += training.batch
+            engine.average(state.nimg, training.batch)
+            bar.advance(training.batch)
+
+
+def due(every: int, state: State, batch: int, done: bool) -> bool:
+    """Whether a multiple of `every` images lies within the batch that just ended."""
+    return done or state.nimg // every > (state.nimg - batch) // every
+
+
+def resume(checkpoints: Checkpoints, engine: Engine) -> State:
+    """Take up the newest whole checkpoint, if there is one."""
+    found = checkpoints.newest()
+    if found is None:
+        return State()
+    tensors, state = found
+    engine.restore(tensors)
+    engine.watch.in_a_row = state.pop("watch")
+    log.info("going on at image %d", state["nimg"])
+    return State(**state)
+
+
+def draw_batches(job: Job, training: Training, nimg: int) -> Iterator[Batch]:
+    """Batches from image `nimg` on; the next is read while the present one is used.
+
+    Every image has its own generator, from (seed, image index): what is drawn for it depends on
+    neither the batch size nor a resume.
+    """
+
+    def batch_at(nimg: int) -> Batch:
+        scans, rngs, drawn = [], [], []
+        for i in range(nimg, nimg + training.batch):
+            scans.append(job.scans[item_at(training.seed, i, len(job.scans))])
+            rngs.append(torch_rng(training.seed, i))
+            drawn.append(job.draw(scans[-1], rngs[-1]))
+        stacked = {k: torch.stack([d[k] for d in drawn]) for k in drawn[0]}
+        return Batch(nimg, [s.name for s in scans], [s.covariates for s in scans], rngs, stacked)
+
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(batch_at, nimg)
+        while True:
+            nimg += training.batch
+            ready, coming = coming.result(), reader.submit(batch_at, nimg)
+            yield ready
+
+
+def mean_losses(recent: list[dict[str, Tensor]]) -> dict[str, float]:
+    """Means since the last report: one transfer from the device a term."""
+    terms = {k for losses in recent for k in losses}
+    return {k: torch.stack([r[k] for r in recent if k in r]).nanmean().item() for k in sorted(terms)}
+
+
+def claim(training: Training) -> None:
+    """Make the run folder, or check that the one there was started with the same settings.
+
+    Raises:
+        ConfigError: the folder holds something else, or another run.
+    """
+    folder, mine = training.run, training.run / "config.yaml"
+    free = {"run", "device", "log_every", "preview_every", "save_every", "keep"}
+    if mine.is_file():
+        before = type(training).read(mine).dump()
+        now = training.dump()
+        other = [k for k in now if k not in free and now[k] != before.get(k)]
+        if other:
+            raise ConfigError(f"{folder}: holds a run with other settings ({', '.join(other)}); "
+                              f"name another folder with run=..., or remove it")
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder}: holds something that is not a run; name another with run=...")
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / ".config.yaml.part"
+        training.write(part)
+        part.replace(mine)
+
+
+def start(job_of, training: Training) -> tuple[Job, Engine]:
+    """Build the job with seeded weights and the engine around it."""
+    device = device_of(training.device)
+    torch.manual_seed(training.seed)  # initial weights; everything later has its own generator
+    job = job_of()
+    optims = {name: job.optims.get(name, training.optim) for name in job.nets}
+    engine = Engine(job.nets, optims, averaged=job.averaged, ema_halflife=training.ema_halflife,
+                    device=device, precision=training.precision)
+    return job, engine
+
+
+def read_log(folder: Path) -> list[dict]:
+    """The records of a run's log."""
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]

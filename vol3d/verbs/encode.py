@@ -1,0 +1,130 @@
+"""Write the latents of a set of scans: what the diffusion model learns from."""
+
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+import vol3d
+from vol3d.config import Config
+from vol3d.data.datasets import Source
+from vol3d.data.images import Images
+from vol3d.data.latents import MANIFEST
+from vol3d.data.scan import Scan
+from vol3d.errors import ConfigError, DataError
+from vol3d.progress import track
+from vol3d.trained.autoencoder import TrainedAutoencoder
+from vol3d.training.engine import device_of
+
+log = logging.getLogger(__name__)
+
+
+class Encode(Config):
+    """Encode scans: vol3d encode AUTOENCODER OUT data.kind=bids data.path=FOLDER [key=value ...].
+
+    Writes the mean and log-variance of every scan, and the shift and scale of each channel over the
+    whole training set. Run it again to go on after a stop.
+    """
+
+    positional: ClassVar[tuple[str, ...]] = ("autoencoder", "out")
+    autoencoder: Path
+    """Bundle or finished run of an autoencoder."""
+    out: Path
+    """Folder to write."""
+    data: Source
+    """The scans."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:1."""
+    def execute(self) -> Path:
+        """Encode every scan; a failed one is an error, and nothing is called finished."""
+        autoencoder = TrainedAutoencoder(self.autoencoder, device_of(self.device))
+        self.claim(autoencoder)
+        images = Images(self.data, cache_gb=0)
+        if not np.allclose(images.grid.spacing, autoencoder.grid.spacing, rtol=0.01):
+            raise DataError(f"{self.data.path}: has voxels of {images.grid.spacing} mm, the autoencoder "
+                            f"learnt from {autoencoder.grid.spacing} mm; name a grid, e.g. data.grid=2mm")
+        scans = images.train + images.val
+        files = {}
+        for scan in track(scans, "encode"):
+            files[scan.name] = self.out / f"{scan.name}_latent.safetensors"
+            if not is_whole(files[scan.name], autoencoder.checksum):
+                encode_scan(autoencoder, images, scan, files[scan.name])
+        write_manifest(self.out, autoencoder, images, files)
+        return self.out
+
+    def claim(self, autoencoder: TrainedAutoencoder) -> None:
+        """Make the folder with the autoencoder in it, or check that it is ours."""
+        inside = self.out / "autoencoder"
+        if self.out.exists() and any(self.out.iterdir()) and not inside.is_dir():
+            raise ConfigError(f"{self.out}: holds something that is not latents; name another folder")
+        if inside.is_dir() and TrainedAutoencoder(inside).checksum != autoencoder.checksum:
+            raise ConfigError(f"{self.out}: holds latents of another autoencoder; name another folder")
+        if not inside.is_dir():
+            part = self.out / ".autoencoder.part"
+            shutil.rmtree(part, ignore_errors=True)
+            shutil.copytree(autoencoder.path, part)
+            os.replace(part, inside)
+
+
+def encode_scan(autoencoder: TrainedAutoencoder, images: Images, scan: Scan, file: Path) -> None:
+    """One scan's posterior, written whole or not at all."""
+    x = torch.from_numpy(images.read(scan)["x"])[None]
+    mean, logvar = (t[0].float().cpu().numpy() for t in autoencoder.encode(x))
+    if not (np.isfinite(mean).all() and np.isfinite(logvar).all()):
+        raise DataError(f"{scan.name}: its latent is not finite; is the autoencoder sound?")
+    affine = images.grid.coarser(autoencoder.downsample).affine
+    part = file.with_suffix(".part")
+    save_file({"mean": np.ascontiguousarray(mean), "logvar": np.ascontiguousarray(logvar)}, part,
+              metadata={"autoencoder": autoencoder.checksum, "affine": json.dumps(affine.tolist())})
+    os.replace(part, file)
+
+
+def is_whole(file: Path, checksum: str) -> bool:
+    """Whether the latent is there and of this autoencoder."""
+    if not file.is_file():
+        return False
+    with safe_open(file, "numpy") as stored:
+        return stored.metadata()["autoencoder"] == checksum
+
+
+def write_manifest(out: Path, autoencoder: TrainedAutoencoder, images: Images,
+                   files: dict[str, Path]) -> None:
+    """latents.json, last: with it the dataset is finished."""
+    shift, scale, shape = standardise([files[s.name] for s in images.train])
+    scans = [{"name": s.name, "subject": s.subject, "session": s.session, "split": s.split,
+              "covariates": s.covariates, "file": files[s.name].name}
+             for s in images.train + images.val]
+    manifest = {
+        "vol3d": vol3d.__version__, "autoencoder": autoencoder.checksum,
+        "z_channels": autoencoder.z_channels, "downsample": autoencoder.downsample,
+        "latent_shape": shape, "latent_affine": images.grid.coarser(autoencoder.downsample).affine.tolist(),
+        "shift": shift, "scale": scale, "images": images.fingerprint(), "scans": scans,
+    }
+    part = out / f".{MANIFEST}.part"
+    part.write_text(json.dumps(manifest, indent=1))
+    os.replace(part, out / MANIFEST)
+
+
+def standardise(files: list[Path]) -> tuple[list[float], list[float], list[int]]:
+    """Mean and standard deviation of z per channel over the whole training set, and z's shape.
+
+    z is a draw from the posterior, so its variance is that of the means plus the mean variance.
+    """
+    total, square, n, shape = 0.0, 0.0, 0, []
+    for file in files:
+        with safe_open(file, "numpy") as stored:
+            mean = stored.get_tensor("mean").astype(np.float64)
+            variance = np.exp(stored.get_tensor("logvar").astype(np.float64))
+        shape = list(mean.shape[1:])
+        total = total + mean.sum((1, 2, 3))
+        square = square + (mean**2 + variance).sum((1, 2, 3))
+        n += mean[0].size
+    shift = total / n
+    return shift.tolist(), np.sqrt(square / n - shift**2).tolist(), shape

@@ -1,0 +1,42 @@
+"""Train an autoencoder, a diffusion model or a segmenter from a config."""
+
+import logging
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from vol3d.bundle import find, write_bundle
+from vol3d.data.datasets import Bids, Table
+from vol3d.data.latents import Latents
+from vol3d.errors import ConfigError
+from vol3d.tasks import Task
+from vol3d.training.loop import Training, claim, start, train
+
+log = logging.getLogger(__name__)
+
+
+class Train(Training):
+    """Train a model: vol3d train CONFIG.yaml [key=value ...]. Run it again to go on after a stop."""
+
+    positional: ClassVar[tuple[str, ...]] = ()
+    task: Task
+    """What to train."""
+    data: Annotated[Bids | Table | Latents, Field(discriminator="kind")]
+    """What to train on: scans, or latents for the diffusion model."""
+
+    def execute(self) -> Path:
+        """Train, and write the bundle; its path."""
+        if not isinstance(self.data, self.task.learns_from):
+            known = " or ".join(c.model_fields["kind"].default for c in self.task.learns_from)
+            raise ConfigError(f"data.kind={self.data.kind}: task {self.task.kind} learns from {known}")
+        claim(self)
+        bundle = self.run / "bundle"
+        if bundle.is_dir():
+            find(bundle)
+            log.info("%s: has finished; nothing to do", self.run)
+            return bundle
+        job, engine = start(lambda: self.task.job(self.data), self)
+        train(job, self, engine)
+        write_bundle(bundle, **job.bundle(engine))
+        return bundle

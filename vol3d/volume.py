@@ -1,0 +1,254 @@
+"""A volume: voxels tied to the affine that says where each of them lies in the body, in mm.
+
+World coordinates are RAS+ (right, anterior, superior), as in NIfTI, FreeSurfer and nibabel.
+ITK's are LPS+; the two `sitk` functions are the only place that knows.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+from nibabel.orientations import aff2axcodes, axcodes2ornt, inv_ornt_aff, io_orientation
+from nibabel.orientations import apply_orientation, ornt_transform
+
+from vol3d.errors import DataError
+
+LPS = np.diag([-1.0, -1.0, 1.0])  # RAS+ <-> LPS+
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where the voxels lie, without their values.
+
+    Attributes:
+        shape: voxels along X, Y, Z.
+        affine: [4, 4] float64, voxel index -> world mm, RAS+.
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+
+    def __post_init__(self) -> None:
+        affine = np.array(self.affine, np.float64)
+        if affine.shape != (4, 4):
+            raise ValueError(f"an affine is 4 x 4, got {affine.shape}")
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        object.__setattr__(self, "affine", affine)
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size in mm along X, Y, Z."""
+        return tuple(float(s) for s in np.linalg.norm(self.affine[:3, :3], axis=0))
+
+    @property
+    def origin(self) -> np.ndarray:
+        """World position, mm, of the centre of voxel (0, 0, 0)."""
+        return self.affine[:3, 3].copy()
+
+    @property
+    def direction(self) -> np.ndarray:
+        """[3, 3] unit vectors of the axes, as columns."""
+        return self.affine[:3, :3] / np.array(self.spacing)
+
+    @property
+    def orientation(self) -> str:
+        """Codes of the directions in which the axes point, such as RAS or LPI."""
+        return "".join(aff2axcodes(self.affine))
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in ml (1 ml = 1000 mm3)."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
+
+    def matches(self, other: "Grid", tolerance_mm: float = 1e-3) -> bool:
+        """Whether both grids put every voxel in the same place."""
+        if self.shape != other.shape:
+            return False
+        corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape])).reshape(3, -1)
+        apart = (self.affine - other.affine)[:3] @ np.vstack([corners, np.ones(8)])
+        return bool(np.abs(apart).max() <= tolerance_mm)
+
+    def coarser(self, factor: int) -> "Grid":
+        """The grid whose voxels are blocks of `factor`^3 of these; ceil(shape / factor) of them."""
+        scale = np.diag([factor, factor, factor, 1.0])
+        scale[:3, 3] = (factor - 1) / 2  # the centre of a block is between its voxels
+        return Grid(tuple(-(-n // factor) for n in self.shape), self.affine @ scale)
+
+    def __str__(self) -> str:
+        size = "x".join(str(n) for n in self.shape)
+        spacing = "x".join(f"{s:.4g}" for s in self.spacing)
+        return f"{size} voxels of {spacing} mm, {self.orientation}"
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Voxels [X, Y, Z] and the grid they lie on.
+
+    Attributes:
+        data: [X, Y, Z] values, in the order of the file.
+        affine: [4, 4] float64, voxel index -> world mm, RAS+.
+        space_code: NIfTI's name of the world: 1 scanner, 2 aligned, 3 Talairach, 4 MNI152.
+    """
+
+    data: np.ndarray
+    affine: np.ndarray
+    space_code: int = 2
+
+    def __post_init__(self) -> None:
+        if self.data.ndim != 3:
+            raise ValueError(f"a volume is [X, Y, Z], got shape {self.data.shape}")
+        object.__setattr__(self, "affine", Grid(self.data.shape, self.affine).affine)
+
+    @property
+    def grid(self) -> Grid:
+        """Where the voxels lie."""
+        return Grid(self.data.shape, self.affine)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along X, Y, Z."""
+        return self.grid.shape
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size in mm along X, Y, Z."""
+        return self.grid.spacing
+
+    @property
+    def orientation(self) -> str:
+        """Codes of the directions in which the axes point, such as RAS or LPI."""
+        return self.grid.orientation
+
+    # -- files ------------------------------------------------------------------------------------
+
+    @classmethod
+    def read(cls, path: Path | str) -> "Volume":
+        """Read a 3-D NIfTI image (or another format that nibabel knows), whole and checked.
+
+        Raises:
+            DataError: no such file; truncated or not an image; not 3-D; NaN or infinite voxels; no
+                sform and no qform, so that left and right would be a guess.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise DataError(f"{path}: no such image")
+        try:
+            image = nib.load(path)
+            data = np.asanyarray(image.dataobj)
+        except Exception as error:  # nibabel, zlib and the OS each raise their own
+            raise DataError(
+                f"{path}: cannot be read as an image ({type(error).__name__}: "
+                f"{str(error).splitlines()[0] if str(error) else 'truncated'}); copy it again"
+            ) from None
+        while data.ndim > 3 and data.shape[-1] == 1:
+            data = data[..., 0]
+        if data.ndim != 3:
+            raise DataError(
+                f"{path}: is {data.ndim}-D with shape {'x'.join(map(str, data.shape))}, a 3-D image "
+                f"is due; take one volume of it, for example with fslroi"
+            )
+        if not np.isfinite(data).all():
+            bad = int(data.size - np.isfinite(data).sum())
+            raise DataError(
+                f"{path}: {bad} voxels are NaN or infinite; mend them, for example with fslmaths -nan"
+            )
+        code = 2
+        if isinstance(image, nib.Nifti1Pair):
+            sform, qform = int(image.header["sform_code"]), int(image.header["qform_code"])
+            if not sform and not qform:
+                raise DataError(
+                    f"{path}: has no sform and no qform, so left and right are unknown; "
+                    f"set one, for example with fslorient"
+                )
+            code = sform or qform
+        return cls(data, image.affine, code)
+
+    def write(self, path: Path | str, *, slope: float | None = None) -> None:
+        """Write as NIfTI, whole or not at all; sform and qform both say where the voxels are.
+
+        Args:
+            path: ends in .nii or .nii.gz.
+            slope: store as int16 steps of this size (the header carries it, readers undo it).
+                Without it the data type is kept, and booleans become uint8.
+        """
+        path = Path(path)
+        data = self.data
+        if data.dtype == bool:
+            data = data.astype(np.uint8)
+        elif data.dtype in (np.int64, np.float16):
+            data = data.astype(np.int32 if data.dtype == np.int64 else np.float32)
+        if slope is not None:
+            data = np.clip(np.rint(data / slope), -32768, 32767).astype(np.int16)
+        image = nib.Nifti1Image(data, self.affine)
+        if slope is not None:
+            image.header.set_slope_inter(slope, 0)
+        image.header.set_xyzt_units("mm")
+        image.set_sform(self.affine, self.space_code)
+        image.set_qform(self.affine, self.space_code)
+        if not np.allclose(image.get_qform(), self.affine, atol=1e-3):  # shears fit no qform
+            image.header["qform_code"] = 0
+        ending = ".nii.gz" if path.name.endswith(".gz") else ".nii"
+        part = path.with_name(f".{path.name}.{os.getpid()}{ending}")
+        try:
+            nib.save(image, part)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    # -- geometry ---------------------------------------------------------------------------------
+
+    def reorient(self, codes: str = "RAS") -> "Volume":
+        """Turn and flip the axes so that they point as the codes say; no voxel changes its value."""
+        turn = ornt_transform(io_orientation(self.affine), axcodes2ornt(codes))
+        data = np.ascontiguousarray(apply_orientation(self.data, turn))
+        return Volume(data, self.affine @ inv_ornt_aff(turn, self.shape), self.space_code)
+
+    def resample(self, grid: Grid, *, nearest: bool = False) -> "Volume":
+        """The values on another grid: linear, or nearest neighbour for labels; 0 outside."""
+        how = sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear
+        data = self.data if nearest else self.data.astype(np.float32)
+        moved = sitk.Resample(
+            Volume(data, self.affine).to_sitk(), empty_sitk(grid), sitk.Transform(), how, 0.0
+        )
+        return Volume(sitk.GetArrayFromImage(moved).transpose(2, 1, 0), grid.affine, self.space_code)
+
+    def to_sitk(self) -> sitk.Image:
+        """As a SimpleITK image (LPS+, axes in reverse order in memory)."""
+        data = self.data.astype(np.uint8) if self.data.dtype == bool else self.data
+        image = sitk.GetImageFromArray(np.ascontiguousarray(data.transpose(2, 1, 0)))
+        return placed(image, self.grid)
+
+    @classmethod
+    def from_sitk(cls, image: sitk.Image, space_code: int = 2) -> "Volume":
+        """From a SimpleITK image."""
+        affine = np.eye(4)
+        direction = np.array(image.GetDirection()).reshape(3, 3)
+        affine[:3, :3] = LPS @ direction * np.array(image.GetSpacing())
+        affine[:3, 3] = LPS @ np.array(image.GetOrigin())
+        return cls(sitk.GetArrayFromImage(image).transpose(2, 1, 0), affine, space_code)
+
+
+def placed(image: sitk.Image, grid: Grid) -> sitk.Image:
+    """The SimpleITK image, put where the grid is."""
+    image.SetSpacing(grid.spacing)
+    image.SetOrigin((LPS @ grid.origin).tolist())
+    image.SetDirection((LPS @ grid.direction).ravel().tolist())
+    return image
+
+
+def empty_sitk(grid: Grid) -> sitk.Image:
+    """A SimpleITK image without content, on the grid."""
+    return placed(sitk.Image(list(grid.shape), sitk.sitkUInt8), grid)
+
+
+def mni_grid(spacing: float) -> Grid:
+    """The field of view of 160 x 224 x 160 mm around the MNI152 brain, RAS+.
+
+    At 1 mm 160 x 224 x 160 voxels, at 2 mm 80 x 112 x 80, at 4 mm 40 x 56 x 40.
+    """
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    affine[:3, 3] = np.array([-80.0, -130.0, -73.0]) + spacing / 2  # the box's corner, then half a voxel
+    return Grid(tuple(round(n / spacing) for n in (160, 224, 160)), affine)
