@@ -1,0 +1,96 @@
+"""Networks of ours beyond MONAI's: any shape, the ports, and checkpointing."""
+
+import pytest
+import torch
+
+from vol3d.errors import ConfigError
+from vol3d.models.autoencoders.kl import AutoencoderKL, Posterior
+from vol3d.models.denoisers.unet import UNet
+from vol3d.models.discriminator import Discriminator
+from vol3d.models.segmenters.unet import SegmenterUNet
+from vol3d.nn.blocks import fold, unfold
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 16), (17, 14, 9), (5, 7, 6)])
+@pytest.mark.parametrize("patch", [1, 2])
+def test_autoencoder_takes_any_shape(shape: tuple, patch: int):
+    net = AutoencoderKL(channels=(8, 8), patch=patch).build()
+    x = torch.rand(1, 1, *shape)
+    mean = net.encode(x).mean
+    assert net.downsample == 2 * patch
+    assert mean.shape == (1, 4, *(-(-n // net.downsample) for n in shape))
+    assert net.decode(mean, shape).shape == x.shape
+
+
+@pytest.mark.parametrize("shape", [(10, 14, 10), (5, 7, 5), (9, 6, 11)])
+@pytest.mark.parametrize("updown", [False, True])
+def test_unet_takes_any_shape(shape: tuple, updown: bool):
+    net = UNet(channels=(8, 8, 16), resblock_updown=updown).build(4, 4, vector_dim=6)
+    x = torch.randn(2, 4, *shape)
+    assert net(x, torch.ones(2), vector=torch.randn(2, 6)).shape == x.shape
+
+
+def test_unet_ports_reach_the_output():
+    torch.manual_seed(0)
+    net = UNet(channels=(8, 16), attention_levels=(False, True)).build(
+        2, 2, vector_dim=3, token_dim=5, extra_channels=1)
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=0.2)
+    x = torch.randn(1, 2, 4, 6, 4)
+    ports = {"vector": torch.randn(1, 3), "tokens": torch.randn(1, 2, 5),
+             "channels": torch.randn(1, 1, 4, 6, 4)}
+    y = net(x, torch.ones(1), **ports)
+    for name, value in ports.items():
+        assert not torch.allclose(net(x, torch.ones(1), **{**ports, name: value + 1}), y)
+
+
+@pytest.mark.parametrize("updown", [False, True])
+def test_unet_checkpointing_gives_the_same_gradients(updown: bool):
+    x, vector = torch.randn(1, 2, 6, 6, 6), torch.randn(1, 3)
+    grads = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        net = UNet(channels=(8, 16), attention_levels=(False, True), resblock_updown=updown,
+                   checkpointing=checkpointing).build(2, 2, vector_dim=3)
+        torch.nn.init.normal_(net.conv_out.weight, generator=torch.Generator().manual_seed(1))
+        net(x, torch.ones(1), vector=vector).square().mean().backward()
+        grads.append([p.grad for p in net.parameters() if p.grad is not None])
+    assert len(grads[0]) == len(grads[1]) > 30
+    assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
+
+
+def test_autoencoder_checkpointing_gives_the_same_gradients():
+    x, grads = torch.rand(1, 1, 12, 8, 8), []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        net = AutoencoderKL(channels=(8, 16), checkpointing=checkpointing).build()
+        net.decode(net.encode(x).mean).square().mean().backward()
+        grads.append([p.grad for p in net.parameters() if p.grad is not None])
+    assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
+
+
+def test_kl_is_the_closed_form_per_element():
+    mean, logvar = torch.full((2, 3, 2, 2, 2), 0.5), torch.full((2, 3, 2, 2, 2), -1.0)
+    normal = torch.distributions.Normal(mean, (logvar / 2).exp())
+    expected = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).mean()
+    assert torch.allclose(Posterior(mean, logvar).kl(), expected.expand(2))
+
+
+def test_fold_and_back():
+    x = torch.randn(2, 3, 4, 6, 8)
+    assert fold(x, 2).shape == (2, 24, 2, 3, 4)
+    assert torch.equal(unfold(fold(x, 2), 2), x)
+
+
+def test_discriminator_and_segmenter_shapes():
+    assert Discriminator(channels=4, layers=2).build()(torch.rand(2, 1, 24, 20, 16)).shape[:2] == (2, 1)
+    net = SegmenterUNet(features=(4, 4, 4, 4, 4, 4)).build(1, 3)
+    assert net(torch.rand(1, 1, 33, 20, 17)).shape == (1, 3, 33, 20, 17)
+
+
+@pytest.mark.parametrize("config", [AutoencoderKL, UNet])
+def test_settings_that_do_not_fit(config: type):
+    with pytest.raises(ConfigError, match="channels=12 must be a multiple of norm_groups=8"):
+        config.parse({"channels": [8, 12]})
+    with pytest.raises(ConfigError, match="must have one entry per level"):
+        config.parse({"channels": [8, 8], "attention_levels": [True]})

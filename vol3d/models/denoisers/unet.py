@@ -1,0 +1,168 @@
+"""The 3-D diffusion U-Net with ports for a vector, tokens and channels."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as nnf
+from pydantic import PositiveInt, model_validator
+from torch import Tensor, nn
+
+from vol3d.config import Config
+from vol3d.nn.blocks import AttentionBlock, Down, ResBlock, TransformerBlock, Up, conv3, recompute, zeroed
+from vol3d.nn.embed import sinusoidal
+
+
+class UNet(Config):
+    """Residual and attention blocks at several scales (Dhariwal and Nichol 2021, arXiv:2105.05233).
+
+    With `modulation: add` it is MONAI's DiffusionModelUNet layer by layer.
+    """
+
+    kind: Literal["unet"] = "unet"
+    channels: tuple[PositiveInt, ...] = (64, 128)
+    """Channels of each level; every level but the last halves the grid."""
+    num_res_blocks: PositiveInt | tuple[PositiveInt, ...] = 1
+    """Residual blocks of each level going down; one more going up."""
+    attention_levels: tuple[bool, ...] = ()
+    """Which levels attend; none if empty. The middle always does."""
+    head_channels: PositiveInt | tuple[int, ...] | None = None
+    """Channels of an attention head, or one per level; null is a single head."""
+    norm_groups: PositiveInt = 8
+    """Groups of the group norm."""
+    norm_eps: float = 1e-6
+    """Epsilon of the group norm."""
+    modulation: Literal["adaptive", "add"] = "adaptive"
+    """How noise level and vector steer a block: adaptive group norm, or added to its features."""
+    resblock_updown: bool = False
+    """Halve and double the grid inside residual blocks, instead of by a convolution."""
+    transformer_layers: PositiveInt = 1
+    """Layers of each transformer, where tokens are given."""
+    checkpointing: bool = False
+    """Compute activations again in the backward pass, block by block: less memory, more time."""
+
+    @model_validator(mode="after")
+    def check_levels(self) -> "UNet":
+        """Every level has its settings, and its channels fit the groups and the heads."""
+        for name in ("num_res_blocks", "attention_levels", "head_channels"):
+            value = getattr(self, name)
+            if isinstance(value, tuple) and value and len(value) != len(self.channels):
+                raise ValueError(f"{name}={value} must have one entry per level of {self.channels}")
+        for c, heads in zip(self.channels, self.heads, strict=True):
+            if c % self.norm_groups:
+                raise ValueError(f"channels={c} must be a multiple of norm_groups={self.norm_groups}")
+            if heads and c % heads:
+                raise ValueError(f"channels={c} must be a multiple of head_channels={heads}")
+        return self
+
+    @property
+    def heads(self) -> tuple[int | None, ...]:
+        """`head_channels`, one per level; a level without attention may say 0."""
+        h = self.head_channels
+        return tuple(x or None for x in h) if isinstance(h, tuple) else (h,) * len(self.channels)
+
+    @property
+    def blocks_per_level(self) -> tuple[int, ...]:
+        """`num_res_blocks`, one per level."""
+        n = self.num_res_blocks
+        return n if isinstance(n, tuple) else (n,) * len(self.channels)
+
+    def build(self, in_channels: int, out_channels: int, *, vector_dim: int | None = None,
+              token_dim: int | None = None, extra_channels: int = 0) -> "UNetNet":
+        """The network; a port is open where its size is given."""
+        return UNetNet(self, in_channels + extra_channels, out_channels, vector_dim, token_dim)
+
+
+class UNetNet(nn.Module):
+    """f(x, c_noise, vector, tokens, channels) -> [B, out_channels, X, Y, Z]."""
+
+    def __init__(self, config: UNet, in_channels: int, out_channels: int, vector_dim: int | None,
+                 token_dim: int | None) -> None:
+        super().__init__()
+        self.checkpointing = config.checkpointing
+        channels, emb_dim = config.channels, 4 * config.channels[0]
+        attends = config.attention_levels or (False,) * len(channels)
+        norm = {"groups": config.norm_groups, "eps": config.norm_eps}
+
+        def res(cin: int, cout: int, resample: str | None = None) -> ResBlock:
+            return ResBlock(cin, cout, **norm, emb_dim=emb_dim, resample=resample,
+                            adaptive=config.modulation == "adaptive", starts_at_zero=True)
+
+        def attention(level: int) -> nn.Module:
+            c, heads = channels[level], config.heads[level]
+            if token_dim is None:
+                return AttentionBlock(c, **norm, head_channels=heads)
+            return TransformerBlock(c, **norm, head_channels=heads or c, token_dim=token_dim,
+                                    layers=config.transformer_layers)
+
+        self.base = channels[0]
+        self.conv_in = conv3(in_channels, channels[0])
+        self.time_embed = nn.Sequential(
+            nn.Linear(channels[0], emb_dim), nn.SiLU(), nn.Linear(emb_dim, emb_dim))
+        self.vector_embed = nn.Linear(vector_dim, emb_dim, bias=False) if vector_dim else None
+
+        last, c, skips = len(channels) - 1, channels[0], [channels[0]]
+        self.down_blocks = nn.ModuleList()
+        for i, (cout, n) in enumerate(zip(channels, config.blocks_per_level, strict=True)):
+            level = nn.ModuleDict({"resnets": nn.ModuleList(), "attentions": nn.ModuleList()})
+            for _ in range(n):
+                level["resnets"].append(res(c, cout))
+                if attends[i]:
+                    level["attentions"].append(attention(i))
+                c = cout
+                skips.append(c)
+            if i < last:
+                level["downsampler"] = res(c, c, "down") if config.resblock_updown else Down(c)
+                skips.append(c)
+            self.down_blocks.append(level)
+        self.middle_block = nn.ModuleDict(
+            {"resnet_1": res(c, c), "attention": attention(last), "resnet_2": res(c, c)})
+        self.up_blocks = nn.ModuleList()
+        for i in reversed(range(len(channels))):
+            level = nn.ModuleDict({"resnets": nn.ModuleList(), "attentions": nn.ModuleList()})
+            for _ in range(config.blocks_per_level[i] + 1):
+                level["resnets"].append(res(c + skips.pop(), channels[i]))
+                if attends[i]:
+                    level["attentions"].append(attention(i))
+                c = channels[i]
+            if i > 0:
+                level["upsampler"] = res(c, c, "up") if config.resblock_updown else Up(c)
+            self.up_blocks.append(level)
+        self.norm_out = nn.GroupNorm(config.norm_groups, c, config.norm_eps)
+        self.conv_out = zeroed(conv3(c, out_channels))
+
+    def forward(self, x: Tensor, c_noise: Tensor, vector: Tensor | None = None,
+                tokens: Tensor | None = None, channels: Tensor | None = None) -> Tensor:
+        """One estimate.
+
+        Args:
+            x: [B, C, X, Y, Z].
+            c_noise: what the network is told of the noise level, [B].
+            vector: [B, vector_dim].
+            tokens: [B, T, token_dim].
+            channels: [B, extra_channels, X, Y, Z], on the grid of x.
+        """
+        emb = self.time_embed(sinusoidal(c_noise, self.base))  # [B, E]
+        if vector is not None:
+            emb = emb + self.vector_embed(vector)
+        h = self.conv_in(x if channels is None else torch.cat([x, channels], 1))
+        skips = [h]
+        for level in self.down_blocks:
+            for j, block in enumerate(level["resnets"]):
+                h = recompute(self.checkpointing, block, h, emb)
+                if level["attentions"]:
+                    h = recompute(self.checkpointing, level["attentions"][j], h, tokens)
+                skips.append(h)
+            if "downsampler" in level:
+                h = recompute(self.checkpointing, level["downsampler"], h, emb)
+                skips.append(h)
+        h = recompute(self.checkpointing, self.middle_block["resnet_1"], h, emb)
+        h = recompute(self.checkpointing, self.middle_block["attention"], h, tokens)
+        h = recompute(self.checkpointing, self.middle_block["resnet_2"], h, emb)
+        for level in self.up_blocks:
+            for j, block in enumerate(level["resnets"]):
+                h = recompute(self.checkpointing, block, torch.cat([h, skips.pop()], 1), emb)
+                if level["attentions"]:
+                    h = recompute(self.checkpointing, level["attentions"][j], h, tokens)
+            if "upsampler" in level:
+                h = recompute(self.checkpointing, level["upsampler"], h, emb, skips[-1])
+        return self.conv_out(nnf.silu(self.norm_out(h)))

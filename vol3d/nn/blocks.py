@@ -1,0 +1,214 @@
+"""The layers of the 3-D networks: residual block, attention, halving and doubling of the grid.
+
+Shapes: B batch, C channels, N = X Y Z voxels as tokens, H heads, D channels of a head.
+"""
+
+import torch
+import torch.nn.functional as nnf
+from einops import rearrange, reduce
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+def conv3(cin: int, cout: int, stride: int = 1, padding: int = 1) -> nn.Conv3d:
+    """A 3 x 3 x 3 convolution."""
+    return nn.Conv3d(cin, cout, 3, stride=stride, padding=padding)
+
+
+def zeroed(module: nn.Module) -> nn.Module:
+    """The module with zero weights, so that a residual branch begins as nothing."""
+    for p in module.parameters():
+        nn.init.zeros_(p)
+    return module
+
+
+def recompute(is_on: bool, block: nn.Module, *inputs: Tensor | None) -> Tensor:
+    """Call a block; with gradient checkpointing its activations are computed again in the backward.
+
+    Chen et al. 2016 (arXiv:1604.06174). Gradients are the same bit for bit.
+    """
+    if is_on and torch.is_grad_enabled():
+        return checkpoint(block, *inputs, use_reentrant=False)
+    return block(*inputs)
+
+
+class ResBlock(nn.Module):
+    """Norm, SiLU, convolution, twice, and the input added (He et al. 2016).
+
+    Args:
+        cin: channels in.
+        cout: channels out.
+        groups: of the group norm.
+        eps: of the group norm.
+        emb_dim: length of an embedding that steers the block; None without.
+        adaptive: the embedding scales and shifts after the second norm (adaptive group norm,
+            Dhariwal and Nichol 2021, arXiv:2105.05233, eq. 7); else it is added before it.
+        resample: "down" or "up" halves or doubles the grid inside the block.
+        starts_at_zero: the second convolution begins as zero.
+    """
+
+    def __init__(self, cin: int, cout: int, *, groups: int, eps: float = 1e-6,
+                 emb_dim: int | None = None, adaptive: bool = False, resample: str | None = None,
+                 starts_at_zero: bool = False) -> None:
+        super().__init__()
+        self.adaptive, self.resample = adaptive, resample
+        self.norm1 = nn.GroupNorm(groups, cin, eps)
+        self.conv1 = conv3(cin, cout)
+        self.emb = nn.Linear(emb_dim, 2 * cout if adaptive else cout) if emb_dim else None
+        self.norm2 = nn.GroupNorm(groups, cout, eps)
+        self.conv2 = zeroed(conv3(cout, cout)) if starts_at_zero else conv3(cout, cout)
+        self.shortcut = nn.Conv3d(cin, cout, 1) if cin != cout else nn.Identity()
+
+    def forward(self, x: Tensor, emb: Tensor | None = None, size_of: Tensor | None = None) -> Tensor:
+        """x [B, C, X, Y, Z], emb [B, emb_dim]; going up, the size of `size_of` is met exactly."""
+        h = nnf.silu(self.norm1(x))
+        if self.resample == "down":
+            x, h = halve(x), halve(h)
+        elif self.resample == "up":
+            x, h = double(x, size_of), double(h, size_of)
+        h = self.conv1(h)
+        if self.emb is None:
+            h = self.norm2(h)
+        else:
+            e = rearrange(self.emb(nnf.silu(emb)), "b c -> b c 1 1 1")
+            if self.adaptive:
+                scale, shift = e.chunk(2, dim=1)
+                h = torch.addcmul(shift, self.norm2(h), 1 + scale)
+            else:
+                h = self.norm2(h + e)
+        return self.shortcut(x) + self.conv2(nnf.silu(h))
+
+
+class Attention(nn.Module):
+    """Multi-head attention of tokens [B, N, C] to themselves or to a context [B, T, E]."""
+
+    def __init__(self, channels: int, head_channels: int | None, context_dim: int | None = None,
+                 bias: bool = True) -> None:
+        super().__init__()
+        self.heads = channels // head_channels if head_channels else 1
+        context_dim = context_dim or channels
+        self.to_q = nn.Linear(channels, channels, bias=bias)
+        self.to_k = nn.Linear(context_dim, channels, bias=bias)
+        self.to_v = nn.Linear(context_dim, channels, bias=bias)
+        self.out_proj = nn.Linear(channels, channels)
+
+    def forward(self, x_BNC: Tensor, context: Tensor | None = None) -> Tensor:
+        """The attended tokens [B, N, C]."""
+        context = x_BNC if context is None else context
+        q, k, v = (rearrange(t, "b n (h d) -> b h n d", h=self.heads)
+                   for t in (self.to_q(x_BNC), self.to_k(context), self.to_v(context)))
+        y_BHND = nnf.scaled_dot_product_attention(q, k, v)
+        return self.out_proj(rearrange(y_BHND, "b h n d -> b n (h d)"))
+
+
+class AttentionBlock(nn.Module):
+    """Every voxel attends to every voxel: norm, attention, and the input added."""
+
+    def __init__(self, channels: int, *, groups: int, eps: float = 1e-6,
+                 head_channels: int | None = None) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels, eps)
+        self.attn = Attention(channels, head_channels)
+
+    def forward(self, x: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """x [B, C, X, Y, Z]; the tokens of a condition are not looked at."""
+        y = self.attn(rearrange(self.norm(x), "b c x y z -> b (x y z) c"))
+        return x + unflatten(y, x)
+
+
+class TransformerLayer(nn.Module):
+    """Self-attention, attention to a condition's tokens, and a gated feed-forward (GEGLU)."""
+
+    def __init__(self, channels: int, head_channels: int | None, token_dim: int) -> None:
+        super().__init__()
+        self.attn1 = Attention(channels, head_channels, bias=False)
+        self.attn2 = Attention(channels, head_channels, token_dim, bias=False)
+        self.linear1 = nn.Linear(channels, 8 * channels)
+        self.linear2 = nn.Linear(4 * channels, channels)
+        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(channels) for _ in range(3))
+
+    def forward(self, x_BNC: Tensor, tokens: Tensor | None) -> Tensor:
+        """x [B, N, C], tokens [B, T, E]."""
+        x_BNC = x_BNC + self.attn1(self.norm1(x_BNC))
+        x_BNC = x_BNC + self.attn2(self.norm2(x_BNC), tokens)
+        value, gate = self.linear1(self.norm3(x_BNC)).chunk(2, dim=-1)
+        return x_BNC + self.linear2(value * nnf.gelu(gate))
+
+
+class TransformerBlock(nn.Module):
+    """Transformer layers over the voxels (Rombach et al. 2022, arXiv:2112.10752, section 3.3)."""
+
+    def __init__(self, channels: int, *, groups: int, eps: float = 1e-6,
+                 head_channels: int | None = None, token_dim: int, layers: int = 1) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels, eps)
+        self.proj_in = nn.Conv3d(channels, channels, 1)
+        self.transformer_blocks = nn.ModuleList(
+            TransformerLayer(channels, head_channels, token_dim) for _ in range(layers))
+        self.proj_out = zeroed(nn.Conv3d(channels, channels, 1))
+
+    def forward(self, x: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """x [B, C, X, Y, Z], tokens [B, T, E]."""
+        y = rearrange(self.proj_in(self.norm(x)), "b c x y z -> b (x y z) c")
+        for layer in self.transformer_blocks:
+            y = layer(y, tokens)
+        return x + self.proj_out(unflatten(y, x))
+
+
+class Down(nn.Module):
+    """A strided convolution; `padding` 0 pads one voxel at the high end only, as autoencoders do."""
+
+    def __init__(self, channels: int, padding: int = 1) -> None:
+        super().__init__()
+        self.conv = conv3(channels, channels, stride=2, padding=padding)
+
+    def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
+        """[B, C, X, Y, Z] -> half of each axis."""
+        return self.conv(x if self.conv.padding[0] else nnf.pad(x, (0, 1) * 3))
+
+
+class Up(nn.Module):
+    """Nearest-neighbour doubling and a convolution, or a transposed convolution."""
+
+    def __init__(self, channels: int, *, transposed: bool = False) -> None:
+        super().__init__()
+        self.transposed = transposed
+        self.conv = nn.ConvTranspose3d(channels, channels, 2, 2) if transposed else conv3(
+            channels, channels)
+
+    def forward(self, x: Tensor, emb: Tensor | None = None, size_of: Tensor | None = None) -> Tensor:
+        """[B, C, X, Y, Z] -> twice each axis, or the size of `size_of`."""
+        return self.conv(x if self.transposed else double(x, size_of))
+
+
+def halve(x: Tensor) -> Tensor:
+    """Averages of 2 x 2 x 2 voxels; an odd axis repeats its last one. Works in any dtype."""
+    odd = [n % 2 for n in x.shape[2:]]
+    if any(odd):
+        x = nnf.pad(x, (0, odd[2], 0, odd[1], 0, odd[0]), mode="replicate")
+    return reduce(x, "b c (x i) (y j) (z k) -> b c x y z", "mean", i=2, j=2, k=2)
+
+
+def double(x: Tensor, size_of: Tensor | None = None) -> Tensor:
+    """Each voxel repeated along each axis; the last ones once only where `size_of` is odd there."""
+    x = nnf.interpolate(x, scale_factor=2.0, mode="nearest")
+    if size_of is not None and x.shape[2:] != size_of.shape[2:]:
+        a, b, c = size_of.shape[2:]
+        x = x[:, :, :a, :b, :c]
+    return x
+
+
+def unflatten(y_BNC: Tensor, x: Tensor) -> Tensor:
+    """Tokens [B, N, C] back to the grid of x [B, C, X, Y, Z]."""
+    a, b, c = x.shape[2:]
+    return rearrange(y_BNC, "b (x y z) c -> b c x y z", x=a, y=b, z=c)
+
+
+def fold(x: Tensor, size: int) -> Tensor:
+    """Space to depth: blocks of size^3 voxels become channels, [B, C size^3, X/size, ...]."""
+    return rearrange(x, "b c (x i) (y j) (z k) -> b (c i j k) x y z", i=size, j=size, k=size)
+
+
+def unfold(x: Tensor, size: int) -> Tensor:
+    """Depth to space, the way back of `fold`."""
+    return rearrange(x, "b (c i j k) x y z -> b c (x i) (y j) (z k)", i=size, j=size, k=size)
