@@ -1,6 +1,7 @@
 """Scans as networks see them: RAS+, on one grid, intensities in [0, 1]."""
 
 import hashlib
+import re
 
 import numpy as np
 
@@ -64,6 +65,16 @@ class Images:
             )
         return volume
 
+    def entities(self) -> dict[str, str]:
+        """BIDS's `space` and `res` where all training images say the same in their names."""
+        found = {}
+        for key in ("space", "res"):
+            said = {m.group(1) if (m := re.search(rf"_{key}-([A-Za-z0-9]+)", s.image.name)) else None
+                    for s in self.train}
+            if len(said) == 1 and None not in said and self.target is None:
+                found[key] = said.pop()
+        return found
+
     def fingerprint(self) -> dict:
         """What the data are, without any person's row: counts, grid, and a digest of the files."""
         digest = hashlib.sha256()
@@ -77,6 +88,8 @@ class Images:
             "shape": list(self.grid.shape),
             "affine": self.grid.affine.tolist(),
             "spacing_mm": list(self.grid.spacing),
+            "space_code": Volume.read(self.train[0].image).space_code,
+            "entities": self.entities(),
             "intensity": f"divided by {HEADROOM} x the 99.5th percentile of the voxels above 0",
             "sha256": digest.hexdigest(),
         }

@@ -32,11 +32,15 @@ class Panel:
 
 
 def middle(volumes: list[np.ndarray]) -> tuple[int, int, int]:
-    """The voxel in the middle of the brains: of the box around what is above zero in any of them."""
-    there = np.any([x > 0.05 for x in volumes], axis=0)
+    """The voxel in the middle of the brains, a little higher so that the axial slice has ventricles.
+
+    Of the box around what is above zero on average, so that one odd image does not move it.
+    """
+    there = np.mean(volumes, axis=0) > 0.1
     if not there.any():
         return tuple(n // 2 for n in there.shape)
-    return tuple(int(i.min() + i.max() + 1) // 2 for i in np.nonzero(there))
+    boxes = zip(np.nonzero(there), (0.5, 0.5, 0.55), strict=True)
+    return tuple(round(i.min() + share * (i.max() - i.min())) for i, share in boxes)
 
 
 def panels_in_rows(
@@ -66,7 +70,9 @@ def panels_in_rows(
                 axes = figure.add_subplot(grid[r, 3 * c + p])
                 draw_plane(axes, picture, sizes[p], tallest, SIDES[p], panel.is_difference)
                 if p == 0:
-                    axes.text(4, tallest - 4, panel.title, color="white", fontsize=9, va="top")
+                    ink = "black" if panel.is_difference else "white"
+                    title = axes.text(4, tallest - 4, panel.title, color=ink, fontsize=9, va="top")
+                    title.set_zorder(10)
     return figure
 
 
@@ -82,8 +88,10 @@ def draw_plane(
         picture, cmap="RdBu_r" if is_difference else "gray", vmin=low, vmax=high,
         extent=(0, width, bottom, bottom + height), origin="upper", interpolation="nearest",
     )
-    axes.set(xlim=(0, width), ylim=(0, tallest), aspect="equal")
-    axes.axis("off")
+    axes.set(xlim=(0, width), ylim=(0, tallest), aspect="equal", xticks=[], yticks=[])
+    axes.set_facecolor("#f7f7f7" if is_difference else "black")
+    axes.spines[:].set_visible(False)
     ink = "black" if is_difference else "white"
     for at, letter in zip((0.04, 0.96), sides, strict=True):
-        axes.text(at * width, bottom + height / 2, letter, color=ink, fontsize=7, ha="center", va="center")
+        words = {"color": ink, "fontsize": 7, "ha": "center", "va": "center"}
+        axes.text(at * width, bottom + height / 2, letter, **words)

@@ -1,0 +1,203 @@
+"""Make a cohort of synthetic brains with the covariates that are asked for."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from pydantic import NonNegativeInt, PositiveInt, model_validator
+
+import vol3d
+from vol3d.config import Config, did_you_mean, lay
+from vol3d.data.bids_writer import anat_path, write_description, write_json, write_participants
+from vol3d.data.covariates import Number, Row
+from vol3d.data.tables import read_rows
+from vol3d.diffusion.model import Sampler
+from vol3d.errors import ConfigError
+from vol3d.progress import Bar
+from vol3d.trained.generator import TrainedGenerator
+from vol3d.training.engine import device_of
+from vol3d.volume import Volume
+
+log = logging.getLogger(__name__)
+STEP = 1e-4
+"""Voxels are stored as int16 in steps of this; the scale is [0, 1]."""
+LICENCE = "That of the model that made them; see its card"
+
+
+class Generate(Config):
+    """Generate brains: vol3d generate BUNDLE OUT n=16 age=70 sex=F ventricles_ml=45.
+
+    Any covariate of the model may be given by its name, or a table of them, a row each. What is not
+    given is drawn from the training distribution given the rest, or left to the model, as the model
+    says. Writes a BIDS derivatives dataset; run it again to make only what is missing.
+    """
+
+    positional: ClassVar[tuple[str, ...]] = ("bundle", "out")
+    bundle: Path
+    """Bundle or finished run of a diffusion model."""
+    out: Path
+    """Folder to write; new, empty, or an unfinished cohort of the same settings."""
+    n: PositiveInt | None = None
+    """How many brains; one each for the rows of `covariates` if not given, else 1."""
+    seed: NonNegativeInt = 0
+    """Brain number i has seed + i, unless the table has a column `seed`."""
+    covariates: Path | None = None
+    """A TSV with a column per covariate, and if wanted `seed`; n/a where not asked for."""
+    ask: dict[str, Any] = {}
+    """Covariates for all brains; ask.age=70 is the long form of age=70."""
+    sampler: dict[str, Any] = {}
+    """Changes to the model's sampler: sampler.steps=30, sampler.guidance=2, sampler.solver=euler."""
+    micro_batch: PositiveInt | None = None
+    """Brains made at a time; short for sampler.micro_batch."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:1."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def gather(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Words that are no settings are covariates: age=70."""
+        known = {k: v for k, v in given.items() if k in cls.model_fields}
+        rest = {k: v for k, v in given.items() if k not in cls.model_fields}
+        return {**known, "ask": {**known.get("ask", {}), **rest}} if rest else known
+
+    def execute(self) -> Path:
+        """Make every brain that is not there yet."""
+        model = TrainedGenerator(self.bundle, device_of(self.device))
+        sampler = self.merged(model.sampler)
+        plan = self.plan(model)
+        for warning in sorted({w for _, asked, _ in plan for w in model.schema.doubts(asked)}):
+            log.warning("warning: %s", warning)
+        settings = {"bundle": model.checksum, "sampler": sampler.dump()}
+        claim(self.out, settings)
+        write_description(self.out, "vol3d synthetic cohort", LICENCE, {
+            "Name": "vol3d generate", "Description": "synthetic brains; nobody real",
+            "Settings": settings})
+        write_table(self.out, plan, model)
+        paths = {seed: self.path(model, seed) for seed, _, _ in plan}
+        missing = [p for p in plan if not paths[p[0]].with_suffix("").with_suffix(".json").is_file()]
+        with Bar("generate", len(plan), len(plan) - len(missing)) as bar:
+            for i in range(0, len(missing), sampler.micro_batch):
+                some = missing[i : i + sampler.micro_batch]
+                fill = some + [some[-1]] * (sampler.micro_batch - len(some))  # the batch stays whole
+                x = model.generate([row for _, _, row in fill], [seed for seed, _, _ in fill], sampler)
+                for j, (seed, asked, row) in enumerate(some):
+                    write_brain(paths[seed], x[j, 0], model, seed, asked, row, sampler)
+                bar.advance(len(some))
+        return self.out
+
+    def merged(self, default: Sampler) -> Sampler:
+        """The model's sampler with the changes that are asked for."""
+        changes = {**self.sampler, **({"micro_batch": self.micro_batch} if self.micro_batch else {})}
+        return Sampler.parse(lay(default.dump(), changes))
+
+    def plan(self, model: TrainedGenerator) -> list[tuple[int, Row, Row]]:
+        """Seed, what was asked for, and the complete row of every brain.
+
+        Raises:
+            ConfigError: unknown covariates or settings, an unknown level, text for a number, a seed
+                given twice.
+        """
+        for name in self.ask:
+            if name not in model.schema.names:
+                known = [*model.schema.names, *type(self).model_fields]
+                raise ConfigError(
+                    f"unknown setting or covariate '{name}'.{did_you_mean(name, known)} "
+                    f"This model's covariates: {', '.join(model.schema.names) or 'none'}.")
+        given = model.schema.check(self.ask)
+        table = read_table(self.covariates) if self.covariates else [{}] * (self.n or 1)
+        if self.n and self.n > len(table):
+            raise ConfigError(f"n={self.n}: {self.covariates} has only {len(table)} rows")
+        plan = []
+        for i, row in enumerate(table[: self.n] if self.n else table):
+            seed = self.seed + i if row.get("seed") is None else whole(row["seed"], self.covariates)
+            asked = {**given, **model.schema.check({k: v for k, v in row.items() if k != "seed"})}
+            plan.append((seed, asked, model.complete(asked, seed)))
+        seeds = [seed for seed, _, _ in plan]
+        if len(set(seeds)) < len(seeds):
+            twice = next(s for s in seeds if seeds.count(s) > 1)
+            raise ConfigError(f"{self.covariates}: seed {twice} is given twice; each brain has its own")
+        return plan
+
+    def path(self, model: TrainedGenerator, seed: int) -> Path:
+        """Where a brain goes."""
+        entities = {**model.autoencoder.fingerprint.get("entities", {}), "desc": "synth"}
+        return anat_path(self.out, name_of(seed), entities, "T1w")
+
+
+def name_of(seed: int) -> str:
+    """A brain is called by its seed."""
+    return f"sub-{seed:06d}"
+
+
+def whole(text: str, table: Path) -> int:
+    """A seed as a number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"{table}: seed {text!r}: a whole number is due") from None
+
+
+def read_table(path: Path) -> list[dict[str, str | None]]:
+    """The rows of a covariates table, without the people's names."""
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such table")
+    return [{k: None if v in ("", "n/a") else v for k, v in row.items() if k != "participant_id"}
+            for row in read_rows(path)]
+
+
+def claim(out: Path, settings: dict[str, Any]) -> None:
+    """Check that the folder is free, or a cohort of the same model and sampler.
+
+    Raises:
+        ConfigError: it holds something else.
+    """
+    description = out / "dataset_description.json"
+    if not out.exists() or not any(out.iterdir()):
+        return
+    if not description.is_file():
+        raise ConfigError(f"{out}: holds something that is no cohort of ours; name another folder")
+    made_by = json.loads(description.read_text()).get("GeneratedBy", [{}])[0]
+    if made_by.get("Name") != "vol3d generate" or made_by.get("Settings") != settings:
+        raise ConfigError(f"{out}: holds a dataset of another origin, model or sampler; "
+                          f"name another folder")
+
+
+def write_table(out: Path, plan: list[tuple[int, Row, Row]], model: TrainedGenerator) -> None:
+    """participants.tsv, which grows where more brains are asked for later."""
+    columns: dict[str, dict] = {"seed": {"Description": "fixes the noise of the sample"}}
+    for c in model.schema.columns:
+        columns[c.name] = {"Description": f"{c.name} that the model was told"}
+        if isinstance(c, Number) and c.unit:
+            columns[c.name]["Units"] = {"ml": "mL"}.get(c.unit, c.unit)
+    rows = {name_of(seed): {"participant_id": name_of(seed), "seed": seed,
+                            **{n: shown(row[n]) for n in model.schema.names}}
+            for seed, _, row in plan}
+    table = out / "participants.tsv"
+    before = {r["participant_id"]: r for r in read_rows(table)} if table.is_file() else {}
+    write_participants(out, [row for _, row in sorted({**before, **rows}.items())], columns)
+
+
+def shown(value: float | str | None) -> str | None:
+    """A covariate as a table shows it."""
+    return f"{value:.4f}" if isinstance(value, float) else value
+
+
+def write_brain(path: Path, x: torch.Tensor, model: TrainedGenerator, seed: int, asked: Row, row: Row,
+                sampler: Sampler) -> None:
+    """The image, then its sidecar, with which it is complete."""
+    grid = model.grid
+    Volume(x.cpu().numpy(), grid.affine, model.autoencoder.fingerprint["space_code"]).write(
+        path, slope=STEP)
+    write_json(path.with_suffix("").with_suffix(".json"), {
+        "Description": "synthetic T1-weighted brain; nobody's",
+        "SkullStripped": True,
+        "SpatialReference": model.autoencoder.fingerprint.get("entities", {}).get("space", "orig"),
+        "Model": model.checksum, "Autoencoder": model.autoencoder.checksum, "Vol3d": vol3d.__version__,
+        "Seed": seed, "Sampler": sampler.dump(),
+        "Guidance": {c.name: c.guidance if sampler.guidance is None else sampler.guidance
+                     for c in model.schema.columns},
+        "Asked": {k: v for k, v in asked.items() if v is not None}, "Covariates": row,
+        "Warnings": model.schema.doubts(asked),
+    })
