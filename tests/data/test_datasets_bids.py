@@ -102,7 +102,7 @@ def test_entities_choose_among_files(plain):
     found = Bids.parse({"path": str(plain), "entities": {"space": "MNI", "res": 2}}).scans()
     assert [s.image.name for s in found] == ["sub-01_space-MNI_res-2_desc-brain_T1w.nii.gz"]
     bare = Bids.parse({"path": str(plain), "entities": {"space": None}}).scans()
-    assert [s.image.name for s in bare][0] == "sub-01_T1w.nii.gz"
+    assert bare[0].image.name == "sub-01_T1w.nii.gz"
 
 
 def test_label_maps_and_volumes_measured_in_them(plain):
@@ -150,7 +150,7 @@ def test_only_some_people(plain):
     assert [s.name for s in Bids(path=plain, subjects=["sub-01", "03"]).scans()] == [
         "sub-01", "sub-03"
     ]  # fmt: skip
-    with pytest.raises(ConfigError, match="exclude: there is no subject '1'.*Did you mean '01'"):
+    with pytest.raises(ConfigError, match=r"exclude: there is no subject '1'.*Did you mean '01'"):
         Bids(path=plain, exclude=["1"]).scans()
     with pytest.raises(DataError, match="no scan is left"):
         Bids(path=plain, subjects=["01"], exclude=["01"]).scans()

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from vol3d.data.synthetic.person import Anatomy, draw_person
-from vol3d.data.synthetic.subject import make_subject
+from vol3d.data.synthetic.subject import choose_labels, make_subject
 from vol3d.data.synthetic.template import load_template
 from vol3d.data.synthetic.velocity import balance, field_of, load_parts, smooth, spline_basis
 from vol3d.data.synthetic.warp import integrate, jacobian, warp
+from vol3d.errors import ConfigError
 from vol3d.volume import mni_grid
 
 ANATOMY = Anatomy()
@@ -68,7 +69,7 @@ def test_forwards_then_backwards_is_nothing():
     parts = load_parts()
     v = np.float32(2) * parts.ventricles
     there, back = integrate(v, 4.0), integrate(-v, 4.0)
-    assert np.abs(there).max() > 4
+    assert np.abs(there).max() > 3
     assert np.abs(there + warp(back, there, 4.0)).max() < 0.7
 
 
@@ -77,19 +78,23 @@ def test_no_folding(subjects):
         assert jacobian(s.displacement, s.image.grid).min() > 0
 
 
+def test_an_anatomy_that_folds_is_refused():
+    with pytest.raises(ConfigError, match=r"the warp of a person aged .* folds"):
+        make_subject(0, 0, 4, Anatomy(shape_mm=200, shape_knots_mm=10))
+
+
 def test_volumes_agree_with_the_jacobian(subjects):
     """Volume of a structure = integral over the template of the inverse map's det J.
 
     The forward map's det J is 1 / det J of the backward map at the same point, so the integral is
     taken over the person: the backward map's det J turns it back into the template's volume.
     """
-    template = load_template(2.0)
-    ml = template.grid.voxel_ml
+    template = load_template(1.0)
+    here = template.tissues.sum((1, 2, 3)) * template.grid.voxel_ml
     for s in subjects:
         moved = warp(template.tissues, s.displacement, 2.0)
         j = jacobian(s.displacement, s.image.grid)
-        back = (moved * j).sum((1, 2, 3)) * ml
-        here = template.tissues.sum((1, 2, 3)) * ml
+        back = (moved * j).sum((1, 2, 3)) * s.image.grid.voxel_ml
         assert back[1] + back[2] == pytest.approx(here[1] + here[2], rel=0.02)
         assert back[3] == pytest.approx(here[3], rel=0.03)
 
@@ -102,19 +107,18 @@ def test_volumes_agree_with_the_label_map_at_1_mm():
         counted = np.bincount(fine.labels.data.ravel(), minlength=5) * fine.labels.grid.voxel_ml
         assert fine.ventricles_ml == pytest.approx(truth.ventricles_ml, rel=0.01)
         assert fine.brain_ml == pytest.approx(truth.brain_ml, rel=0.01)
-        assert counted[4] == pytest.approx(truth.ventricles_ml, rel=0.1)  # majority, not shares
-        assert counted[2] + counted[3] == pytest.approx(truth.brain_ml, rel=0.06)
+        assert counted[4] == pytest.approx(truth.ventricles_ml, rel=0.03)
+        assert counted[2] + counted[3] == pytest.approx(truth.brain_ml, rel=0.02)
 
 
 def test_the_displacement_moves_the_template_onto_the_person(subjects):
-    template = load_template(2.0)
+    template, still = load_template(1.0), load_template(2.0).tissues[3] > 0.5
     for s in subjects:
         tissues = warp(template.tissues, s.displacement, 2.0)
-        nothing = 1 - tissues.sum(0, keepdims=True)
-        labels = np.concatenate([nothing, tissues]).argmax(0)
+        labels = choose_labels(tissues)
         for label in (2, 3, 4):
             assert dice(labels == label, s.labels.data == label) > 0.98
-        still = template.tissues[3] > 0.5  # and without it the ventricles do not fit
+        # and without it the ventricles do not fit
         assert dice(still, s.labels.data == 4) < 0.9
 
 
@@ -149,7 +153,7 @@ def test_the_draw_of_people():
     """Over many people: ventricles follow age with r about 0.6, and spread evenly."""
     people = [draw_person(np.random.default_rng(i), ANATOMY) for i in range(3000)]
     age, ml = (np.array([getattr(p, k) for p in people]) for k in ("age", "ventricles_ml"))
-    assert np.corrcoef(age, ml)[0, 1] == pytest.approx(0.6, abs=0.05)
+    assert np.corrcoef(age, ml)[0, 1] == pytest.approx(0.62, abs=0.05)
     assert (age.min(), age.max()) == (pytest.approx(20, abs=0.5), pytest.approx(90, abs=0.5))
     assert 5 < ml.min() < 10
     assert 65 < ml.max() < 80

@@ -84,7 +84,7 @@ def test_fold_and_back():
 
 def test_discriminator_and_segmenter_shapes():
     assert Discriminator(channels=4, layers=2).build()(torch.rand(2, 1, 24, 20, 16)).shape[:2] == (2, 1)
-    net = SegmenterUNet(features=(4, 4, 4, 4, 4, 4)).build(1, 3)
+    net = SegmenterUNet(channels=(8, 8, 8)).build(1, 3)
     assert net(torch.rand(1, 1, 33, 20, 17)).shape == (1, 3, 33, 20, 17)
 
 

@@ -39,7 +39,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    part.replace(path)
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -28,8 +28,8 @@ class Dataset(Config, ABC):
     """Share of people kept for validation, where the table has no column `split`."""
     split_seed: int = 0
     """Another seed draws other people for validation."""
-    volumes: dict[str, list[int]] = Field(default_factory=dict)
-    """Covariates to measure from the label maps, in ml: name -> the labels to count."""
+    volumes: dict[str, Labels] = Field(default_factory=dict)
+    """Covariates to measure from the label maps, in ml: name -> labels, or ranges like 10-12."""
     tables: list[VolumeTable] = Field(default_factory=list)
     """Covariates in ml from the tables of FreeSurfer or SynthSeg."""
     grid: Literal["1mm", "2mm", "4mm"] | None = None
@@ -37,10 +37,6 @@ class Dataset(Config, ABC):
     without it the scans must share a grid of their own."""
 
     @abstractmethod
-    def target_grid(self) -> Grid | None:
-        """The grid that is asked for, or None to keep the scans'."""
-        return mni_grid(float(self.grid.removesuffix("mm"))) if self.grid else None
-
     def find(self) -> list[Scan]:
         """All scans there are, with the covariates of the dataset's own tables."""
 

@@ -9,17 +9,22 @@ import numpy as np
 from vol3d.errors import DataError
 from vol3d.volume import Grid
 
-STEP_MM = 0.001
+STEP_MM = 0.002
 """Displacements are stored as whole numbers of this step."""
 
 
 def write_displacement(path: Path, displacement: np.ndarray, grid: Grid) -> None:
     """Write u [3, X, Y, Z] in mm as a NIfTI image [X, Y, Z, 1, 3], whole or not at all.
 
-    The vectors are in world mm, RAS+: the point at the voxel's place x goes with the point x + u(x).
+    The vectors are in world mm, RAS+: the voxel at the place x goes with the point x + u(x).
     """
     data = np.rint(displacement.transpose(1, 2, 3, 0)[:, :, :, None] / STEP_MM)  # [X, Y, Z, 1, 3]
-    image = nib.Nifti1Image(np.clip(data, -32768, 32767).astype(np.int16), grid.affine)
+    if np.abs(data).max() > 32767:
+        raise DataError(
+            f"{path}: a displacement of {np.abs(displacement).max():.0f} mm does not fit the file, "
+            f"which holds up to {32767 * STEP_MM:.0f} mm"
+        )
+    image = nib.Nifti1Image(data.astype(np.int16), grid.affine)
     image.header.set_slope_inter(STEP_MM, 0)
     image.header.set_intent("vector", name="displacement RAS mm")
     image.header.set_xyzt_units("mm", "sec")
@@ -28,7 +33,7 @@ def write_displacement(path: Path, displacement: np.ndarray, grid: Grid) -> None
     part = path.with_name(f".{path.name.split('.')[0]}.{os.getpid()}.nii.gz")
     try:
         nib.save(image, part)
-        os.replace(part, path)
+        part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from vol3d.config import Config
 from vol3d.diffusion.conditions.covariates import CovariateVector
 from vol3d.diffusion.denoiser import Denoiser
-from vol3d.diffusion.prediction import Flow as FlowPrediction
-from vol3d.diffusion.prediction import Prediction, check_pair
+from vol3d.diffusion.prediction import FlowVelocity, Prediction, check_pair
 from vol3d.diffusion.schedules import Schedule
 from vol3d.diffusion.schedules.flow import Flow
 from vol3d.diffusion.solvers import Solver
@@ -41,7 +40,7 @@ class Diffusion(Config):
     """The network."""
     schedule: Schedule = Flow()
     """Noise in training and the levels of sampling."""
-    prediction: Prediction = FlowPrediction()
+    prediction: Prediction = FlowVelocity()
     """What the network's output means."""
     sampler: Sampler = Sampler()
     """The defaults of `vol3d generate`."""

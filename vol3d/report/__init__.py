@@ -1,1 +1,1 @@
-"""Reports of results as one HTML file each: pictures, plots and plain sentences; computes nothing."""
+"""Reports of results as one HTML file: pictures, plots and plain sentences; computes nothing."""

@@ -12,7 +12,8 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto
        color: #222; }
 h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; }
 table { border-collapse: collapse; margin: 1rem 0; } caption { text-align: left; color: #555; }
-th, td { text-align: left; padding: .3rem .8rem; border-bottom: 1px solid #ddd; vertical-align: top; }
+th, td { text-align: left; padding: .3rem .8rem; border-bottom: 1px solid #ddd;
+         vertical-align: top; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 figure { margin: 1rem 0; } figcaption { color: #555; } img { max-width: 100%; height: auto; }
 p.note { background: #fff6dd; padding: .5rem .8rem; } code { overflow-wrap: anywhere; }
@@ -71,13 +72,17 @@ def html_of_table(table: Table) -> str:
     """One table."""
     head = "".join(f"<th>{escape(h)}</th>" for h in table.header)
     rows = "\n".join(
-        "<tr>" + "".join(
-            f'<td{" class=number" if looks_like_a_number(c) else ""}>{escape(c)}</td>' for c in row
-        ) + "</tr>"
+        "<tr>"
+        + "".join(
+            f"<td{' class=number' if looks_like_a_number(c) else ''}>{escape(c)}</td>" for c in row
+        )
+        + "</tr>"
         for row in table.rows
     )
-    return (f"<table>\n<caption>{escape(table.caption)}</caption>\n<thead><tr>{head}</tr></thead>\n"
-            f"<tbody>\n{rows}\n</tbody>\n</table>")
+    return (
+        f"<table>\n<caption>{escape(table.caption)}</caption>\n<thead><tr>{head}</tr></thead>\n"
+        f"<tbody>\n{rows}\n</tbody>\n</table>"
+    )
 
 
 def looks_like_a_number(cell: str) -> bool:
@@ -91,5 +96,7 @@ def html_of_picture(picture: Picture) -> str:
         picture.figure.savefig(file, format="png", facecolor=picture.figure.get_facecolor())
         png = base64.b64encode(file.getvalue()).decode()
     caption = escape(picture.caption)
-    return (f'<figure>\n<img alt="{caption}" src="data:image/png;base64,{png}">\n'
-            f"<figcaption>{caption}</figcaption>\n</figure>")
+    return (
+        f'<figure>\n<img alt="{caption}" src="data:image/png;base64,{png}">\n'
+        f"<figcaption>{caption}</figcaption>\n</figure>"
+    )

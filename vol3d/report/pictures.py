@@ -32,20 +32,18 @@ class Panel:
 
 
 def middle(volumes: list[np.ndarray]) -> tuple[int, int, int]:
-    """The voxel in the middle of the brains, a little higher so that the axial slice has ventricles.
+    """The middle voxel of the brains, a little higher so that the axial slice has ventricles.
 
-    Of the box around what is above zero on average, so that one odd image does not move it.
+    Of the box around the voxels that are above zero in most, so that an odd image moves nothing.
     """
-    there = np.mean(volumes, axis=0) > 0.1
+    there = np.mean([x > 0.05 for x in volumes], axis=0) > 0.5
     if not there.any():
         return tuple(n // 2 for n in there.shape)
     boxes = zip(np.nonzero(there), (0.5, 0.5, 0.55), strict=True)
     return tuple(round(i.min() + share * (i.max() - i.min())) for i, share in boxes)
 
 
-def panels_in_rows(
-    rows: list[list[Panel]], spacing: Spacing, at: tuple[int, int, int]
-) -> Figure:
+def panels_in_rows(rows: list[list[Panel]], spacing: Spacing, at: tuple[int, int, int]) -> Figure:
     """A grid of panels; each shows the same axial, coronal and sagittal slice.
 
     Args:
@@ -61,23 +59,34 @@ def panels_in_rows(
     figure = Figure(figsize=(WIDTH_INCHES, WIDTH_INCHES * len(rows) * tallest / across), dpi=110)
     figure.set_facecolor("black")
     grid = figure.add_gridspec(
-        len(rows), 3 * columns, width_ratios=[w for w, _ in sizes] * columns,
-        wspace=0, hspace=0, left=0, right=1, bottom=0, top=1,
+        len(rows),
+        3 * columns,
+        width_ratios=[w for w, _ in sizes] * columns,
+        wspace=0,
+        hspace=0,
+        left=0,
+        right=1,
+        bottom=0,
+        top=1,
     )
     for r, row in enumerate(rows):
         for c, panel in enumerate(row):
             for p, picture in enumerate(planes(panel.x, at)):
                 axes = figure.add_subplot(grid[r, 3 * c + p])
                 draw_plane(axes, picture, sizes[p], tallest, SIDES[p], panel.is_difference)
+                axes.set_zorder(-p)  # a title may run over the planes to its right
                 if p == 0:
                     ink = "black" if panel.is_difference else "white"
-                    title = axes.text(4, tallest - 4, panel.title, color=ink, fontsize=9, va="top")
-                    title.set_zorder(10)
+                    axes.text(4, tallest - 4, panel.title, color=ink, fontsize=9, va="top")
     return figure
 
 
 def draw_plane(
-    axes: Axes, picture: np.ndarray, size: tuple[float, float], tallest: float, sides: str,
+    axes: Axes,
+    picture: np.ndarray,
+    size: tuple[float, float],
+    tallest: float,
+    sides: str,
     is_difference: bool,
 ) -> None:
     """One slice, rows from top to bottom, in mm, with a letter on either side."""
@@ -85,8 +94,13 @@ def draw_plane(
     low, high = (-DIFFERENCE_LIMIT, DIFFERENCE_LIMIT) if is_difference else (0, 1 / 1.2)
     bottom = (tallest - HEADROOM_MM - height) / 2
     axes.imshow(
-        picture, cmap="RdBu_r" if is_difference else "gray", vmin=low, vmax=high,
-        extent=(0, width, bottom, bottom + height), origin="upper", interpolation="nearest",
+        picture,
+        cmap="RdBu_r" if is_difference else "gray",
+        vmin=low,
+        vmax=high,
+        extent=(0, width, bottom, bottom + height),
+        origin="upper",
+        interpolation="nearest",
     )
     axes.set(xlim=(0, width), ylim=(0, tallest), aspect="equal", xticks=[], yticks=[])
     axes.set_facecolor("#f7f7f7" if is_difference else "black")

@@ -52,5 +52,9 @@ def draw_cloud(axes: Axes, cloud: Cloud) -> None:
     axes.scatter(cloud.reference, cloud.measured, s=16, alpha=0.75, linewidths=0)
     axes.set(xlim=ends, ylim=ends, aspect="equal")
     axes.legend(loc="lower right", fontsize=8, frameon=False)
-    words = "n = {n}\nPearson r = {pearson_r:.3f}\nSpearman r = {spearman_r:.3f}\nslope = {slope:.2f}"
-    axes.text(0.03, 0.97, words.format(**cloud.stats), transform=axes.transAxes, va="top", fontsize=8)
+    words = (
+        "n = {n}\nPearson r = {pearson_r:.3f}\nSpearman r = {spearman_r:.3f}\nslope = {slope:.2f}"
+    )
+    axes.text(
+        0.03, 0.97, words.format(**cloud.stats), transform=axes.transAxes, va="top", fontsize=8
+    )

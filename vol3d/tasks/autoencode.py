@@ -18,7 +18,7 @@ from vol3d.data.datasets import Bids, Source, Table
 from vol3d.data.images import Images
 from vol3d.data.rng import randn
 from vol3d.data.scan import Scan
-from vol3d.metrics.reconstruction import brain_mask, compare, compare_with_blocks, summarise
+from vol3d.metrics.reconstruction import measure_reconstructions
 from vol3d.models.autoencoders import Autoencoder
 from vol3d.models.discriminator import Discriminator
 from vol3d.nn.perceptual import Perceptual
@@ -160,12 +160,9 @@ class AutoencodeJob:
     def bundle(self, engine: Runner) -> dict[str, Any]:
         """The averaged autoencoder with its quality on all held-out people."""
         net = engine.averaged["autoencoder"]
-        rows = {}
-        for i, (x, y) in enumerate(self.reconstructions(engine, self.images.val)):
-            mask = brain_mask(x[0])
-            rows[f"scan {i + 1}"] = compare(x[0], y[0], mask) | compare_with_blocks(
-                x[0], mask, net.downsample, net.z_channels)
-        quality = summarise(rows) if rows else {}
+        names = [f"held-out scan {i + 1}" for i in range(len(self.images.val))]  # nobody by name
+        quality = measure_reconstructions(self.reconstructions(engine, self.images.val), names,
+                                          net.downsample, net.z_channels)
         fingerprint = self.images.fingerprint()
         return {
             "config": {"kind": "autoencoder", "model": self.task.model.dump()},

@@ -71,12 +71,12 @@ class Generate(Config):
             log.warning("warning: %s", warning)
         settings = {"bundle": model.checksum, "sampler": sampler.dump()}
         claim(self.out, settings)
+        paths = {seed: self.path(model, seed) for seed, _, _ in plan}
+        missing = [p for p in plan if not is_made(paths[p[0]], p[2])]
         write_description(self.out, "vol3d synthetic cohort", LICENCE, {
             "Name": "vol3d generate", "Description": "synthetic brains; nobody real",
             "Settings": settings})
         write_table(self.out, plan, model)
-        paths = {seed: self.path(model, seed) for seed, _, _ in plan}
-        missing = [p for p in plan if not paths[p[0]].with_suffix("").with_suffix(".json").is_file()]
         with Bar("generate", len(plan), len(plan) - len(missing)) as bar:
             for i in range(0, len(missing), sampler.micro_batch):
                 some = missing[i : i + sampler.micro_batch]
@@ -182,6 +182,20 @@ def write_table(out: Path, plan: list[tuple[int, Row, Row]], model: TrainedGener
 def shown(value: float | str | None) -> str | None:
     """A covariate as a table shows it."""
     return f"{value:.4f}" if isinstance(value, float) else value
+
+
+def is_made(path: Path, row: Row) -> bool:
+    """Whether a brain is there; its sidecar is written last.
+
+    Raises:
+        ConfigError: it is there, with other covariates.
+    """
+    sidecar = path.with_suffix("").with_suffix(".json")
+    if not sidecar.is_file():
+        return False
+    if json.loads(sidecar.read_text())["Covariates"] != row:
+        raise ConfigError(f"{path.name}: is there already, with other covariates; name another folder")
+    return True
 
 
 def write_brain(path: Path, x: torch.Tensor, model: TrainedGenerator, seed: int, asked: Row, row: Row,

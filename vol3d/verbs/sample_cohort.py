@@ -41,14 +41,16 @@ COLUMNS = {
     "split": {"Description": "every sixth person is for validation",
               "Levels": {"train": "to learn from", "val": "to check on"}},
 }  # fmt: skip
-LICENCE = "As the MNI152 template: free to use, copy, modify and distribute with its notice (README)"
+LICENCE = (
+    "As the MNI152 template: free to use, copy, modify and distribute with its notice (README)"
+)
 README = """\
 A cohort of brains that do not exist, made by vol3d sample-cohort
 
 Every person is the MNI152 template, moved by one smooth invertible warp that stands for head size,
-the size of the lateral ventricles, atrophy of the cortex, and chance; then contrast, a slow drift of
-brightness and noise. Age, sex and the volumes in participants.tsv are the truth. This is for trying
-out software: nothing about real brains can be learnt from it.
+the size of the lateral ventricles, atrophy of the cortex, and chance; then contrast, a slow drift
+of brightness and noise. Age, sex and the volumes in participants.tsv are the truth. This is for
+trying out software: nothing about real brains can be learnt from it.
 
 sub-*/anat/*_desc-brain_T1w.nii.gz      the image
 sub-*/anat/*_desc-tissue_dseg.nii.gz    its labels, named in desc-tissue_dseg.tsv
@@ -58,11 +60,11 @@ sourcedata/sub-*/*_xfm.nii.gz           the warp that made it: vectors in mm, RA
 Template: ICBM 152 nonlinear symmetric 2009a, shipped with nilearn. Copyright (C) 1993-2009 Louis
 Collins, McConnell Brain Imaging Centre, Montreal Neurological Institute, McGill University.
 Permission to use, copy, modify, and distribute this software and its documentation for any purpose
-and without fee is hereby granted, provided that the above copyright notice appear in all copies. The
-authors and McGill University make no representations about the suitability of this software for any
-purpose. It is provided "as is" without express or implied warranty. The authors are not responsible
-for any data loss, equipment damage, property loss, or injury to subjects or patients resulting from
-the use or misuse of this software package.
+and without fee is hereby granted, provided that the above copyright notice appear in all copies.
+The authors and McGill University make no representations about the suitability of this software
+for any purpose. It is provided "as is" without express or implied warranty. The authors are not
+responsible for any data loss, equipment damage, property loss, or injury to subjects or patients
+resulting from the use or misuse of this software package.
 Fonov et al., Unbiased average age-appropriate brain templates, NeuroImage 47, S102, 2009.
 """
 
@@ -71,8 +73,8 @@ class SampleCohort(Config):
     """Make a cohort of brains with known truth: vol3d sample-cohort OUT [n=192] [spacing=4].
 
     Writes a BIDS derivatives dataset: T1w images, label maps, and participants.tsv with age, sex,
-    and the true volumes of brain and lateral ventricles. Person number i is the same in every cohort
-    of a seed. Run it again to go on after a stop.
+    and the true volumes of brain and lateral ventricles. Person number i is the same in every
+    cohort of a seed. Run it again to go on after a stop.
     """
 
     positional: ClassVar[tuple[str, ...]] = ("out",)
@@ -131,7 +133,7 @@ class SampleCohort(Config):
         """Make people on all cores, in order; yields their rows once their files are written."""
         if not people:
             return
-        load_template(float(min(self.spacing, 2)))  # once, before the threads ask for it
+        load_template(1.0)  # once, before the threads ask for it
         load_parts()
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # one person per core is faster than one person on all cores

@@ -15,21 +15,21 @@ class Anatomy(Config):
     """Youngest and oldest, years; uniform between."""
     ventricles_ml: float = Field(default=25.0, gt=0)
     """Lateral ventricles of an average young woman."""
-    ventricles_growth_ml: float = 27.0
+    ventricles_growth_ml: float = 25.0
     """What the ventricles gain from the youngest to the oldest; slowly at first, then faster."""
     ventricles_male_ml: float = 2.0
     """What men have more."""
     ventricles_free_ml: float = Field(default=16.5, ge=0)
     """Individual variation: uniform between minus and plus this, whatever the age."""
-    head: float = Field(default=0.91, gt=0)
+    head: float = Field(default=0.905, gt=0)
     """Size of an average head along each axis, relative to the template, which is large."""
     head_male: float = 0.03
     """How much larger a man's head is along each axis, as a fraction."""
     head_free: float = Field(default=0.022, ge=0)
     """Individual variation of head size, as a fraction: one standard deviation."""
-    atrophy: float = 0.5
+    atrophy: float = 0.25
     """Strength of cortical atrophy at the greatest age; it grows with the square of age."""
-    atrophy_free: float = Field(default=0.1, ge=0)
+    atrophy_free: float = Field(default=0.08, ge=0)
     """Individual variation of atrophy: one standard deviation."""
     shape_mm: float = Field(default=2.5, ge=0)
     """Free variation of shape: one standard deviation of the velocity along each axis, mm."""

@@ -8,7 +8,8 @@ from vol3d.data.rng import numpy_rng
 from vol3d.data.synthetic.person import Anatomy, Person, draw_person
 from vol3d.data.synthetic.template import TISSUES, load_template
 from vol3d.data.synthetic.velocity import SPACING, draw_smooth, load_parts
-from vol3d.data.synthetic.warp import block_mean, finer, integrate, warp
+from vol3d.data.synthetic.warp import block_mean, finer, integrate, jacobian, warp
+from vol3d.errors import ConfigError
 from vol3d.volume import Grid, Volume, mni_grid
 
 NOISE = 0.015
@@ -48,15 +49,14 @@ class Subject:
 def make_subject(seed: int, index: int, spacing: float, anatomy: Anatomy) -> Subject:
     """Make a subject, who depends on nothing but these arguments.
 
-    The shape is the same at every spacing. Volumes are measured from the shares of tissue on a grid
-    of 2 mm, or of 1 mm where `spacing` is 1.
+    The shape is the same at every spacing. The template of 1 mm is read at points 2 mm apart (1 mm
+    where `spacing` is 1); volumes are measured from the shares of tissue there.
     """
     person = draw_person(numpy_rng(seed, "person", index), anatomy)
-    template = load_template(min(spacing, 2.0))
-    fine = template.grid
+    template, fine = load_template(1.0), mni_grid(min(spacing, 2.0))
     displacement = draw_displacement(person, numpy_rng(seed, "shape", index), anatomy)  # 4 mm grid
     dense = finer(displacement, round(SPACING / fine.spacing[0]))
-    moved = warp(np.concatenate([template.t1[None], template.tissues]), dense, fine.spacing[0])
+    moved = warp(template.images, dense, fine.spacing[0])  # [5, X, Y, Z]
     t1, tissues = moved[0], moved[1:]
     ml = dict(zip(TISSUES, tissues.sum((1, 2, 3), dtype=np.float64) * fine.voxel_ml, strict=True))
 
@@ -76,7 +76,11 @@ def make_subject(seed: int, index: int, spacing: float, anatomy: Anatomy) -> Sub
 
 
 def draw_displacement(person: Person, rng: np.random.Generator, anatomy: Anatomy) -> np.ndarray:
-    """Where each point of the person lies in the template, [3, X, Y, Z] mm on a grid of 4 mm."""
+    """Where each point of the person lies in the template, [3, X, Y, Z] mm on a grid of 4 mm.
+
+    Raises:
+        ConfigError: the warp folds, which only an extreme anatomy brings about.
+    """
     parts = load_parts()
     ratio = person.ventricles_ml / (parts.ventricles_ml * np.exp(3 * person.log_size))
     shape = draw_smooth(rng, parts.grid, anatomy.shape_knots_mm, 3)
@@ -86,11 +90,18 @@ def draw_displacement(person: Person, rng: np.random.Generator, anatomy: Anatomy
         + np.float32(person.atrophy) * parts.atrophy
         + np.float32(anatomy.shape_mm) * shape
     )
-    return integrate(-velocity, SPACING)  # backwards: from the person to the template
+    displacement = integrate(-velocity, SPACING)  # backwards: from the person to the template
+    folded = float((jacobian(displacement, parts.grid) <= 0).mean())
+    if folded:
+        raise ConfigError(
+            f"anatomy: the warp of a person aged {person.age:g} folds in {folded:.2%} of voxels; "
+            f"make shape_mm or the range of the ventricles smaller"
+        )
+    return displacement
 
 
 def scan(t1: np.ndarray, tissues: np.ndarray, grid: Grid, rng: np.random.Generator) -> np.ndarray:
-    """The image that a scanner would give: contrast, drift of brightness, noise; 0 off the brain."""
+    """The image that a scanner gives: contrast, drift of brightness, noise; 0 off the brain."""
     inside = tissues.sum(0) > 0.5
     contrast = np.exp(CONTRAST * rng.standard_normal())
     bias = np.exp(BIAS * draw_smooth(rng, grid, knots_mm=80.0, count=1)[0])
@@ -101,6 +112,5 @@ def scan(t1: np.ndarray, tissues: np.ndarray, grid: Grid, rng: np.random.Generat
 
 
 def choose_labels(tissues: np.ndarray) -> np.ndarray:
-    """The tissue with the largest share of each voxel, or 0 where there is mostly nothing."""
-    nothing = 1 - tissues.sum(0, keepdims=True)
-    return np.concatenate([nothing, tissues]).argmax(0).astype(np.uint8)
+    """The tissue with the largest share of each voxel, or 0 where less than half is tissue."""
+    return ((tissues.argmax(0) + 1) * (tissues.sum(0) > 0.5)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The MNI152 template that nilearn ships: T1, tissue shares, and a mask of the lateral ventricles."""
+"""The MNI152 template that nilearn ships: T1, tissues, and a mask of the lateral ventricles."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,40 +20,41 @@ class Template:
 
     Attributes:
         grid: where its voxels lie.
-        t1: [X, Y, Z] intensities in [0, 1], 0 outside the brain.
-        tissues: [4, X, Y, Z] which share of each voxel is CSF, grey matter, white matter and
-            lateral ventricle.
+        images: [5, X, Y, Z] T1 intensities in [0, 1], 0 outside the brain; then the tissues.
     """
 
     grid: Grid
-    t1: np.ndarray
-    tissues: np.ndarray
+    images: np.ndarray
+
+    @property
+    def tissues(self) -> np.ndarray:
+        """[4, X, Y, Z] which share of each voxel is CSF, grey, white matter, lateral ventricle."""
+        return self.images[1:]
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)
 def load_template(spacing: float) -> Template:
     """The template in the field of view of 160 x 224 x 160 mm at a spacing of 1, 2 or 4 mm."""
+    if spacing > 1:
+        fine = load_template(1.0)
+        return Template(mni_grid(spacing), block_mean(fine.images, round(spacing)))
     t1 = read(datasets.load_mni152_template(resolution=1))
     gm = read(datasets.load_mni152_gm_template(resolution=1))
     wm = read(datasets.load_mni152_wm_template(resolution=1))
-    brain = t1.data > 0.02
-    fluid = np.clip(1 - gm.data - wm.data, 0, 1) * brain
-    ventricles = find_ventricles(fluid, t1.affine)
-    tissues = (fluid - ventricles, gm.data * brain, wm.data * brain, ventricles)
+    brain = t1 > 0.02
+    fluid = np.clip(1 - gm - wm, 0, 1) * brain
+    grid = mni_grid(1.0)
+    ventricles = find_ventricles(fluid, grid.affine)
+    rest = np.stack([fluid - ventricles, gm, wm]).argmax(0)
+    tissue = np.where(ventricles > 0.5, 3, rest)  # [X, Y, Z], each voxel is of one tissue
+    tissues = [(tissue == i) & brain for i in range(len(TISSUES))]
+    return Template(grid, np.stack([t1 * brain, *tissues]).astype(np.float32))
 
-    grid = mni_grid(spacing)
-    tissues = np.stack([average(Volume(p, t1.affine), grid) for p in tissues])  # [4, X, Y, Z]
-    tissues /= np.maximum(tissues.sum(0), 1)
-    return Template(grid, average(Volume(t1.data * brain, t1.affine), grid), tissues)
 
-
-def read(image) -> Volume:
-    """A nilearn template as float32 with its peak at 1, cropped to a little more than the view."""
-    low, high = mni_box(image.affine, [-82, -132, -75], [82, 96, 89])
-    data = np.asarray(image.dataobj[low[0] : high[0], low[1] : high[1], low[2] : high[2]], "f4")
-    affine = image.affine.copy()
-    affine[:3, 3] += low
-    return Volume(data / data.max(), affine)
+def read(image) -> np.ndarray:
+    """A nilearn template in the field of view at 1 mm, [X, Y, Z], its peak scaled to 1."""
+    data = np.asarray(image.dataobj, np.float32)
+    return Volume(data / data.max(), image.affine).resample(mni_grid(1.0)).data
 
 
 def find_ventricles(fluid: np.ndarray, affine: np.ndarray) -> np.ndarray:
@@ -79,18 +80,7 @@ def find_ventricles(fluid: np.ndarray, affine: np.ndarray) -> np.ndarray:
 def mni_box(
     affine: np.ndarray, low_mm: list[float], high_mm: list[float]
 ) -> tuple[list[int], list[int]]:
-    """First and last (exclusive) voxels between two corners in MNI mm, on a 1 mm grid, clipped at 0."""
-    low = [max(round(a - o), 0) for a, o in zip(low_mm, affine[:3, 3], strict=True)]
+    """First and last (exclusive) voxels between two corners in MNI mm, on a 1 mm grid."""
+    low = [round(a - o) for a, o in zip(low_mm, affine[:3, 3], strict=True)]
     high = [round(b - o) + 1 for b, o in zip(high_mm, affine[:3, 3], strict=True)]
     return low, high
-
-
-def average(volume: Volume, grid: Grid) -> np.ndarray:
-    """The 1 mm template's mean in each voxel of a grid of 1, 2 or 4 mm."""
-    if grid.spacing[0] == 4:
-        return block_mean(average(volume, mni_grid(2.0))[None], 2)[0]
-    data = volume.data
-    if grid.spacing[0] == 2:  # a 2 mm voxel covers one voxel of the template and two halves
-        for axis in range(3):
-            data = ndimage.correlate1d(data, np.array([0.25, 0.5, 0.25]), axis, mode="constant")
-    return Volume(data, volume.affine).resample(grid).data.astype(np.float32)

@@ -29,7 +29,7 @@ class Parts:
             tissue gives way; the skull stays.
         atrophy: the cortex shrinks and the fluid in the sulci takes its place; the skull stays.
         ventricles_ml: volume of the template's lateral ventricles.
-        curve: ratios of ventricle volume to the template's, and how much of `ventricles` makes them.
+        curve: ratios of ventricle volume to the template's, and the amounts that make them.
     """
 
     grid: Grid
@@ -100,7 +100,7 @@ def field_of(divergence: np.ndarray) -> np.ndarray:
 
 
 def draw_smooth(rng: np.random.Generator, grid: Grid, knots_mm: float, count: int) -> np.ndarray:
-    """Smooth random fields [count, X, Y, Z] of unit variance: cubic B-splines with random weights."""
+    """Smooth random fields [count, X, Y, Z] of unit variance: B-splines with random weights."""
     bases = [spline_basis(n, knots_mm / grid.spacing[i]) for i, n in enumerate(grid.shape)]
     weights = rng.standard_normal((count, *[b.shape[1] for b in bases])).astype(np.float32)
     return np.einsum("cijk,xi,yj,zk->cxyz", weights, *bases, optimize=True)

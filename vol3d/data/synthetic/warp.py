@@ -26,20 +26,26 @@ def integrate(velocity: np.ndarray, spacing: float) -> np.ndarray:
 
 
 def warp(images: np.ndarray, displacement: np.ndarray, spacing: float) -> np.ndarray:
-    """Images [C, X, Y, Z] read at x + u(x), u in mm; 0 outside."""
+    """Images [C, X', Y', Z'] read at x + u(x) for each voxel x of u's grid; 0 outside.
+
+    Args:
+        images: on any grid that fills the same field of view.
+        displacement: [3, X, Y, Z] in mm.
+        spacing: of the displacement's grid, in mm.
+    """
     u = torch.from_numpy(displacement)[None] / spacing
     return sample(torch.from_numpy(images)[None], u, outside="zeros")[0].numpy()
 
 
 def sample(images: torch.Tensor, u: torch.Tensor, outside: str = "border") -> torch.Tensor:
-    """Images [1, C, X, Y, Z] at the voxels' places plus u [1, 3, X, Y, Z], in voxels; linear."""
+    """Images [1, C, X', Y', Z'] at the voxels of u [1, 3, X, Y, Z] plus u, in its voxels."""
     shape = u.shape[2:]
     axes = [
-        2 * (u[:, i] + torch.arange(n).view([-1 if j == i else 1 for j in range(3)])) / (n - 1) - 1
+        (2 * (u[:, i] + torch.arange(n).view([-1 if j == i else 1 for j in range(3)])) + 1) / n - 1
         for i, n in enumerate(shape)
     ]
-    where = torch.stack(axes[::-1], dim=-1)  # [1, X, Y, Z, 3]; torch wants the last axis first
-    return grid_sample(images, where, padding_mode=outside, align_corners=True)
+    where = torch.stack(axes[::-1], dim=-1)  # [1, X, Y, Z, 3] from -1 to 1; last axis first
+    return grid_sample(images, where, padding_mode=outside, align_corners=False)
 
 
 def finer(displacement: np.ndarray, factor: int) -> np.ndarray:
@@ -58,7 +64,7 @@ def block_mean(images: np.ndarray, factor: int) -> np.ndarray:
 
 
 def jacobian(displacement: np.ndarray, grid: Grid) -> np.ndarray:
-    """det J of x -> x + u(x), [X, Y, Z]: how many times larger a volume gets; 0 or less: folded."""
+    """How many times larger x -> x + u(x) makes a volume, det J [X, Y, Z]; 0 or less: folded."""
     rows = [np.gradient(u, *grid.spacing) for u in displacement]
     j = np.stack([np.stack(row) for row in rows])  # [3, 3, X, Y, Z]
     j += np.eye(3, dtype=j.dtype)[:, :, None, None, None]

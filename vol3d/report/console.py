@@ -1,0 +1,31 @@
+"""The headline figures of an evaluation as a short table on the terminal."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from vol3d.report.evaluation import plain
+
+
+def tell(summary: dict[str, Any]) -> None:
+    """The headline figures as a table on stderr."""
+    table = Table("what", "figure", "n", title="evaluation")
+    if r := summary.get("reconstruction"):
+        table.add_row(
+            "in-brain PSNR of held-out scans", f"{r['psnr_brain_db']:.2f} dB", str(r["n"])
+        )
+        table.add_row(
+            "  block averaging", f"{r['psnr_brain_block_average_db']:.2f} dB", str(r["n"])
+        )
+        table.add_row("PSNR over all", f"{r['psnr_db']:.2f} dB", str(r["n"]))
+    for title, key in (("asked and got", "conditioning"), ("segmenter", "segmenter")):
+        for name, s in summary.get(key, {}).items():
+            figure = (
+                f"Spearman r {s['spearman_r']:.3f}, slope {s['slope']:.2f}, "
+                f"MAE {s['mae_ml']:.1f} ml"
+            )
+            table.add_row(f"{plain(name)}: {title}", figure, str(s["n"]))
+    for key, d in summary.get("diversity", {}).items():
+        table.add_row(f"MS-SSIM between {key}", f"{d['ms_ssim']:.3f}", f"{d['n_pairs']} pairs")
+    Console(stderr=True).print(table)
