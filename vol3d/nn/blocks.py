@@ -5,7 +5,7 @@ Shapes: B batch, C channels, N = X Y Z voxels as tokens, H heads, D channels of 
 
 import torch
 import torch.nn.functional as nnf
-from einops import rearrange, reduce
+from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -42,7 +42,7 @@ class ResBlock(nn.Module):
         eps: of the group norm.
         emb_dim: length of an embedding that steers the block; None without.
         adaptive: the embedding scales and shifts after the second norm (adaptive group norm,
-            Dhariwal and Nichol 2021, arXiv:2105.05233, eq. 7); else it is added before it.
+            Dhariwal and Nichol 2021, arXiv:2105.05233, section 3.1); else it is added before it.
         resample: "down" or "up" halves or doubles the grid inside the block.
         starts_at_zero: the second convolution begins as zero.
     """
@@ -182,11 +182,17 @@ class Up(nn.Module):
 
 
 def halve(x: Tensor) -> Tensor:
-    """Averages of 2 x 2 x 2 voxels; an odd axis repeats its last one. Works in any dtype."""
-    odd = [n % 2 for n in x.shape[2:]]
-    if any(odd):
-        x = nnf.pad(x, (0, odd[2], 0, odd[1], 0, odd[0]), mode="replicate")
-    return reduce(x, "b c (x i) (y j) (z k) -> b c x y z", "mean", i=2, j=2, k=2)
+    """Averages of 2 x 2 x 2 voxels; an odd axis repeats its last one.
+
+    Axis by axis, because the CPU has no bf16 pooling, and a mean over a folded view would be four
+    times slower and lose the channels-last layout.
+    """
+    for axis in (2, 3, 4):
+        if x.shape[axis] % 2:
+            x = torch.cat([x, x.narrow(axis, -1, 1)], axis)
+        even, odd = x.unflatten(axis, (-1, 2)).unbind(axis + 1)
+        x = (even + odd) / 2
+    return x
 
 
 def double(x: Tensor, size_of: Tensor | None = None) -> Tensor:

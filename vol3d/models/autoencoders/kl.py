@@ -62,9 +62,12 @@ class AutoencoderKL(Config):
     @model_validator(mode="after")
     def check_levels(self) -> "AutoencoderKL":
         """Every level has its settings, and its channels fit the norm's groups."""
+        if not self.channels:
+            raise ValueError("channels=() must name at least one level")
         for name in ("num_res_blocks", "attention_levels"):
             value = getattr(self, name)
-            if isinstance(value, tuple) and value and len(value) != len(self.channels):
+            none = name == "attention_levels" and value == ()
+            if isinstance(value, tuple) and not none and len(value) != len(self.channels):
                 raise ValueError(f"{name}={value} must have one entry per level of {self.channels}")
         for c in self.channels:
             if c % self.norm_groups:

@@ -1,14 +1,24 @@
 """The 3-D diffusion U-Net with ports for a vector, tokens and channels."""
 
+from functools import partial
 from typing import Literal
 
 import torch
 import torch.nn.functional as nnf
-from pydantic import PositiveInt, model_validator
+from pydantic import NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from vol3d.config import Config
-from vol3d.nn.blocks import AttentionBlock, Down, ResBlock, TransformerBlock, Up, conv3, recompute, zeroed
+from vol3d.nn.blocks import (
+    AttentionBlock,
+    Down,
+    ResBlock,
+    TransformerBlock,
+    Up,
+    conv3,
+    recompute,
+    zeroed,
+)
 from vol3d.nn.embed import sinusoidal
 
 
@@ -25,7 +35,7 @@ class UNet(Config):
     """Residual blocks of each level going down; one more going up."""
     attention_levels: tuple[bool, ...] = ()
     """Which levels attend; none if empty. The middle always does."""
-    head_channels: PositiveInt | tuple[int, ...] | None = None
+    head_channels: PositiveInt | tuple[NonNegativeInt, ...] | None = None
     """Channels of an attention head, or one per level; null is a single head."""
     norm_groups: PositiveInt = 8
     """Groups of the group norm."""
@@ -43,14 +53,20 @@ class UNet(Config):
     @model_validator(mode="after")
     def check_levels(self) -> "UNet":
         """Every level has its settings, and its channels fit the groups and the heads."""
+        if not self.channels:
+            raise ValueError("channels=() must name at least one level")
+        if self.channels[0] % 2:  # half of the noise level's embedding is cosines, half sines
+            raise ValueError(f"channels={self.channels[0]} of the first level must be even")
         for name in ("num_res_blocks", "attention_levels", "head_channels"):
             value = getattr(self, name)
-            if isinstance(value, tuple) and value and len(value) != len(self.channels):
+            none = name == "attention_levels" and value == ()
+            if isinstance(value, tuple) and not none and len(value) != len(self.channels):
                 raise ValueError(f"{name}={value} must have one entry per level of {self.channels}")
-        for c, heads in zip(self.channels, self.heads, strict=True):
+        attends = (*self.attends[:-1], True)  # the middle attends, at the last level's width
+        for c, heads, attend in zip(self.channels, self.heads, attends, strict=True):
             if c % self.norm_groups:
                 raise ValueError(f"channels={c} must be a multiple of norm_groups={self.norm_groups}")
-            if heads and c % heads:
+            if attend and heads and c % heads:
                 raise ValueError(f"channels={c} must be a multiple of head_channels={heads}")
         return self
 
@@ -59,6 +75,11 @@ class UNet(Config):
         """`head_channels`, one per level; a level without attention may say 0."""
         h = self.head_channels
         return tuple(x or None for x in h) if isinstance(h, tuple) else (h,) * len(self.channels)
+
+    @property
+    def attends(self) -> tuple[bool, ...]:
+        """`attention_levels`, one per level."""
+        return self.attention_levels or (False,) * len(self.channels)
 
     @property
     def blocks_per_level(self) -> tuple[int, ...]:
@@ -78,22 +99,9 @@ class UNetNet(nn.Module):
     def __init__(self, config: UNet, in_channels: int, out_channels: int, vector_dim: int | None,
                  token_dim: int | None) -> None:
         super().__init__()
-        self.checkpointing = config.checkpointing
+        self.checkpointing, self.token_dim = config.checkpointing, token_dim
         channels, emb_dim = config.channels, 4 * config.channels[0]
-        attends = config.attention_levels or (False,) * len(channels)
-        norm = {"groups": config.norm_groups, "eps": config.norm_eps}
-
-        def res(cin: int, cout: int, resample: str | None = None) -> ResBlock:
-            return ResBlock(cin, cout, **norm, emb_dim=emb_dim, resample=resample,
-                            adaptive=config.modulation == "adaptive", starts_at_zero=True)
-
-        def attention(level: int) -> nn.Module:
-            c, heads = channels[level], config.heads[level]
-            if token_dim is None:
-                return AttentionBlock(c, **norm, head_channels=heads)
-            return TransformerBlock(c, **norm, head_channels=heads or c, token_dim=token_dim,
-                                    layers=config.transformer_layers)
-
+        res, attention = partial(res_block, config), partial(attention_block, config, token_dim)
         self.base = channels[0]
         self.conv_in = conv3(in_channels, channels[0])
         self.time_embed = nn.Sequential(
@@ -106,7 +114,7 @@ class UNetNet(nn.Module):
             level = nn.ModuleDict({"resnets": nn.ModuleList(), "attentions": nn.ModuleList()})
             for _ in range(n):
                 level["resnets"].append(res(c, cout))
-                if attends[i]:
+                if config.attends[i]:
                     level["attentions"].append(attention(i))
                 c = cout
                 skips.append(c)
@@ -121,7 +129,7 @@ class UNetNet(nn.Module):
             level = nn.ModuleDict({"resnets": nn.ModuleList(), "attentions": nn.ModuleList()})
             for _ in range(config.blocks_per_level[i] + 1):
                 level["resnets"].append(res(c + skips.pop(), channels[i]))
-                if attends[i]:
+                if config.attends[i]:
                     level["attentions"].append(attention(i))
                 c = channels[i]
             if i > 0:
@@ -140,7 +148,13 @@ class UNetNet(nn.Module):
             vector: [B, vector_dim].
             tokens: [B, T, token_dim].
             channels: [B, extra_channels, X, Y, Z], on the grid of x.
+
+        Raises:
+            AssertionError: a condition is given whose port is closed, or tokens are missing.
         """
+        assert vector is None or self.vector_embed is not None, "vector, but built without vector_dim"
+        assert (tokens is None) == (self.token_dim is None), (
+            f"tokens {'missing' if tokens is None else 'given'}, but token_dim={self.token_dim}")
         emb = self.time_embed(sinusoidal(c_noise, self.base))  # [B, E]
         if vector is not None:
             emb = emb + self.vector_embed(vector)
@@ -166,3 +180,20 @@ class UNetNet(nn.Module):
             if "upsampler" in level:
                 h = recompute(self.checkpointing, level["upsampler"], h, emb, skips[-1])
         return self.conv_out(nnf.silu(self.norm_out(h)))
+
+
+def res_block(config: UNet, cin: int, cout: int, resample: str | None = None) -> ResBlock:
+    """A residual block that begins as nothing, steered by noise level and vector."""
+    return ResBlock(cin, cout, groups=config.norm_groups, eps=config.norm_eps,
+                    emb_dim=4 * config.channels[0], resample=resample,
+                    adaptive=config.modulation == "adaptive", starts_at_zero=True)
+
+
+def attention_block(config: UNet, token_dim: int | None, level: int) -> nn.Module:
+    """Attention at a level: among voxels, and to tokens where their port is open."""
+    c, heads = config.channels[level], config.heads[level]
+    norm = {"groups": config.norm_groups, "eps": config.norm_eps}
+    if token_dim is None:
+        return AttentionBlock(c, **norm, head_channels=heads)
+    return TransformerBlock(c, **norm, head_channels=heads or c, token_dim=token_dim,
+                            layers=config.transformer_layers)
