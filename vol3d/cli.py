@@ -131,7 +131,7 @@ def describe(config: type, prefix: str) -> list[str]:
         if key == "kind":
             continue
         menu = configs_in(field.annotation)
-        default = "" if field.is_required() or menu else f" [{plain(field.default)}]"
+        default = "" if field.is_required() or menu else f" [{plain(field.get_default(call_default_factory=True))}]"
         needed = " (needed)" if field.is_required() else ""
         lines.append(f"  {prefix}{key}{default}{needed}: {field.description or ''}")
         if len(menu) == 1:

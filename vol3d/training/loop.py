@@ -91,7 +91,8 @@ def train(job: Job, training: Training, engine: Engine) -> State:
             done = state.nimg >= training.total_nimg
 
             # Once in a while: report, show and measure, save. The last image included.
-            if recent and due(training.log_every, state, training.batch, done):
+            saving = due(training.save_every, state, training.batch, done)
+            if recent and (saving or due(training.log_every, state, training.batch, done)):
                 state.seconds, clock = state.seconds + time.monotonic() - clock, time.monotonic()
                 for d in engine.watch.read():
                     state.dropped += 1
@@ -105,8 +106,9 @@ def train(job: Job, training: Training, engine: Engine) -> State:
             if state.nimg > began and due(training.preview_every, state, training.batch, done):
                 report.show(state.nimg, job.preview(engine))
                 report.write(state.nimg, "validation", **job.validate(engine))
-            if state.nimg > began and due(training.save_every, state, training.batch, done):
-                checkpoints.write(state.nimg, engine.tensors(), {**vars(state), "watch": engine.watch.in_a_row})
+            if state.nimg > began and saving:
+                watch = {"watch": engine.watch.in_a_row}
+                checkpoints.write(state.nimg, engine.tensors(), {**vars(state), **watch})
             if done:
                 report.close()
                 return state
@@ -170,8 +172,8 @@ def mean_losses(recent: list[dict[str, Tensor]]) -> dict[str, float]:
     return {k: torch.stack([r[k] for r in recent if k in r]).nanmean().item() for k in sorted(terms)}
 
 
-def claim(training: Training) -> None:
-    """Make the run folder, or check that the one there was started with the same settings.
+def check_folder(training: Training) -> None:
+    """Check that the run folder is free, or that its run was started with the same settings.
 
     Raises:
         ConfigError: the folder holds something else, or another run.
@@ -187,11 +189,14 @@ def claim(training: Training) -> None:
                               f"name another folder with run=..., or remove it")
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder}: holds something that is not a run; name another with run=...")
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        part = folder / ".config.yaml.part"
-        training.write(part)
-        part.replace(mine)
+
+
+def make_folder(training: Training) -> None:
+    """Make the run folder with its settings."""
+    training.run.mkdir(parents=True, exist_ok=True)
+    part = training.run / ".config.yaml.part"
+    training.write(part)
+    part.replace(training.run / "config.yaml")
 
 
 def start(job_of, training: Training) -> tuple[Job, Engine]:

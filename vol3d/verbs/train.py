@@ -11,7 +11,7 @@ from vol3d.data.datasets import Bids, Table
 from vol3d.data.latents import Latents
 from vol3d.errors import ConfigError
 from vol3d.tasks import Task
-from vol3d.training.loop import Training, claim, start, train
+from vol3d.training.loop import Training, check_folder, make_folder, start, train
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +30,14 @@ class Train(Training):
         if not isinstance(self.data, self.task.learns_from):
             known = " or ".join(c.model_fields["kind"].default for c in self.task.learns_from)
             raise ConfigError(f"data.kind={self.data.kind}: task {self.task.kind} learns from {known}")
-        claim(self)
+        check_folder(self)
         bundle = self.run / "bundle"
         if bundle.is_dir():
             find(bundle)
             log.info("%s: has finished; nothing to do", self.run)
             return bundle
         job, engine = start(lambda: self.task.job(self.data), self)
+        make_folder(self)
         train(job, self, engine)
         write_bundle(bundle, **job.bundle(engine))
         return bundle

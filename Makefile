@@ -1,0 +1,39 @@
+# The two commands that matter: `make demo` runs the main job, `make test` passes the tests.
+# Each makes .venv first, with the tested versions in constraints.txt.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup demo test fast check gpu clean
+
+help:  ## what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+setup: $(BIN)/vol3d-test  ## install vol3d and what its tests need into .venv
+
+$(BIN)/vol3d:
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e .
+
+$(BIN)/vol3d-test: $(BIN)/vol3d
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[test]"
+	@touch $@
+
+demo: $(BIN)/vol3d  ## the main job on the embedded cohort, about 7 minutes on 2 CPU cores
+	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/demo.sh runs/demo
+
+test: setup  ## all tests that need no GPU
+	$(BIN)/python -m pytest -m "not gpu"
+
+fast: setup  ## the tests that take no time
+	$(BIN)/python -m pytest -m "not gpu and not slow"
+
+gpu: setup  ## the tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu
+
+check: setup  ## style
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+clean:  ## remove the environment and all runs
+	rm -rf .venv runs

@@ -1,0 +1,69 @@
+"""The command line: help without imports, one line for a mistake, and the exit codes."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import vol3d
+from vol3d import __version__
+from vol3d.cli import verbs
+
+
+def test_help_is_quick_and_lists_every_verb():
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        result = vol3d("--help")
+        times.append(time.perf_counter() - start)
+    assert all(f"  {name}" in result.stdout for name in verbs())
+    assert min(times) < 0.5
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys; from vol3d.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_version():
+    assert vol3d("--version").stdout.strip() == f"vol3d {__version__}"
+
+
+@pytest.mark.parametrize("name", ["train", "generate"])
+def test_help_of_a_verb_names_its_settings(name: str):
+    text = vol3d(name, "--help").stdout
+    assert {"train": "task.kl_weight", "generate": "sampler"}[name] in text
+    assert "Pydantic" not in text
+
+
+@pytest.mark.parametrize(("words", "code", "line"), [
+    (["tain"], 2, "unknown verb 'tain'. Did you mean 'train'?"),
+    (["train", "none.yaml"], 2, "none.yaml: no such config file"),
+    (["train", "configs/demo/autoencoder.yaml", "optmi.lr=1"], 2, "unknown key 'optmi'. Did you mean 'optim'?"),
+    (["train", "configs/demo/autoencoder.yaml", "task.model.chanels=[8]"], 2, "Did you mean 'channels'?"),
+    (["train", "configs/demo/autoencoder.yaml", "data.path=nowhere", "run=RUN"], 2, "nowhere: no such folder"),
+    (["train", "configs/demo/diffusion.yaml", "data.path=nowhere", "run=RUN"], 2, "nowhere: holds no latents.json"),
+    (["train", "configs/demo/autoencoder.yaml", "--lr", "1"], 2, "settings are given as key=value"),
+    (["generate", "a", "b", "c"], 2, "'c': is one word too many"),
+    (["generate", "nowhere", "out"], 2, "nowhere: no such folder"),
+    (["sample-cohort"], 2, "out: is needed and was not given"),
+    (["train", "configs/demo/autoencoder.yaml", "device=cuda:9", "run=RUN"], 2, "device=cuda:9"),
+])
+def test_a_mistake_is_one_line(words: list[str], code: int, line: str, tmp_path: Path):
+    words = [w.replace("RUN", str(tmp_path / "run")) for w in words]
+    result = vol3d(*words)
+    told = [text for text in result.stderr.splitlines() if text.startswith("vol3d: ")]
+    assert result.returncode == code
+    assert len(told) == 1
+    assert line in told[0]
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "run").exists(), "a run that never began leaves nothing"
+
+
+def test_dry_run_prints_the_settings(tmp_path: Path):
+    result = vol3d("train", "configs/demo/autoencoder.yaml", f"run={tmp_path / 'r'}", "--dry-run")
+    assert result.returncode == 0
+    assert "kl_weight: 0.0001" in result.stdout
+    assert not (tmp_path / "r").exists()

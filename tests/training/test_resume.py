@@ -1,0 +1,106 @@
+"""Killed anywhere and started again, a run ends with the weights of one that was never stopped."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.conftest import AUTOENCODER, DIFFUSION, data_words, verb
+from vol3d.training.checkpoint import Checkpoints
+from vol3d.training.loop import read_log
+
+ADVERSARIAL = ["task.adversarial={weight: 0.1, start_nimg: 8, warmup_nimg: 8}",
+               "task.adversarial.model={channels: 4, layers: 2}"]
+OFTEN = ["total_nimg=64", "log_every=4", "save_every=4", "preview_every=32"]
+
+
+def weights(run: Path) -> dict:
+    return load_file(run / "bundle" / "model.safetensors")
+
+
+def same(a: Path, b: Path) -> bool:
+    mine, theirs = weights(a), weights(b)
+    return mine.keys() == theirs.keys() and all(mine[k].equal(theirs[k]) for k in mine)
+
+
+def kill_at_random(words: list[str], run: Path, kills: int, seed: int) -> int:
+    """Start the run and kill it with SIGKILL once it has gone on a random number of checkpoints."""
+    rng, killed = random.Random(seed), 0
+    while killed < kills and not (run / "bundle").is_dir():
+        process = subprocess.Popen([sys.executable, "-m", "vol3d", "train", f"run={run}", *words],
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        seen = newest(run)
+        more, deadline = rng.randint(1, 3), time.monotonic() + 60
+        while newest(run) < seen + 4 * more and process.poll() is None:
+            assert time.monotonic() < deadline, "the run makes no checkpoints"
+            time.sleep(0.005)
+        time.sleep(rng.random() * 0.1)  # anywhere: in a step, in a checkpoint, in a log line
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            killed += 1
+        process.wait()
+    return killed
+
+
+def newest(run: Path) -> int:
+    found = Checkpoints(run / "checkpoints", 2).all()
+    return int(found[-1].name.removeprefix("nimg-")) if found else 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["autoencoder with discriminator", "diffusion"])
+def test_killed_and_resumed_equals_uninterrupted(stage: str, cohort: Path, latents: Path, tmp_path: Path):
+    if stage == "diffusion":
+        words = ["data.kind=latents", f"data.path={latents}", *DIFFUSION, *OFTEN]
+    else:
+        words = [*data_words(cohort), *AUTOENCODER, *ADVERSARIAL, *OFTEN]
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    subprocess.run([sys.executable, "-m", "vol3d", "train", f"run={straight}", *words], check=True,
+                   capture_output=True)
+    assert kill_at_random(words, broken, kills=3, seed=1) == 3
+    subprocess.run([sys.executable, "-m", "vol3d", "train", f"run={broken}", *words], check=True,
+                   capture_output=True)
+    assert same(straight, broken)
+    steps = [[r["nimg"] for r in read_log(run) if r["event"] == "train"] for run in (straight, broken)]
+    assert steps[0] == steps[1] == list(range(4, 65, 4))  # the log has no gap and no line twice
+
+
+def train_to(total: int, run: Path, latents: Path, *more: str) -> None:
+    verb("train", f"run={run}", "data.kind=latents", f"data.path={latents}", *DIFFUSION, *OFTEN[1:],
+         f"total_nimg={total}", *more)
+
+
+def test_a_damaged_newest_checkpoint_falls_back(latents: Path, tmp_path: Path,
+                                                caplog: pytest.LogCaptureFixture):
+    straight, damaged = tmp_path / "straight", tmp_path / "damaged"
+    train_to(16, straight, latents)
+    train_to(16, damaged, latents)
+    shutil.rmtree(damaged / "bundle")
+    broken = Checkpoints(damaged / "checkpoints", 2).all()[-1] / "tensors.safetensors"
+    content = bytearray(broken.read_bytes())
+    content[-3] ^= 1
+    broken.write_bytes(content)
+    train_to(16, damaged, latents)
+    assert "missing or damaged; falling back" in caplog.text
+    assert "going on at image 12" in caplog.text
+    assert same(straight, damaged)
+
+
+def test_only_the_last_checkpoints_are_kept(latents: Path, tmp_path: Path):
+    train_to(24, tmp_path / "run", latents, "keep=3")
+    names = [p.name for p in Checkpoints(tmp_path / "run" / "checkpoints", 3).all()]
+    assert names == ["nimg-0000000016", "nimg-0000000020", "nimg-0000000024"]
+
+
+def test_the_noise_of_an_image_does_not_depend_on_micro_batches(latents: Path, tmp_path: Path):
+    train_to(8, tmp_path / "whole", latents)
+    train_to(8, tmp_path / "parts", latents, "micro_batch=2")
+    a, b = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(a[k].allclose(b[k], atol=2e-4) for k in a)

@@ -1,0 +1,158 @@
+"""A cohort depends on its seeds and covariates alone; what is written is BIDS and lies in place."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import verb, vol3d
+from vol3d.data.tables import read_rows
+from vol3d.errors import ConfigError, DataError
+from vol3d.volume import Volume
+
+
+def images(cohort: Path) -> dict[str, np.ndarray]:
+    return {p.name.split("_")[0]: Volume.read(p).data for p in sorted(cohort.glob("sub-*/anat/*.nii.gz"))}
+
+
+@pytest.fixture(scope="module")
+def made(diffusion: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("cohort") / "made"
+    return verb("generate", str(diffusion), str(out), "n=5", "age=60", "micro_batch=2", "device=cpu")
+
+
+def test_every_brain_has_its_sidecar_and_its_row(made: Path):
+    rows = read_rows(made / "participants.tsv")
+    assert [r["seed"] for r in rows] == ["0", "1", "2", "3", "4"]
+    assert {r["age"] for r in rows} == {"60.0000"}
+    assert all(r["sex"] in "FM" for r in rows)  # drawn given the age
+    sidecars = sorted(made.glob("sub-*/anat/*.json"))
+    assert len(sidecars) == len(images(made)) == 5
+    said = json.loads(sidecars[3].read_text())
+    assert said["Seed"] == 3
+    assert said["Asked"] == {"age": 60.0}
+    assert said["Covariates"]["age"] == 60.0
+    assert said["Sampler"]["solver"]["kind"] == "heun"
+    assert len(said["Model"]) == 64
+    assert said["Guidance"] == {"age": 1.0, "sex": 1.0, "brain_ml": 1.0, "ventricles_ml": 1.0}
+
+
+def test_samples_lie_where_the_training_scans_lie(made: Path, cohort: Path):
+    scan = Volume.read(next(cohort.glob("sub-*/anat/*T1w.nii.gz")))
+    sample = Volume.read(next(made.glob("sub-*/anat/*T1w.nii.gz")))
+    assert sample.grid.matches(scan.grid)
+    assert sample.space_code == scan.space_code == 4
+
+
+def test_the_validator_finds_no_error(made: Path):
+    assert not (made / ".bidsignore").exists()
+    result = subprocess.run(["bids-validator-deno", "--format", "json", str(made)], capture_output=True,
+                            text=True, check=False)
+    issues = json.loads(result.stdout)["issues"]["issues"]
+    assert [i for i in issues if i["severity"] == "error"] == []
+    assert result.returncode == 0
+
+
+def test_the_same_micro_batch_gives_the_same_voxels(diffusion: Path, made: Path, tmp_path: Path):
+    again = verb("generate", str(diffusion), str(tmp_path / "a"), "n=2", "seed=2", "age=60",
+                 "micro_batch=2", "device=cpu")
+    a, b = images(made), images(again)
+    assert set(b) == {"sub-000002", "sub-000003"}
+    assert all(np.array_equal(a[k], b[k]) for k in b)
+
+
+def test_another_micro_batch_gives_nearly_the_same(diffusion: Path, made: Path, tmp_path: Path):
+    again = verb("generate", str(diffusion), str(tmp_path / "a"), "n=5", "age=60", "micro_batch=3",
+                 "device=cpu")
+    a, b = images(made), images(again)
+    assert max(np.abs(a[k] - b[k]).max() for k in a) <= 1e-3
+
+
+def test_seeds_and_covariates_matter(made: Path, diffusion: Path, tmp_path: Path):
+    a = images(made)
+    assert not np.array_equal(a["sub-000000"], a["sub-000001"])
+    other = verb("generate", str(diffusion), str(tmp_path / "o"), "age=25", "micro_batch=2", "device=cpu")
+    assert not np.array_equal(a["sub-000000"], images(other)["sub-000000"])
+
+
+def test_only_what_is_missing_is_made(diffusion: Path, made: Path, tmp_path: Path):
+    part = tmp_path / "part"
+    shutil.copytree(made, part)
+    lost = next(part.glob("sub-000003/anat/*.json"))
+    lost.unlink()
+    kept = next(part.glob("sub-000001/anat/*.nii.gz"))
+    before = kept.stat().st_mtime_ns
+    verb("generate", str(diffusion), str(part), "n=5", "age=60", "micro_batch=2", "device=cpu")
+    assert kept.stat().st_mtime_ns == before
+    a, b = images(made), images(part)
+    assert all(np.array_equal(a[k], b[k]) for k in a)
+
+
+def test_a_table_of_covariates(diffusion: Path, tmp_path: Path):
+    table = tmp_path / "t.tsv"
+    table.write_text("participant_id\tage\tsex\tseed\nsub-a\t30\tF\t11\nsub-b\tn/a\tM\t12\n")
+    out = verb("generate", str(diffusion), str(tmp_path / "o"), f"covariates={table}", "device=cpu")
+    rows = read_rows(out / "participants.tsv")
+    assert [(r["seed"], r["sex"]) for r in rows] == [("11", "F"), ("12", "M")]
+    assert rows[0]["age"] == "30.0000"
+
+
+def test_outside_the_range_is_told_and_noted(diffusion: Path, tmp_path: Path):
+    result = vol3d("generate", diffusion, tmp_path / "o", "age=99", "device=cpu")
+    assert result.returncode == 0
+    assert "warning: age=99 lies outside the range seen in training" in result.stderr
+    said = json.loads(next((tmp_path / "o").glob("sub-*/anat/*.json")).read_text())
+    assert "age=99" in said["Warnings"][0]
+
+
+# -- bad input: one line, the right code, nothing written -------------------------------------------
+
+
+@pytest.mark.parametrize(("words", "line"), [
+    (["agee=60"], "unknown setting or covariate 'agee'. Did you mean 'age'?"),
+    (["sampler.stpes=4"], "unknown key 'stpes'. Did you mean 'steps'?"),
+    (["sex=female"], "sex='female': unknown level. Known: F, M."),
+    (["age=old"], "age='old': a number in years is due"),
+    (["n=0"], "n: Input should be greater than 0, got 0"),
+    (["covariates=none.tsv"], "none.tsv: no such table"),
+])
+def test_bad_requests(diffusion: Path, tmp_path: Path, words: list[str], line: str):
+    with pytest.raises(ConfigError) as caught:
+        verb("generate", str(diffusion), str(tmp_path / "o"), *words, "device=cpu")
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_folder_that_holds_something_else(diffusion: Path, tmp_path: Path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="holds something that is no cohort of ours"):
+        verb("generate", str(diffusion), str(tmp_path), "device=cpu")
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_cohort_of_other_covariates(diffusion: Path, made: Path):
+    with pytest.raises(ConfigError, match="is there already, with other covariates"):
+        verb("generate", str(diffusion), str(made), "n=5", "age=61", "micro_batch=2", "device=cpu")
+    assert {r["age"] for r in read_rows(made / "participants.tsv")} == {"60.0000"}
+
+
+def test_a_bundle_whose_checksum_is_off(diffusion: Path, tmp_path: Path):
+    copy = tmp_path / "bundle"
+    shutil.copytree(diffusion / "bundle", copy)
+    file = copy / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"model\.safetensors is damaged or was changed"):
+        verb("generate", str(copy), str(tmp_path / "o"), "device=cpu")
+
+
+def test_no_bundle(tmp_path: Path):
+    with pytest.raises(ConfigError, match="no such folder"):
+        verb("generate", str(tmp_path / "none"), str(tmp_path / "o"))
+    with pytest.raises(ConfigError, match="holds no bundle"):
+        verb("generate", str(tmp_path), str(tmp_path / "o"))
