@@ -25,7 +25,7 @@ def update(engine: Engine, nimg: int, poison: float = 1.0, where: str = "loss") 
     x = torch.tensor([[1.0, 2.0, 3.0]])
     y = engine.nets["model"](x).sum()
     if where == "gradient":
-        y.register_hook(lambda g: g * poison)
+        y.register_hook(lambda g, factor=poison: g * factor)
         poison = 1.0
     engine.backward("model", {"good": y.square(), "bad": 0.1 * y * poison}, 1.0)
     engine.step(share=0.0, nimg=nimg, names=["sub-01", "sub-02"])

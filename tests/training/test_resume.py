@@ -1,5 +1,6 @@
 """Killed anywhere and started again, a run ends with the weights of one that was never stopped."""
 
+import logging
 import os
 import random
 import shutil
@@ -83,6 +84,7 @@ def test_a_damaged_newest_checkpoint_falls_back(latents: Path, tmp_path: Path,
     train_to(16, straight, latents)
     train_to(16, damaged, latents)
     shutil.rmtree(damaged / "bundle")
+    caplog.set_level(logging.INFO)
     broken = Checkpoints(damaged / "checkpoints", 2).all()[-1] / "tensors.safetensors"
     content = bytearray(broken.read_bytes())
     content[-3] ^= 1

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ def test_samples_lie_where_the_training_scans_lie(made: Path, cohort: Path):
 
 def test_the_validator_finds_no_error(made: Path):
     assert not (made / ".bidsignore").exists()
-    result = subprocess.run(["bids-validator-deno", "--format", "json", str(made)], capture_output=True,
+    result = subprocess.run([Path(sys.executable).parent / "bids-validator-deno", "--format", "json", str(made)], capture_output=True,
                             text=True, check=False)
     issues = json.loads(result.stdout)["issues"]["issues"]
     assert [i for i in issues if i["severity"] == "error"] == []
@@ -57,10 +58,10 @@ def test_the_validator_finds_no_error(made: Path):
 
 
 def test_the_same_micro_batch_gives_the_same_voxels(diffusion: Path, made: Path, tmp_path: Path):
-    again = verb("generate", str(diffusion), str(tmp_path / "a"), "n=2", "seed=2", "age=60",
+    again = verb("generate", str(diffusion), str(tmp_path / "a"), "n=2", "seed=1", "age=60",
                  "micro_batch=2", "device=cpu")
     a, b = images(made), images(again)
-    assert set(b) == {"sub-000002", "sub-000003"}
+    assert set(b) == {"sub-000001", "sub-000002"}
     assert all(np.array_equal(a[k], b[k]) for k in b)
 
 

@@ -174,10 +174,13 @@ class Engine:
             part.net.load_state_dict(under(tensors, f"{name}/net/"))
             if part.ema:
                 part.ema.net.load_state_dict(under(tensors, f"{name}/ema/"))
+            weights = part.optimizer.param_groups[0]["params"]
             state: dict[int, dict[str, Tensor]] = {}
             for key, value in under(tensors, f"{name}/optimizer/").items():
                 i, k = key.split("/")
-                state.setdefault(int(i), {})[k] = value
+                # A fused step walks through memory, so moments must lie there as their weights do.
+                layout = value if value.ndim == 0 else torch.empty_like(weights[int(i)]).copy_(value)
+                state.setdefault(int(i), {})[k] = layout
             part.optimizer.load_state_dict({**part.optimizer.state_dict(), "state": state})
 
 

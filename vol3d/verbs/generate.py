@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +24,8 @@ from vol3d.volume import Volume
 log = logging.getLogger(__name__)
 STEP = 1e-4
 """Voxels are stored as int16 in steps of this; the scale is [0, 1]."""
+Planned = tuple[int, Row, Row]
+"""Seed, what was asked for, and the complete row of a brain."""
 LICENCE = "That of the model that made them; see its card"
 
 
@@ -78,13 +81,13 @@ class Generate(Config):
             "Settings": settings})
         write_table(self.out, plan, model)
         with Bar("generate", len(plan), len(plan) - len(missing)) as bar:
-            for i in range(0, len(missing), sampler.micro_batch):
-                some = missing[i : i + sampler.micro_batch]
-                fill = some + [some[-1]] * (sampler.micro_batch - len(some))  # the batch stays whole
-                x = model.generate([row for _, _, row in fill], [seed for seed, _, _ in fill], sampler)
-                for j, (seed, asked, row) in enumerate(some):
-                    write_brain(paths[seed], x[j, 0], model, seed, asked, row, sampler)
-                bar.advance(len(some))
+            for some in batches(missing, sampler.micro_batch):
+                x = model.generate([row for _, _, row in some], [seed for seed, _, _ in some], sampler)
+                fresh = {seed: (x[j, 0], asked, row) for j, (seed, asked, row) in enumerate(some)
+                         if seed % sampler.micro_batch == j}
+                for seed, brain in fresh.items():
+                    write_brain(paths[seed], *brain, model, seed, sampler)
+                bar.advance(len(fresh))
         return self.out
 
     def merged(self, default: Sampler) -> Sampler:
@@ -92,7 +95,7 @@ class Generate(Config):
         changes = {**self.sampler, **({"micro_batch": self.micro_batch} if self.micro_batch else {})}
         return Sampler.parse(lay(default.dump(), changes))
 
-    def plan(self, model: TrainedGenerator) -> list[tuple[int, Row, Row]]:
+    def plan(self, model: TrainedGenerator) -> list[Planned]:
         """Seed, what was asked for, and the complete row of every brain.
 
         Raises:
@@ -164,7 +167,7 @@ def claim(out: Path, settings: dict[str, Any]) -> None:
                           f"name another folder")
 
 
-def write_table(out: Path, plan: list[tuple[int, Row, Row]], model: TrainedGenerator) -> None:
+def write_table(out: Path, plan: list[Planned], model: TrainedGenerator) -> None:
     """participants.tsv, which grows where more brains are asked for later."""
     columns: dict[str, dict] = {"seed": {"Description": "fixes the noise of the sample"}}
     for c in model.schema.columns:
@@ -184,6 +187,19 @@ def shown(value: float | str | None) -> str | None:
     return f"{value:.4f}" if isinstance(value, float) else value
 
 
+def batches(plan: list[Planned], size: int) -> Iterator[list[Planned]]:
+    """Batches of exactly `size`, in which seed s always has place s % size.
+
+    Arithmetic can differ in the last bit from place to place, so the place is the seed's. A place
+    that no seed is left for repeats a neighbour.
+    """
+    queues = [[p for p in plan if p[0] % size == place] for place in range(size)]
+    for i in range(max(map(len, queues), default=0)):
+        some = [q[i] if i < len(q) else None for q in queues]
+        filler = next(p for p in some if p is not None)
+        yield [p or filler for p in some]
+
+
 def is_made(path: Path, row: Row) -> bool:
     """Whether a brain is there; its sidecar is written last.
 
@@ -198,16 +214,16 @@ def is_made(path: Path, row: Row) -> bool:
     return True
 
 
-def write_brain(path: Path, x: torch.Tensor, model: TrainedGenerator, seed: int, asked: Row, row: Row,
+def write_brain(path: Path, x: torch.Tensor, asked: Row, row: Row, model: TrainedGenerator, seed: int,
                 sampler: Sampler) -> None:
     """The image, then its sidecar, with which it is complete."""
-    grid = model.grid
-    Volume(x.cpu().numpy(), grid.affine, model.autoencoder.fingerprint["space_code"]).write(
+    Volume(x.cpu().numpy(), model.grid.affine, model.autoencoder.fingerprint["space_code"]).write(
         path, slope=STEP)
     write_json(path.with_suffix("").with_suffix(".json"), {
         "Description": "synthetic T1-weighted brain; nobody's",
         "SkullStripped": True,
         "SpatialReference": model.autoencoder.fingerprint.get("entities", {}).get("space", "orig"),
+        "Resolution": str(model.grid),
         "Model": model.checksum, "Autoencoder": model.autoencoder.checksum, "Vol3d": vol3d.__version__,
         "Seed": seed, "Sampler": sampler.dump(),
         "Guidance": {c.name: c.guidance if sampler.guidance is None else sampler.guidance
