@@ -8,6 +8,7 @@ import pytest
 
 from vol3d.cli import fill, load_verb
 
+
 def verb(name: str, *words: str) -> Path:
     """Run a verb in this process, as the command line would."""
     return fill(name, load_verb(name), list(words)).execute()
@@ -15,23 +16,45 @@ def verb(name: str, *words: str) -> Path:
 
 def vol3d(*words: str, **options) -> subprocess.CompletedProcess:
     """Run `vol3d` as a user does."""
-    return subprocess.run([sys.executable, "-m", "vol3d", *map(str, words)], capture_output=True,
-                          text=True, check=False, **options)
+    return subprocess.run(
+        [sys.executable, "-m", "vol3d", *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
 
 
 def data_words(cohort: Path) -> list[str]:
     return ["data.kind=bids", f"data.path={cohort}", "data.entities.desc=brain"]
 
 
-AUTOENCODER = ["task.kind=autoencode", "task.model={kind: kl, channels: [8, 8], patch: 2, transposed: true}",
-               "batch=2", "precision=fp32", "device=cpu"]
-SEGMENTER = ["task.kind=segment", "task.model={kind: unet, channels: [8, 8]}",
-             "task.structures={ventricles_ml: [4], brain_ml: [2, 3]}",
-             "data.labels_entities.desc=tissue", "batch=2", "device=cpu"]
-DIFFUSION = ["task.kind=diffuse", "task.model={kind: unet, channels: [8, 16]}", "task.vector_dim=16",
-             "task.sampler={solver: heun, steps: 2}", "batch=4", "precision=fp32", "device=cpu",
-             "task.covariates={age: {unit: years}, sex: {kind: category}, brain_ml: {unit: ml},"
-             " ventricles_ml: {unit: ml}}"]
+AUTOENCODER = [
+    "task.kind=autoencode",
+    "task.model={kind: kl, channels: [8, 8], patch: 2, transposed: true}",
+    "batch=2",
+    "precision=fp32",
+    "device=cpu",
+]
+SEGMENTER = [
+    "task.kind=segment",
+    "task.model={kind: unet, channels: [8, 8]}",
+    "task.structures={ventricles_ml: [4], brain_ml: [2, 3]}",
+    "data.labels_entities.desc=tissue",
+    "batch=2",
+    "device=cpu",
+]
+DIFFUSION = [
+    "task.kind=diffuse",
+    "task.model={kind: unet, channels: [8, 16]}",
+    "task.vector_dim=16",
+    "task.sampler={solver: heun, steps: 2}",
+    "batch=4",
+    "precision=fp32",
+    "device=cpu",
+    "task.covariates={age: {unit: years}, sex: {kind: category}, brain_ml: {unit: ml},"
+    " ventricles_ml: {unit: ml}}",
+]
 
 
 @pytest.fixture(scope="session")
@@ -56,12 +79,24 @@ def segmenter(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def latents(cohort: Path, autoencoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return verb("encode", str(autoencoder), str(tmp_path_factory.mktemp("data") / "latents"),
-                *data_words(cohort), "device=cpu")
+    return verb(
+        "encode",
+        str(autoencoder),
+        str(tmp_path_factory.mktemp("data") / "latents"),
+        *data_words(cohort),
+        "device=cpu",
+    )
 
 
 @pytest.fixture(scope="session")
 def diffusion(latents: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "diffusion"
-    verb("train", f"run={run}", "data.kind=latents", f"data.path={latents}", *DIFFUSION, "total_nimg=16")
+    verb(
+        "train",
+        f"run={run}",
+        "data.kind=latents",
+        f"data.path={latents}",
+        *DIFFUSION,
+        "total_nimg=16",
+    )
     return run

@@ -23,8 +23,13 @@ def test_help_is_quick_and_lists_every_verb():
 
 
 def test_help_imports_nothing_heavy():
-    code = "import sys; from vol3d.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+    code = (
+        "import sys; from vol3d.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode
+        == 0
+    )
 
 
 def test_version():
@@ -38,19 +43,46 @@ def test_help_of_a_verb_names_its_settings(name: str):
     assert "Pydantic" not in text
 
 
-@pytest.mark.parametrize(("words", "code", "line"), [
-    (["tain"], 2, "unknown verb 'tain'. Did you mean 'train'?"),
-    (["train", "none.yaml"], 2, "none.yaml: no such config file"),
-    (["train", "configs/demo/autoencoder.yaml", "optmi.lr=1"], 2, "unknown key 'optmi'. Did you mean 'optim'?"),
-    (["train", "configs/demo/autoencoder.yaml", "task.model.chanels=[8]"], 2, "Did you mean 'channels'?"),
-    (["train", "configs/demo/autoencoder.yaml", "data.path=nowhere", "run=RUN"], 2, "nowhere: no such folder"),
-    (["train", "configs/demo/diffusion.yaml", "data.path=nowhere", "run=RUN"], 2, "nowhere: holds no latents.json"),
-    (["train", "configs/demo/autoencoder.yaml", "--lr", "1"], 2, "settings are given as key=value"),
-    (["generate", "a", "b", "c"], 2, "'c': is one word too many"),
-    (["generate", "nowhere", "out"], 2, "nowhere: no such folder"),
-    (["sample-cohort"], 2, "out: is needed and was not given"),
-    (["train", "configs/demo/autoencoder.yaml", "device=cuda:9", "run=RUN"], 2, "device=cuda:9"),
-])
+@pytest.mark.parametrize(
+    ("words", "code", "line"),
+    [
+        (["tain"], 2, "unknown verb 'tain'. Did you mean 'train'?"),
+        (["train", "none.yaml"], 2, "none.yaml: no such config file"),
+        (
+            ["train", "configs/demo/autoencoder.yaml", "optmi.lr=1"],
+            2,
+            "unknown key 'optmi'. Did you mean 'optim'?",
+        ),
+        (
+            ["train", "configs/demo/autoencoder.yaml", "task.model.chanels=[8]"],
+            2,
+            "Did you mean 'channels'?",
+        ),
+        (
+            ["train", "configs/demo/autoencoder.yaml", "data.path=nowhere", "run=RUN"],
+            2,
+            "nowhere: no such folder",
+        ),
+        (
+            ["train", "configs/demo/diffusion.yaml", "data.path=nowhere", "run=RUN"],
+            2,
+            "nowhere: holds no latents.json",
+        ),
+        (
+            ["train", "configs/demo/autoencoder.yaml", "--lr", "1"],
+            2,
+            "settings are given as key=value",
+        ),
+        (["generate", "a", "b", "c"], 2, "'c': is one word too many"),
+        (["generate", "nowhere", "out"], 2, "nowhere: no such folder"),
+        (["sample-cohort"], 2, "out: is needed and was not given"),
+        (
+            ["train", "configs/demo/autoencoder.yaml", "device=cuda:9", "run=RUN"],
+            2,
+            "device=cuda:9",
+        ),
+    ],
+)
 def test_a_mistake_is_one_line(words: list[str], code: int, line: str, tmp_path: Path):
     words = [w.replace("RUN", str(tmp_path / "run")) for w in words]
     result = vol3d(*words)

@@ -45,7 +45,8 @@ def test_overrides_are_read_as_yaml_reads_them():
 
 def test_unknown_key_names_the_nearest():
     assert message("optmi.lr=1") == (
-        "unknown key 'optmi'. Did you mean 'optim'? Known: seed, optim, sampler, steps.")
+        "unknown key 'optmi'. Did you mean 'optim'? Known: seed, optim, sampler, steps."
+    )
 
 
 def test_unknown_key_inside_groups():
@@ -75,7 +76,9 @@ def test_not_a_setting():
 
 
 def test_based_on_and_kind_replaces_the_group(tmp_path: Path):
-    (tmp_path / "base.yaml").write_text("seed: 7\nsampler: {kind: heun, churn: 3}\noptim: {lr: 2e-4}\n")
+    (tmp_path / "base.yaml").write_text(
+        "seed: 7\nsampler: {kind: heun, churn: 3}\noptim: {lr: 2e-4}\n"
+    )
     (tmp_path / "top.yaml").write_text("based_on: base.yaml\nsampler: {kind: ddim}\nsteps: 9\n")
     run = Run.read(tmp_path / "top.yaml", ["steps=2"])
     assert run == Run(seed=7, sampler=Ddim(), optim=Optim(lr=2e-4), steps=2)

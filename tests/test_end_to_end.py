@@ -30,8 +30,16 @@ def test_every_config_is_valid_and_round_trips(path: Path):
 def test_a_bundle_says_what_it_is(diffusion: Path):
     bundle = Bundle(diffusion, "diffusion")
     assert {p.name for p in bundle.path.iterdir()} == {
-        "config.yaml", "model.safetensors", "README.md", "checksums.json", "covariates.json",
-        "fingerprint.json", "quality.json", "versions.json", "autoencoder"}
+        "config.yaml",
+        "model.safetensors",
+        "README.md",
+        "checksums.json",
+        "covariates.json",
+        "fingerprint.json",
+        "quality.json",
+        "versions.json",
+        "autoencoder",
+    }
     assert bundle.documents["fingerprint"]["people"] == {"train": 10, "val": 2}
     assert bundle.documents["quality"]["n"] == 2
     card = (bundle.path / "README.md").read_text()
@@ -55,7 +63,9 @@ def test_of_another_kind(autoencoder: Path):
         TrainedGenerator(autoencoder)
 
 
-def test_latents_are_means_of_the_posterior_and_standardise(latents: Path, autoencoder: Path, cohort: Path):
+def test_latents_are_means_of_the_posterior_and_standardise(
+    latents: Path, autoencoder: Path, cohort: Path
+):
     manifest = json.loads((latents / "latents.json").read_text())
     model = TrainedAutoencoder(autoencoder)
     assert manifest["autoencoder"] == model.checksum
@@ -67,14 +77,21 @@ def test_latents_are_means_of_the_posterior_and_standardise(latents: Path, autoe
     assert np.allclose(files["sub-0003"]["logvar"], logvar[0].numpy(), atol=1e-4)
     train = [files[s["name"]] for s in manifest["scans"] if s["split"] == "train"]
     rng = np.random.default_rng(0)
-    draws = np.concatenate([
-        (f["mean"] + np.exp(f["logvar"] / 2) * rng.normal(size=f["mean"].shape)).reshape(4, -1)
-        for f in train for _ in range(4)], axis=1)
+    draws = np.concatenate(
+        [
+            (f["mean"] + np.exp(f["logvar"] / 2) * rng.normal(size=f["mean"].shape)).reshape(4, -1)
+            for f in train
+            for _ in range(4)
+        ],
+        axis=1,
+    )
     assert np.allclose(draws.mean(1), manifest["shift"], atol=0.02)
     assert np.allclose(draws.std(1), manifest["scale"], rtol=0.02)
 
 
-def test_encode_stopped_and_run_again(latents: Path, autoencoder: Path, cohort: Path, tmp_path: Path):
+def test_encode_stopped_and_run_again(
+    latents: Path, autoencoder: Path, cohort: Path, tmp_path: Path
+):
     part = tmp_path / "part"
     shutil.copytree(latents, part)
     (part / "latents.json").unlink()
@@ -95,7 +112,8 @@ def spoilt(cohort: Path, tmp_path: Path) -> Path:
 
 
 def test_a_scan_that_fails_is_an_error_and_nothing_is_called_finished(
-        cohort: Path, autoencoder: Path, tmp_path: Path):
+    cohort: Path, autoencoder: Path, tmp_path: Path
+):
     bad = spoilt(cohort, tmp_path)
     with pytest.raises(DataError, match=r"sub-0002.*cannot be read as an image"):
         verb("encode", str(autoencoder), str(tmp_path / "z"), *data_words(bad), "device=cpu")
@@ -107,14 +125,27 @@ def test_the_autoencoder_must_have_been_measured(cohort: Path, tmp_path: Path):
     verb("train", f"run={tmp_path / 'ae'}", *words, *AUTOENCODER, "total_nimg=2")
     verb("encode", str(tmp_path / "ae"), str(tmp_path / "z"), *words, "device=cpu")
     with pytest.raises(ConfigError, match="never measured on held-out people"):
-        verb("train", f"run={tmp_path / 'd'}", "data.kind=latents", f"data.path={tmp_path / 'z'}",
-             *DIFFUSION, "total_nimg=4")
+        verb(
+            "train",
+            f"run={tmp_path / 'd'}",
+            "data.kind=latents",
+            f"data.path={tmp_path / 'z'}",
+            *DIFFUSION,
+            "total_nimg=4",
+        )
 
 
 def test_a_run_folder_of_another_run(diffusion: Path, latents: Path):
     with pytest.raises(ConfigError, match=r"holds a run with other settings \(seed\)"):
-        verb("train", f"run={diffusion}", "data.kind=latents", f"data.path={latents}", *DIFFUSION,
-             "total_nimg=16", "seed=1")
+        verb(
+            "train",
+            f"run={diffusion}",
+            "data.kind=latents",
+            f"data.path={latents}",
+            *DIFFUSION,
+            "total_nimg=16",
+            "seed=1",
+        )
 
 
 def test_a_task_and_data_that_do_not_fit(cohort: Path, tmp_path: Path):

@@ -4,8 +4,25 @@ import ast
 from pathlib import Path
 
 LAYERS = [
-    "errors", "config", "optim", "progress", "volume", "planes", "data", "nn", "models", "diffusion",
-    "metrics", "bundle", "trained", "tasks", "training", "report", "verbs", "cli", "viewer",
+    "errors",
+    "config",
+    "optim",
+    "progress",
+    "volume",
+    "planes",
+    "data",
+    "nn",
+    "models",
+    "diffusion",
+    "metrics",
+    "bundle",
+    "trained",
+    "tasks",
+    "training",
+    "report",
+    "verbs",
+    "cli",
+    "viewer",
 ]  # low to high
 ROOT = Path(__file__).parent.parent / "vol3d"
 
@@ -27,14 +44,21 @@ def imports_of(tree: ast.AST) -> list[tuple[int, str]]:
 
 
 def upward(source: str, here: int | None) -> list[tuple[int, str]]:
-    return [(line, name) for line, name in imports_of(ast.parse(source))
-            if here is not None and (there := layer(name)) is not None and there > here]
+    return [
+        (line, name)
+        for line, name in imports_of(ast.parse(source))
+        if here is not None and (there := layer(name)) is not None and there > here
+    ]
 
 
 def test_imports_point_down():
-    wrong = [f"{path}:{line} imports {name}" for path in ROOT.rglob("*.py")
-             for line, name in upward(path.read_text(), layer(
-                 ".".join(path.relative_to(ROOT.parent).with_suffix("").parts)))]
+    wrong = [
+        f"{path}:{line} imports {name}"
+        for path in ROOT.rglob("*.py")
+        for line, name in upward(
+            path.read_text(), layer(".".join(path.relative_to(ROOT.parent).with_suffix("").parts))
+        )
+    ]
     assert not wrong, "\n".join(wrong)
 
 

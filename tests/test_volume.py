@@ -33,7 +33,9 @@ AFFINES = {
     "turned axes": affine_of(np.eye(3)[:, [2, 0, 1]], (1, 1, 1)),
     "anisotropic": affine_of(np.eye(3), (0.9, 1.2, 3.3)),
     "oblique": affine_of(rotation(7, -13, 21), (1, 1, 1)),
-    "oblique, flipped, anisotropic": affine_of(rotation(7, -13, 21) @ np.diag([-1, 1, 1]), (0.8, 1, 2.5)),
+    "oblique, flipped, anisotropic": affine_of(
+        rotation(7, -13, 21) @ np.diag([-1, 1, 1]), (0.8, 1, 2.5)
+    ),
 }
 
 
@@ -143,7 +145,11 @@ def test_coarser_grid_covers_the_same_place():
 
 
 def test_the_missions_grids():
-    assert [mni_grid(s).shape for s in (1.0, 2.0, 4.0)] == [(160, 224, 160), (80, 112, 80), (40, 56, 40)]
+    assert [mni_grid(s).shape for s in (1.0, 2.0, 4.0)] == [
+        (160, 224, 160),
+        (80, 112, 80),
+        (40, 56, 40),
+    ]
     corners = [mni_grid(s).affine @ [-0.5, -0.5, -0.5, 1] for s in (1.0, 2.0, 4.0)]
     assert np.allclose(corners, corners[0])
 
@@ -187,7 +193,9 @@ def test_nan_voxels(tmp_path: Path):
 def test_four_dimensions(tmp_path: Path):
     nib.save(nib.Nifti1Image(np.zeros((3, 4, 5, 2), np.float32), np.eye(4)), tmp_path / "4d.nii.gz")
     assert "is 4-D with shape 3x4x5x2" in refused(tmp_path / "4d.nii.gz")
-    nib.save(nib.Nifti1Image(np.zeros((3, 4, 5, 1), np.float32), np.eye(4)), tmp_path / "one.nii.gz")
+    nib.save(
+        nib.Nifti1Image(np.zeros((3, 4, 5, 1), np.float32), np.eye(4)), tmp_path / "one.nii.gz"
+    )
     assert Volume.read(tmp_path / "one.nii.gz").shape == (3, 4, 5)
 
 

@@ -1,11 +1,11 @@
 """A bundle: a trained model as a folder that can be moved, checked and shared; nothing is pickled.
 
-    config.yaml          what to build
-    model.safetensors    the weights (averaged over training)
-    *.json               documents: fingerprint of the data, quality, covariate schema, versions
-    README.md            the model card
-    <name>/              bundles that it needs (a diffusion model carries its autoencoder)
-    checksums.json       SHA-256 of every file above
+config.yaml          what to build
+model.safetensors    the weights (averaged over training)
+*.json               documents: fingerprint of the data, quality, covariate schema, versions
+README.md            the model card
+<name>/              bundles that it needs (a diffusion model carries its autoencoder)
+checksums.json       SHA-256 of every file above
 """
 
 import hashlib
@@ -45,11 +45,16 @@ class Bundle:
         """
         self.path = find(Path(path))
         self.checksum = verify(self.path)
-        self.config: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(self.path / "config.yaml"))
+        self.config: dict[str, Any] = OmegaConf.to_container(
+            OmegaConf.load(self.path / "config.yaml")
+        )
         if kind is not None and self.config["kind"] != kind:
             raise ConfigError(f"{path}: is a {self.config['kind']} bundle, a {kind} bundle is due")
-        self.documents = {p.stem: json.loads(p.read_text()) for p in self.path.glob("*.json")
-                          if p.name != CHECKSUMS}
+        self.documents = {
+            p.stem: json.loads(p.read_text())
+            for p in self.path.glob("*.json")
+            if p.name != CHECKSUMS
+        }
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The weights by name."""
@@ -63,8 +68,11 @@ def find(path: Path) -> Path:
             return folder
     if not path.is_dir():
         raise ConfigError(f"{path}: no such folder; a bundle or a finished run is due")
-    unfinished = " (its training has not finished: run it again to go on)" if (
-        path / "checkpoints").is_dir() else ""
+    unfinished = (
+        " (its training has not finished: run it again to go on)"
+        if (path / "checkpoints").is_dir()
+        else ""
+    )
     raise ConfigError(f"{path}: holds no bundle{unfinished}")
 
 
@@ -76,8 +84,10 @@ def verify(path: Path) -> str:
         if not file.is_file():
             raise DataError(f"{path}: {name} is missing; copy the bundle again")
         if sha256(file) != expected:
-            raise DataError(f"{path}: {name} is damaged or was changed (its checksum is off); "
-                            f"copy the bundle again")
+            raise DataError(
+                f"{path}: {name} is damaged or was changed (its checksum is off); "
+                f"copy the bundle again"
+            )
     return digest(sums)
 
 
@@ -104,7 +114,9 @@ def write_bundle(
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     (part / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
-    save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, part / "model.safetensors")
+    save_file(
+        {k: v.detach().cpu().contiguous() for k, v in weights.items()}, part / "model.safetensors"
+    )
     for name, value in {**documents, "versions": versions()}.items():
         (part / f"{name}.json").write_text(json.dumps(value, indent=2) + "\n")
     (part / "README.md").write_text(card)
@@ -134,5 +146,8 @@ def versions() -> dict[str, str]:
     """What made the model, for the record."""
     from importlib.metadata import version
 
-    return {"vol3d": vol3d.__version__, "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "monai", "numpy", "nibabel", "SimpleITK")}}
+    return {
+        "vol3d": vol3d.__version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "monai", "numpy", "nibabel", "SimpleITK")},
+    }

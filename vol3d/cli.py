@@ -44,8 +44,10 @@ def dispatch(arguments: list[str]) -> None:
     if name not in verbs():
         from vol3d.config import did_you_mean
 
-        raise ConfigError(f"unknown verb '{name}'.{did_you_mean(name, list(verbs()))} "
-                          f"Known: {', '.join(verbs())}.")
+        raise ConfigError(
+            f"unknown verb '{name}'.{did_you_mean(name, list(verbs()))} "
+            f"Known: {', '.join(verbs())}."
+        )
     quiet_libraries()
     verb = load_verb(name)
     if any(a in ("-h", "--help") for a in rest):
@@ -75,20 +77,30 @@ def verbs() -> dict[str, str]:
 def overview() -> str:
     """What `vol3d --help` prints."""
     rows = [f"  {name:15s}{doc}" for name, doc in verbs().items()]
-    return "\n".join([
-        "vol3d: learn a generator of 3-D brain MRI from your own scans, and use it", "",
-        "vol3d VERB [CONFIG.yaml | POSITIONAL ...] [key=value ...]", "", *rows, "",
-        "vol3d VERB --help     the settings of a verb",
-        "vol3d VERB --dry-run  print the settings and stop",
-        "vol3d --version", "",
-    ])
+    return "\n".join(
+        [
+            "vol3d: learn a generator of 3-D brain MRI from your own scans, and use it",
+            "",
+            "vol3d VERB [CONFIG.yaml | POSITIONAL ...] [key=value ...]",
+            "",
+            *rows,
+            "",
+            "vol3d VERB --help     the settings of a verb",
+            "vol3d VERB --dry-run  print the settings and stop",
+            "vol3d --version",
+            "",
+        ]
+    )
 
 
 def load_verb(name: str) -> type:
     """The one class of a verb's file that can be executed."""
     module = importlib.import_module(f"vol3d.verbs.{name.replace('-', '_')}")
-    return next(c for _, c in inspect.getmembers(module, inspect.isclass)
-                if c.__module__ == module.__name__ and hasattr(c, "execute"))
+    return next(
+        c
+        for _, c in inspect.getmembers(module, inspect.isclass)
+        if c.__module__ == module.__name__ and hasattr(c, "execute")
+    )
 
 
 def fill(name: str, verb: type, arguments: list[str]):
@@ -109,16 +121,21 @@ def fill(name: str, verb: type, arguments: list[str]):
             settings = lay(settings, {positional.pop(0): word})
         else:
             takes = " ".join(p.upper() for p in verb.positional) or "CONFIG.yaml"
-            raise ConfigError(f"'{word}': is one word too many; vol3d {name} takes {takes}, "
-                              f"then key=value")
+            raise ConfigError(
+                f"'{word}': is one word too many; vol3d {name} takes {takes}, then key=value"
+            )
     return verb.parse(settings)
 
 
 def help_of(name: str, verb: type) -> str:
     """What `vol3d VERB --help` prints: every setting with its default and its doc string."""
-    lines = [inspect.cleandoc(verb.__doc__), "",
-             f"vol3d {name} {' '.join(p.upper() for p in verb.positional) or 'CONFIG.yaml'} "
-             f"[key=value ...]", ""]
+    lines = [
+        inspect.cleandoc(verb.__doc__),
+        "",
+        f"vol3d {name} {' '.join(p.upper() for p in verb.positional) or 'CONFIG.yaml'} "
+        f"[key=value ...]",
+        "",
+    ]
     return "\n".join(lines + describe(verb, "")) + "\n"
 
 
@@ -131,13 +148,19 @@ def describe(config: type, prefix: str) -> list[str]:
         if key == "kind":
             continue
         menu = configs_in(field.annotation)
-        default = "" if field.is_required() or menu else f" [{plain(field.get_default(call_default_factory=True))}]"
+        default = (
+            ""
+            if field.is_required() or menu
+            else f" [{plain(field.get_default(call_default_factory=True))}]"
+        )
         needed = " (needed)" if field.is_required() else ""
         lines.append(f"  {prefix}{key}{default}{needed}: {field.description or ''}")
         if len(menu) == 1:
             lines += describe(menu[0], f"{prefix}{key}.")
         for choice in menu if len(menu) > 1 else []:
-            lines.append(f"  {prefix}{key}={kinds_of(choice)[0]}: {(choice.__doc__ or '').splitlines()[0]}")
+            lines.append(
+                f"  {prefix}{key}={kinds_of(choice)[0]}: {(choice.__doc__ or '').splitlines()[0]}"
+            )
             lines += [f"  {line}" for line in describe(choice, f"{prefix}{key}.")]
     return lines
 

@@ -136,15 +136,26 @@ def explain(error: ValidationError, cls: type[Config], settings: dict[str, Any])
         key = ".".join(path)
         if e["type"] == "extra_forbidden":
             known = [k for k in group.model_fields if k != "kind"]
-            lines.append(f"unknown key '{key}'.{did_you_mean(path[-1], known)} "
-                         f"Known: {', '.join(known)}.")
+            lines.append(
+                f"unknown key '{key}'.{did_you_mean(path[-1], known)} Known: {', '.join(known)}."
+            )
         elif e["type"] in ("union_tag_invalid", "union_tag_not_found", "literal_error"):
-            known = sorted(str(e.get("ctx", {}).get("expected_tags") or e["ctx"].get("expected", ""))
-                           .replace("'", "").replace(" or ", ", ").split(", ")) if "ctx" in e else []
+            known = (
+                sorted(
+                    str(e.get("ctx", {}).get("expected_tags") or e["ctx"].get("expected", ""))
+                    .replace("'", "")
+                    .replace(" or ", ", ")
+                    .split(", ")
+                )
+                if "ctx" in e
+                else []
+            )
             tag = str(e.get("ctx", {}).get("tag", e["input"]))
             name = "kind" if e["type"].startswith("union") else "value"
-            lines.append(f"{key}: unknown {name} '{tag}'.{did_you_mean(tag, known)} "
-                         f"Known: {', '.join(known)}.")
+            lines.append(
+                f"{key}: unknown {name} '{tag}'.{did_you_mean(tag, known)} "
+                f"Known: {', '.join(known)}."
+            )
         elif e["type"] == "missing":
             lines.append(f"{key}: is needed and was not given")
         elif e["type"] == "value_error":

@@ -24,8 +24,9 @@ class Optim(Config):
 
     def build(self, parameters: list[torch.nn.Parameter]) -> torch.optim.AdamW:
         """The optimiser. Fused, because a fused step can be dropped on the device (see engine)."""
-        return torch.optim.AdamW(parameters, lr=self.lr, betas=self.betas,
-                                 weight_decay=self.weight_decay, fused=True)
+        return torch.optim.AdamW(
+            parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True
+        )
 
     def rate(self, share: float) -> float:
         """The learning rate when this share of the run is done."""

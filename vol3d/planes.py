@@ -17,4 +17,6 @@ def montage(volumes: list[np.ndarray]) -> np.ndarray:
     """One row of pictures [rows, columns]: the three planes of each volume [X, Y, Z], side by side."""
     tiles = [p for x in volumes for p in planes(x)]
     height = max(t.shape[0] for t in tiles)
-    return np.hstack([np.pad(t, ((0, height - t.shape[0]), (0, 0))) for t in tiles]).astype(np.float32)
+    return np.hstack([np.pad(t, ((0, height - t.shape[0]), (0, 0))) for t in tiles]).astype(
+        np.float32
+    )

@@ -7,8 +7,14 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.progress import TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 T = TypeVar("T")
 LINE_EVERY_S = 15.0
@@ -24,9 +30,14 @@ class Bar:
         self.live = None
         if sys.stderr.isatty():
             self.live = Progress(
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-                TextColumn("{task.fields[words]}"), console=Console(stderr=True),
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[words]}"),
+                console=Console(stderr=True),
             )
             self.task = self.live.add_task(title, total=total, completed=done, words="")
 
@@ -35,7 +46,9 @@ class Bar:
             self.live.start()
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         if self.live:
             self.live.stop()
         else:

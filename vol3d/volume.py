@@ -11,8 +11,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
-from nibabel.orientations import aff2axcodes, axcodes2ornt, inv_ornt_aff, io_orientation
-from nibabel.orientations import apply_orientation, ornt_transform
+from nibabel.orientations import (
+    aff2axcodes,
+    apply_orientation,
+    axcodes2ornt,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
 
 from vol3d.errors import DataError
 
@@ -213,7 +219,9 @@ class Volume:
         moved = sitk.Resample(
             Volume(data, self.affine).to_sitk(), empty_sitk(grid), sitk.Transform(), how, 0.0
         )
-        return Volume(sitk.GetArrayFromImage(moved).transpose(2, 1, 0), grid.affine, self.space_code)
+        return Volume(
+            sitk.GetArrayFromImage(moved).transpose(2, 1, 0), grid.affine, self.space_code
+        )
 
     def to_sitk(self) -> sitk.Image:
         """As a SimpleITK image (LPS+, axes in reverse order in memory)."""
@@ -250,5 +258,7 @@ def mni_grid(spacing: float) -> Grid:
     At 1 mm 160 x 224 x 160 voxels, at 2 mm 80 x 112 x 80, at 4 mm 40 x 56 x 40.
     """
     affine = np.diag([spacing, spacing, spacing, 1.0])
-    affine[:3, 3] = np.array([-80.0, -130.0, -73.0]) + spacing / 2  # the box's corner, then half a voxel
+    affine[:3, 3] = (
+        np.array([-80.0, -130.0, -73.0]) + spacing / 2
+    )  # the box's corner, then half a voxel
     return Grid(tuple(round(n / spacing) for n in (160, 224, 160)), affine)

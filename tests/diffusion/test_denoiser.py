@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from vol3d.data.rng import randn
 from vol3d.diffusion.condition import Condition
 from vol3d.diffusion.denoiser import Denoiser
 from vol3d.diffusion.levels import Levels
-from vol3d.diffusion.noise import draw_noise
 from vol3d.diffusion.prediction import Eps, Preconditioned, V
 from vol3d.diffusion.schedules import EDM, Cosine, Flow, LinearBeta
 from vol3d.diffusion.solvers import DDIM, DDPM, Euler, Heun
@@ -19,7 +19,7 @@ SHAPE = (1, 4, 4, 4)
 
 def batch(count=3):
     rngs = [torch.Generator().manual_seed(i) for i in range(count)]
-    x0, noise = draw_noise(rngs, SHAPE), draw_noise(rngs, SHAPE)
+    x0, noise = randn(SHAPE, rngs), randn(SHAPE, rngs)
     return x0, noise, rngs
 
 
@@ -137,8 +137,8 @@ def test_a_sample_depends_on_its_own_generator_only(solver, tiny_net):
     @torch.inference_mode()
     def sample(seeds):
         rngs = [torch.Generator().manual_seed(seed) for seed in seeds]
-        x = draw_noise(rngs, SHAPE) * float(levels.sigma[0])
-        return solver.sample(denoiser, x, levels, lambda: draw_noise(rngs, SHAPE))
+        x = randn(SHAPE, rngs) * float(levels.sigma[0])
+        return solver.sample(denoiser, x, levels, lambda: randn(SHAPE, rngs))
 
     torch.manual_seed(1)
     state = torch.get_rng_state()
@@ -154,9 +154,9 @@ def test_noise_of_an_image_is_bit_for_bit_its_own():
     def rngs(*seeds):
         return [torch.Generator().manual_seed(s) for s in seeds]
 
-    noise = draw_noise(rngs(4, 5, 6), SHAPE)
+    noise = randn(SHAPE, rngs(4, 5, 6))
     assert noise.shape == (3, *SHAPE)
-    assert torch.equal(draw_noise(rngs(6, 4), SHAPE), noise[[2, 0]])
+    assert torch.equal(randn(SHAPE, rngs(6, 4)), noise[[2, 0]])
 
 
 def test_levels_that_do_not_end_at_the_image_are_caught():

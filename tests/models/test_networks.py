@@ -33,12 +33,16 @@ def test_unet_takes_any_shape(shape: tuple, updown: bool):
 def test_unet_ports_reach_the_output():
     torch.manual_seed(0)
     net = UNet(channels=(8, 16), attention_levels=(False, True)).build(
-        2, 2, vector_dim=3, token_dim=5, extra_channels=1)
+        2, 2, vector_dim=3, token_dim=5, extra_channels=1
+    )
     for p in net.parameters():
         torch.nn.init.normal_(p, std=0.2)
     x = torch.randn(1, 2, 4, 6, 4)
-    ports = {"vector": torch.randn(1, 3), "tokens": torch.randn(1, 2, 5),
-             "channels": torch.randn(1, 1, 4, 6, 4)}
+    ports = {
+        "vector": torch.randn(1, 3),
+        "tokens": torch.randn(1, 2, 5),
+        "channels": torch.randn(1, 1, 4, 6, 4),
+    }
     y = net(x, torch.ones(1), **ports)
     for name, value in ports.items():
         assert not torch.allclose(net(x, torch.ones(1), **{**ports, name: value + 1}), y)
@@ -50,8 +54,12 @@ def test_unet_checkpointing_gives_the_same_gradients(updown: bool):
     grads = []
     for checkpointing in (False, True):
         torch.manual_seed(0)
-        net = UNet(channels=(8, 16), attention_levels=(False, True), resblock_updown=updown,
-                   checkpointing=checkpointing).build(2, 2, vector_dim=3)
+        net = UNet(
+            channels=(8, 16),
+            attention_levels=(False, True),
+            resblock_updown=updown,
+            checkpointing=checkpointing,
+        ).build(2, 2, vector_dim=3)
         torch.nn.init.normal_(net.conv_out.weight, generator=torch.Generator().manual_seed(1))
         net(x, torch.ones(1), vector=vector).square().mean().backward()
         grads.append([p.grad for p in net.parameters() if p.grad is not None])
@@ -72,7 +80,9 @@ def test_autoencoder_checkpointing_gives_the_same_gradients():
 def test_kl_is_the_closed_form_per_element():
     mean, logvar = torch.full((2, 3, 2, 2, 2), 0.5), torch.full((2, 3, 2, 2, 2), -1.0)
     normal = torch.distributions.Normal(mean, (logvar / 2).exp())
-    expected = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).mean()
+    expected = torch.distributions.kl_divergence(
+        normal, torch.distributions.Normal(0.0, 1.0)
+    ).mean()
     assert torch.allclose(Posterior(mean, logvar).kl(), expected.expand(2))
 
 
@@ -83,7 +93,10 @@ def test_fold_and_back():
 
 
 def test_discriminator_and_segmenter_shapes():
-    assert Discriminator(channels=4, layers=2).build()(torch.rand(2, 1, 24, 20, 16)).shape[:2] == (2, 1)
+    assert Discriminator(channels=4, layers=2).build()(torch.rand(2, 1, 24, 20, 16)).shape[:2] == (
+        2,
+        1,
+    )
     net = SegmenterUNet(channels=(8, 8, 8)).build(1, 3)
     assert net(torch.rand(1, 1, 33, 20, 17)).shape == (1, 3, 33, 20, 17)
 

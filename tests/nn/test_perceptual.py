@@ -34,10 +34,17 @@ def test_built_in(caplog: pytest.LogCaptureFixture):
 
 def resnet(folder: Path) -> tuple[Path, str]:
     torch.manual_seed(0)
-    net = resnet10(spatial_dims=3, n_input_channels=1, feed_forward=False, shortcut_type="B",
-                   bias_downsample=False)
+    net = resnet10(
+        spatial_dims=3,
+        n_input_channels=1,
+        feed_forward=False,
+        shortcut_type="B",
+        bias_downsample=False,
+    )
     save_file({f"module.{k}": v for k, v in net.state_dict().items()}, folder / "r.safetensors")
-    return folder / "r.safetensors", hashlib.sha256((folder / "r.safetensors").read_bytes()).hexdigest()
+    return folder / "r.safetensors", hashlib.sha256(
+        (folder / "r.safetensors").read_bytes()
+    ).hexdigest()
 
 
 def test_a_local_resnet(tmp_path: Path, caplog: pytest.LogCaptureFixture):

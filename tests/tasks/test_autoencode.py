@@ -49,9 +49,12 @@ def batch_at(job, nimg: int) -> Batch:
 
 
 def test_the_discriminator_waits_then_warms_up(cohort: Path):
-    run, engine = job(cohort, "task.patch=[24,24,24]",
-                      "task.adversarial={weight: 1, start_nimg: 10, warmup_nimg: 10, adaptive: false}",
-                      "task.adversarial.model={channels: 4, layers: 2}")
+    run, engine = job(
+        cohort,
+        "task.patch=[24,24,24]",
+        "task.adversarial={weight: 1, start_nimg: 10, warmup_nimg: 10, adaptive: false}",
+        "task.adversarial.model={channels: 4, layers: 2}",
+    )
     before = dict(run.losses(engine, batch_at(run, 8)))
     assert set(before) == {"autoencoder"}
     assert set(before["autoencoder"]) == {"l1", "perceptual", "kl"}
@@ -62,8 +65,11 @@ def test_the_discriminator_waits_then_warms_up(cohort: Path):
 
 
 def test_each_part_gets_gradients_of_its_own_losses_only(cohort: Path):
-    run, engine = job(cohort, "task.adversarial={weight: 1, warmup_nimg: 0}",
-                      "task.adversarial.model={channels: 4, layers: 2}")
+    run, engine = job(
+        cohort,
+        "task.adversarial={weight: 1, warmup_nimg: 0}",
+        "task.adversarial.model={channels: 4, layers: 2}",
+    )
     steps = run.losses(engine, batch_at(run, 2))
     part, losses = next(steps)
     assert part == "autoencoder"

@@ -17,8 +17,14 @@ from vol3d.training.engine import Engine
 @pytest.fixture
 def engine() -> Engine:
     torch.manual_seed(0)
-    return Engine({"model": nn.Linear(3, 1)}, {"model": Optim(lr=0.1, warmup=0)}, averaged=["model"],
-                  ema_halflife=4, device=torch.device("cpu"), precision="fp32")
+    return Engine(
+        {"model": nn.Linear(3, 1)},
+        {"model": Optim(lr=0.1, warmup=0)},
+        averaged=["model"],
+        ema_halflife=4,
+        device=torch.device("cpu"),
+        precision="fp32",
+    )
 
 
 def update(engine: Engine, nimg: int, poison: float = 1.0, where: str = "loss") -> None:
@@ -58,7 +64,9 @@ def test_three_in_a_row_stop_the_run_and_name_what_and_who(engine: Engine):
     assert len(engine.watch.read()) == 3  # two, a good one, one: no three in a row
     update(engine, 8, math.nan)
     update(engine, 10, math.nan)
-    with pytest.raises(RunError, match=r"three updates of the model in a row.*image 10 in bad.*sub-01"):
+    with pytest.raises(
+        RunError, match=r"three updates of the model in a row.*image 10 in bad.*sub-01"
+    ):
         engine.watch.read()
 
 

@@ -17,8 +17,10 @@ from tests.conftest import AUTOENCODER, DIFFUSION, data_words, verb
 from vol3d.training.checkpoint import Checkpoints
 from vol3d.training.loop import read_log
 
-ADVERSARIAL = ["task.adversarial={weight: 0.1, start_nimg: 8, warmup_nimg: 8}",
-               "task.adversarial.model={channels: 4, layers: 2}"]
+ADVERSARIAL = [
+    "task.adversarial={weight: 0.1, start_nimg: 8, warmup_nimg: 8}",
+    "task.adversarial.model={channels: 4, layers: 2}",
+]
 OFTEN = ["total_nimg=64", "log_every=4", "save_every=4", "preview_every=32"]
 
 
@@ -35,8 +37,11 @@ def kill_at_random(words: list[str], run: Path, kills: int, seed: int) -> int:
     """Start the run and kill it with SIGKILL once it has gone on a random number of checkpoints."""
     rng, killed = random.Random(seed), 0
     while killed < kills and not (run / "bundle").is_dir():
-        process = subprocess.Popen([sys.executable, "-m", "vol3d", "train", f"run={run}", *words],
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vol3d", "train", f"run={run}", *words],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         seen = newest(run)
         more, deadline = rng.randint(1, 3), time.monotonic() + 60
         while newest(run) < seen + 4 * more and process.poll() is None:
@@ -57,29 +62,48 @@ def newest(run: Path) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["autoencoder with discriminator", "diffusion"])
-def test_killed_and_resumed_equals_uninterrupted(stage: str, cohort: Path, latents: Path, tmp_path: Path):
+def test_killed_and_resumed_equals_uninterrupted(
+    stage: str, cohort: Path, latents: Path, tmp_path: Path
+):
     if stage == "diffusion":
         words = ["data.kind=latents", f"data.path={latents}", *DIFFUSION, *OFTEN]
     else:
         words = [*data_words(cohort), *AUTOENCODER, *ADVERSARIAL, *OFTEN]
     straight, broken = tmp_path / "straight", tmp_path / "broken"
-    subprocess.run([sys.executable, "-m", "vol3d", "train", f"run={straight}", *words], check=True,
-                   capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "vol3d", "train", f"run={straight}", *words],
+        check=True,
+        capture_output=True,
+    )
     assert kill_at_random(words, broken, kills=3, seed=1) == 3
-    subprocess.run([sys.executable, "-m", "vol3d", "train", f"run={broken}", *words], check=True,
-                   capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "vol3d", "train", f"run={broken}", *words],
+        check=True,
+        capture_output=True,
+    )
     assert same(straight, broken)
-    steps = [[r["nimg"] for r in read_log(run) if r["event"] == "train"] for run in (straight, broken)]
+    steps = [
+        [r["nimg"] for r in read_log(run) if r["event"] == "train"] for run in (straight, broken)
+    ]
     assert steps[0] == steps[1] == list(range(4, 65, 4))  # the log has no gap and no line twice
 
 
 def train_to(total: int, run: Path, latents: Path, *more: str) -> None:
-    verb("train", f"run={run}", "data.kind=latents", f"data.path={latents}", *DIFFUSION, *OFTEN[1:],
-         f"total_nimg={total}", *more)
+    verb(
+        "train",
+        f"run={run}",
+        "data.kind=latents",
+        f"data.path={latents}",
+        *DIFFUSION,
+        *OFTEN[1:],
+        f"total_nimg={total}",
+        *more,
+    )
 
 
-def test_a_damaged_newest_checkpoint_falls_back(latents: Path, tmp_path: Path,
-                                                caplog: pytest.LogCaptureFixture):
+def test_a_damaged_newest_checkpoint_falls_back(
+    latents: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     straight, damaged = tmp_path / "straight", tmp_path / "damaged"
     train_to(16, straight, latents)
     train_to(16, damaged, latents)

@@ -16,13 +16,18 @@ from vol3d.volume import Volume
 
 
 def images(cohort: Path) -> dict[str, np.ndarray]:
-    return {p.name.split("_")[0]: Volume.read(p).data for p in sorted(cohort.glob("sub-*/anat/*.nii.gz"))}
+    return {
+        p.name.split("_")[0]: Volume.read(p).data
+        for p in sorted(cohort.glob("sub-*/anat/*.nii.gz"))
+    }
 
 
 @pytest.fixture(scope="module")
 def made(diffusion: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("cohort") / "made"
-    return verb("generate", str(diffusion), str(out), "n=5", "age=60", "micro_batch=2", "device=cpu")
+    return verb(
+        "generate", str(diffusion), str(out), "n=5", "age=60", "micro_batch=2", "device=cpu"
+    )
 
 
 def test_every_brain_has_its_sidecar_and_its_row(made: Path):
@@ -50,24 +55,43 @@ def test_samples_lie_where_the_training_scans_lie(made: Path, cohort: Path):
 
 def test_the_validator_finds_no_error(made: Path):
     assert not (made / ".bidsignore").exists()
-    result = subprocess.run([Path(sys.executable).parent / "bids-validator-deno", "--format", "json", str(made)], capture_output=True,
-                            text=True, check=False)
+    result = subprocess.run(
+        [Path(sys.executable).parent / "bids-validator-deno", "--format", "json", str(made)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     issues = json.loads(result.stdout)["issues"]["issues"]
     assert [i for i in issues if i["severity"] == "error"] == []
     assert result.returncode == 0
 
 
 def test_the_same_micro_batch_gives_the_same_voxels(diffusion: Path, made: Path, tmp_path: Path):
-    again = verb("generate", str(diffusion), str(tmp_path / "a"), "n=2", "seed=1", "age=60",
-                 "micro_batch=2", "device=cpu")
+    again = verb(
+        "generate",
+        str(diffusion),
+        str(tmp_path / "a"),
+        "n=2",
+        "seed=1",
+        "age=60",
+        "micro_batch=2",
+        "device=cpu",
+    )
     a, b = images(made), images(again)
     assert set(b) == {"sub-000001", "sub-000002"}
     assert all(np.array_equal(a[k], b[k]) for k in b)
 
 
 def test_another_micro_batch_gives_nearly_the_same(diffusion: Path, made: Path, tmp_path: Path):
-    again = verb("generate", str(diffusion), str(tmp_path / "a"), "n=5", "age=60", "micro_batch=3",
-                 "device=cpu")
+    again = verb(
+        "generate",
+        str(diffusion),
+        str(tmp_path / "a"),
+        "n=5",
+        "age=60",
+        "micro_batch=3",
+        "device=cpu",
+    )
     a, b = images(made), images(again)
     assert max(np.abs(a[k] - b[k]).max() for k in a) <= 1e-3
 
@@ -75,7 +99,9 @@ def test_another_micro_batch_gives_nearly_the_same(diffusion: Path, made: Path, 
 def test_seeds_and_covariates_matter(made: Path, diffusion: Path, tmp_path: Path):
     a = images(made)
     assert not np.array_equal(a["sub-000000"], a["sub-000001"])
-    other = verb("generate", str(diffusion), str(tmp_path / "o"), "age=25", "micro_batch=2", "device=cpu")
+    other = verb(
+        "generate", str(diffusion), str(tmp_path / "o"), "age=25", "micro_batch=2", "device=cpu"
+    )
     assert not np.array_equal(a["sub-000000"], images(other)["sub-000000"])
 
 
@@ -112,14 +138,17 @@ def test_outside_the_range_is_told_and_noted(diffusion: Path, tmp_path: Path):
 # -- bad input: one line, the right code, nothing written -------------------------------------------
 
 
-@pytest.mark.parametrize(("words", "line"), [
-    (["agee=60"], "unknown setting or covariate 'agee'. Did you mean 'age'?"),
-    (["sampler.stpes=4"], "unknown key 'stpes'. Did you mean 'steps'?"),
-    (["sex=female"], "sex='female': unknown level. Known: F, M."),
-    (["age=old"], "age='old': a number in years is due"),
-    (["n=0"], "n: Input should be greater than 0, got 0"),
-    (["covariates=none.tsv"], "none.tsv: no such table"),
-])
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["agee=60"], "unknown setting or covariate 'agee'. Did you mean 'age'?"),
+        (["sampler.stpes=4"], "unknown key 'stpes'. Did you mean 'steps'?"),
+        (["sex=female"], "sex='female': unknown level. Known: F, M."),
+        (["age=old"], "age='old': a number in years is due"),
+        (["n=0"], "n: Input should be greater than 0, got 0"),
+        (["covariates=none.tsv"], "none.tsv: no such table"),
+    ],
+)
 def test_bad_requests(diffusion: Path, tmp_path: Path, words: list[str], line: str):
     with pytest.raises(ConfigError) as caught:
         verb("generate", str(diffusion), str(tmp_path / "o"), *words, "device=cpu")

@@ -72,8 +72,10 @@ class Number(Config):
         """A warning where the value lies outside what training saw."""
         if self.low <= float(value) <= self.high:
             return None
-        return (f"{self.name}={value:g} lies outside the range seen in training, "
-                f"{self.low:g} to {self.high:g}{f' {self.unit}' if self.unit else ''}")
+        return (
+            f"{self.name}={value:g} lies outside the range seen in training, "
+            f"{self.low:g} to {self.high:g}{f' {self.unit}' if self.unit else ''}"
+        )
 
 
 class Category(Config):
@@ -103,9 +105,11 @@ class Category(Config):
             ConfigError: if training never saw it.
         """
         if str(value) not in self.levels:
-            raise ConfigError(f"{self.name}={value!r}: unknown level."
-                              f"{did_you_mean(str(value), list(self.levels))} "
-                              f"Known: {', '.join(self.levels)}.")
+            raise ConfigError(
+                f"{self.name}={value!r}: unknown level."
+                f"{did_you_mean(str(value), list(self.levels))} "
+                f"Known: {', '.join(self.levels)}."
+            )
         return str(value)
 
     def doubt(self, value: float | str) -> str | None:
@@ -146,19 +150,32 @@ class Covariates(Config):
         columns = [measure_column(n, w, rows, names) for n, w in wanted.items()]
         numbers = [c for c in columns if isinstance(c, Number)]
         kinds = [c for c in columns if isinstance(c, Category)]
-        z = np.array([[np.nan if row.get(c.name) is None else c.encode(row[c.name])[0]
-                       for c in numbers] for row in rows]).reshape(len(rows), len(numbers))
+        z = np.array(
+            [
+                [np.nan if row.get(c.name) is None else c.encode(row[c.name])[0] for c in numbers]
+                for row in rows
+            ]
+        ).reshape(len(rows), len(numbers))
 
         keys = [tuple(str(row.get(c.name)) for c in kinds) for row in rows]
-        whole = [k for k in sorted(set(keys)) if all(v in c.levels for v, c in zip(k, kinds, strict=True))]
+        whole = [
+            k
+            for k in sorted(set(keys))
+            if all(v in c.levels for v, c in zip(k, kinds, strict=True))
+        ]
         cells, residual = [], np.zeros_like(z)
         for key in whole:
             at = np.array([k == key for k in keys])
             known = np.isfinite(z[at]).any(0)
             mean = np.where(known, np.nanmean(np.where(known, z[at], 0.0), axis=0), 0.0)
             residual[at] = np.nan_to_num(z[at] - mean)  # a missing number adds nothing
-            cells.append(Cell(levels={c.name: v for c, v in zip(kinds, key, strict=True)},
-                              count=int(at.sum()), mean=mean.tolist()))
+            cells.append(
+                Cell(
+                    levels={c.name: v for c, v in zip(kinds, key, strict=True)},
+                    count=int(at.sum()),
+                    mean=mean.tolist(),
+                )
+            )
         covariance = residual.T @ residual / max(len(rows) - len(cells), 1)
         covariance += 1e-6 * np.eye(len(numbers))
         return cls(columns=columns, cells=cells, covariance=covariance.tolist())
@@ -167,8 +184,10 @@ class Covariates(Config):
         for column in self.columns:
             if column.name == name:
                 return column
-        raise ConfigError(f"unknown covariate '{name}'.{did_you_mean(name, self.names)} "
-                          f"This model knows: {', '.join(self.names) or 'none'}.")
+        raise ConfigError(
+            f"unknown covariate '{name}'.{did_you_mean(name, self.names)} "
+            f"This model knows: {', '.join(self.names) or 'none'}."
+        )
 
     @property
     def names(self) -> list[str]:
@@ -197,15 +216,20 @@ class Covariates(Config):
         """Fill what was not asked for: None stays for `null`, `draw` is drawn given the others."""
         numbers = [c for c in self.columns if isinstance(c, Number)]
         given = np.array([asked.get(c.name) is not None for c in numbers], bool)
-        value = np.array([c.encode(asked[c.name])[0] for c, g in zip(numbers, given, strict=True) if g])
+        value = np.array(
+            [c.encode(asked[c.name])[0] for c, g in zip(numbers, given, strict=True) if g]
+        )
         covariance = np.array(self.covariance).reshape(len(numbers), len(numbers))
         inverse = np.linalg.inv(covariance[np.ix_(given, given)])
 
         # Which combination of levels: in proportion to its count and to how likely the numbers are in it.
-        fits = [c for c in self.cells
-                if all(asked.get(k) in (None, v) for k, v in c.levels.items())] or self.cells
+        fits = [
+            c for c in self.cells if all(asked.get(k) in (None, v) for k, v in c.levels.items())
+        ] or self.cells
         apart = [value - np.array(c.mean)[given] for c in fits]
-        log_p = np.array([math.log(c.count) - d @ inverse @ d / 2 for c, d in zip(fits, apart, strict=True)])
+        log_p = np.array(
+            [math.log(c.count) - d @ inverse @ d / 2 for c, d in zip(fits, apart, strict=True)]
+        )
         p = np.exp(log_p - log_p.max())
         chosen = int(np.searchsorted(np.cumsum(p / p.sum()), rng.random()))
         cell, d = fits[min(chosen, len(fits) - 1)], apart[min(chosen, len(fits) - 1)]
@@ -243,13 +267,19 @@ class Covariates(Config):
         return values + known
 
 
-def measure_column(name: str, wanted: Wanted, rows: list[Row], names: list[str]) -> Number | Category:
+def measure_column(
+    name: str, wanted: Wanted, rows: list[Row], names: list[str]
+) -> Number | Category:
     """One covariate's range, normaliser or levels over the training scans."""
-    present = [(n, row[name]) for n, row in zip(names, rows, strict=True) if row.get(name) is not None]
+    present = [
+        (n, row[name]) for n, row in zip(names, rows, strict=True) if row.get(name) is not None
+    ]
     if not present:
         have = sorted({k for row in rows for k in row})
-        raise DataError(f"covariate '{name}': no training scan has it.{did_you_mean(name, have)} "
-                        f"The table has: {', '.join(have) or 'no covariates'}.")
+        raise DataError(
+            f"covariate '{name}': no training scan has it.{did_you_mean(name, have)} "
+            f"The table has: {', '.join(have) or 'no covariates'}."
+        )
     missing = len(rows) - len(present)
     rest = {"name": name, "missing": missing, "absent": wanted.absent, "guidance": wanted.guidance}
     if wanted.kind == "category":
@@ -257,11 +287,21 @@ def measure_column(name: str, wanted: Wanted, rows: list[Row], names: list[str])
         return Category(levels={v: levels.count(v) for v in sorted(set(levels))}, **rest)
     for who, value in present:
         if isinstance(value, str):
-            raise DataError(f"{who}: covariate '{name}' is {value!r}, a number is due; "
-                            f"mend the table or make it a category")
+            raise DataError(
+                f"{who}: covariate '{name}' is {value!r}, a number is due; "
+                f"mend the table or make it a category"
+            )
     x = np.array([v for _, v in present], float)
     if x.std() == 0:
-        raise DataError(f"covariate '{name}': is {x[0]:g} for every training scan, so nothing can be "
-                        f"learnt from it; leave it out")
-    return Number(unit=wanted.unit, low=float(x.min()), high=float(x.max()), mean=float(x.mean()),
-                  std=float(x.std()), **rest)
+        raise DataError(
+            f"covariate '{name}': is {x[0]:g} for every training scan, so nothing can be "
+            f"learnt from it; leave it out"
+        )
+    return Number(
+        unit=wanted.unit,
+        low=float(x.min()),
+        high=float(x.max()),
+        mean=float(x.mean()),
+        std=float(x.std()),
+        **rest,
+    )

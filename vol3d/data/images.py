@@ -33,7 +33,9 @@ class Images:
         self.train = [s for s in scans if s.split == "train"]
         self.val = [s for s in scans if s.split == "val"]
         if not self.train:
-            raise DataError(f"{source.path}: none of the {len(scans)} scans is in the training split")
+            raise DataError(
+                f"{source.path}: none of the {len(scans)} scans is in the training split"
+            )
         self.with_labels = with_labels
         self.cache_bytes = cache_gb * 1e9
         self.cache: dict[str, dict[str, np.ndarray]] = {}
@@ -69,8 +71,10 @@ class Images:
         """BIDS's `space` and `res` where all training images say the same in their names."""
         found = {}
         for key in ("space", "res"):
-            said = {m.group(1) if (m := re.search(rf"_{key}-([A-Za-z0-9]+)", s.image.name)) else None
-                    for s in self.train}
+            said = {
+                m.group(1) if (m := re.search(rf"_{key}-([A-Za-z0-9]+)", s.image.name)) else None
+                for s in self.train
+            }
             if len(said) == 1 and None not in said and self.target is None:
                 found[key] = said.pop()
         return found
@@ -80,8 +84,10 @@ class Images:
         digest = hashlib.sha256()
         for scan in self.train + self.val:
             digest.update(scan.name.encode() + hashlib.sha256(scan.image.read_bytes()).digest())
-        people = {split: len({s.subject for s in scans})
-                  for split, scans in (("train", self.train), ("val", self.val))}
+        people = {
+            split: len({s.subject for s in scans})
+            for split, scans in (("train", self.train), ("val", self.val))
+        }
         return {
             "scans": {"train": len(self.train), "val": len(self.val)},
             "people": people,

@@ -45,7 +45,9 @@ class LatentImages:
         self.path = Path(path)
         self.manifest = json.loads(manifest.read_text())
         scans = [
-            Scan(s["subject"], s["session"], self.path / s["file"], None, s["covariates"], s["split"])
+            Scan(
+                s["subject"], s["session"], self.path / s["file"], None, s["covariates"], s["split"]
+            )
             for s in self.manifest["scans"]
         ]
         self.train = [s for s in scans if s.split == "train"]

@@ -17,9 +17,16 @@ class Discriminator(Config):
 
     def build(self, in_channels: int = 1) -> nn.Module:
         """The network: [B, 1, X, Y, Z] -> logits [B, 1, x, y, z]."""
-        return Logits(PatchDiscriminator(
-            spatial_dims=3, channels=self.channels, in_channels=in_channels,
-            num_layers_d=self.layers, norm=("INSTANCE", {"affine": True}), bias=True))
+        return Logits(
+            PatchDiscriminator(
+                spatial_dims=3,
+                channels=self.channels,
+                in_channels=in_channels,
+                num_layers_d=self.layers,
+                norm=("INSTANCE", {"affine": True}),
+                bias=True,
+            )
+        )
 
 
 class Logits(nn.Module):

@@ -47,9 +47,18 @@ class ResBlock(nn.Module):
         starts_at_zero: the second convolution begins as zero.
     """
 
-    def __init__(self, cin: int, cout: int, *, groups: int, eps: float = 1e-6,
-                 emb_dim: int | None = None, adaptive: bool = False, resample: str | None = None,
-                 starts_at_zero: bool = False) -> None:
+    def __init__(
+        self,
+        cin: int,
+        cout: int,
+        *,
+        groups: int,
+        eps: float = 1e-6,
+        emb_dim: int | None = None,
+        adaptive: bool = False,
+        resample: str | None = None,
+        starts_at_zero: bool = False,
+    ) -> None:
         super().__init__()
         self.adaptive, self.resample = adaptive, resample
         self.norm1 = nn.GroupNorm(groups, cin, eps)
@@ -59,7 +68,9 @@ class ResBlock(nn.Module):
         self.conv2 = zeroed(conv3(cout, cout)) if starts_at_zero else conv3(cout, cout)
         self.shortcut = nn.Conv3d(cin, cout, 1) if cin != cout else nn.Identity()
 
-    def forward(self, x: Tensor, emb: Tensor | None = None, size_of: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, emb: Tensor | None = None, size_of: Tensor | None = None
+    ) -> Tensor:
         """x [B, C, X, Y, Z], emb [B, emb_dim]; going up, the size of `size_of` is met exactly."""
         h = nnf.silu(self.norm1(x))
         if self.resample == "down":
@@ -82,8 +93,13 @@ class ResBlock(nn.Module):
 class Attention(nn.Module):
     """Multi-head attention of tokens [B, N, C] to themselves or to a context [B, T, E]."""
 
-    def __init__(self, channels: int, head_channels: int | None, context_dim: int | None = None,
-                 bias: bool = True) -> None:
+    def __init__(
+        self,
+        channels: int,
+        head_channels: int | None,
+        context_dim: int | None = None,
+        bias: bool = True,
+    ) -> None:
         super().__init__()
         self.heads = channels // head_channels if head_channels else 1
         context_dim = context_dim or channels
@@ -95,8 +111,10 @@ class Attention(nn.Module):
     def forward(self, x_BNC: Tensor, context: Tensor | None = None) -> Tensor:
         """The attended tokens [B, N, C]."""
         context = x_BNC if context is None else context
-        q, k, v = (rearrange(t, "b n (h d) -> b h n d", h=self.heads)
-                   for t in (self.to_q(x_BNC), self.to_k(context), self.to_v(context)))
+        q, k, v = (
+            rearrange(t, "b n (h d) -> b h n d", h=self.heads)
+            for t in (self.to_q(x_BNC), self.to_k(context), self.to_v(context))
+        )
         y_BHND = nnf.scaled_dot_product_attention(q, k, v)
         return self.out_proj(rearrange(y_BHND, "b h n d -> b n (h d)"))
 
@@ -104,8 +122,9 @@ class Attention(nn.Module):
 class AttentionBlock(nn.Module):
     """Every voxel attends to every voxel: norm, attention, and the input added."""
 
-    def __init__(self, channels: int, *, groups: int, eps: float = 1e-6,
-                 head_channels: int | None = None) -> None:
+    def __init__(
+        self, channels: int, *, groups: int, eps: float = 1e-6, head_channels: int | None = None
+    ) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(groups, channels, eps)
         self.attn = Attention(channels, head_channels)
@@ -138,13 +157,22 @@ class TransformerLayer(nn.Module):
 class TransformerBlock(nn.Module):
     """Transformer layers over the voxels (Rombach et al. 2022, arXiv:2112.10752, section 3.3)."""
 
-    def __init__(self, channels: int, *, groups: int, eps: float = 1e-6,
-                 head_channels: int | None = None, token_dim: int, layers: int = 1) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        groups: int,
+        eps: float = 1e-6,
+        head_channels: int | None = None,
+        token_dim: int,
+        layers: int = 1,
+    ) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(groups, channels, eps)
         self.proj_in = nn.Conv3d(channels, channels, 1)
         self.transformer_blocks = nn.ModuleList(
-            TransformerLayer(channels, head_channels, token_dim) for _ in range(layers))
+            TransformerLayer(channels, head_channels, token_dim) for _ in range(layers)
+        )
         self.proj_out = zeroed(nn.Conv3d(channels, channels, 1))
 
     def forward(self, x: Tensor, tokens: Tensor | None = None) -> Tensor:
@@ -173,10 +201,15 @@ class Up(nn.Module):
     def __init__(self, channels: int, *, transposed: bool = False) -> None:
         super().__init__()
         self.transposed = transposed
-        self.conv = nn.ConvTranspose3d(channels, channels, 2, 2) if transposed else conv3(
-            channels, channels)
+        self.conv = (
+            nn.ConvTranspose3d(channels, channels, 2, 2)
+            if transposed
+            else conv3(channels, channels)
+        )
 
-    def forward(self, x: Tensor, emb: Tensor | None = None, size_of: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, emb: Tensor | None = None, size_of: Tensor | None = None
+    ) -> Tensor:
         """[B, C, X, Y, Z] -> twice each axis, or the size of `size_of`."""
         return self.conv(x if self.transposed else double(x, size_of))
 

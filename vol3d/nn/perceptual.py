@@ -101,12 +101,18 @@ def resnet_features(name: str, weights: Path, sha256: str) -> nn.ModuleList:
         state = torch.load(weights, map_location="cpu", weights_only=True)
     state = state.get("state_dict", state)
     state = {k.removeprefix("module."): v for k, v in state.items() if ".fc." not in f".{k}"}
-    net = getattr(nets, name)(spatial_dims=3, n_input_channels=1, feed_forward=False,
-                              shortcut_type="A" if name in ("resnet18", "resnet34") else "B",
-                              bias_downsample=name in ("resnet18", "resnet34"))
+    net = getattr(nets, name)(
+        spatial_dims=3,
+        n_input_channels=1,
+        feed_forward=False,
+        shortcut_type="A" if name in ("resnet18", "resnet34") else "B",
+        bias_downsample=name in ("resnet18", "resnet34"),
+    )
     try:
         net.load_state_dict(state)
     except RuntimeError as error:
-        raise ConfigError(f"{weights}: does not fit {name}: {str(error).splitlines()[1].strip()}") from None
+        raise ConfigError(
+            f"{weights}: does not fit {name}: {str(error).splitlines()[1].strip()}"
+        ) from None
     first = nn.Sequential(net.conv1, net.bn1, net.act, net.maxpool)
     return nn.ModuleList([first, net.layer1, net.layer2, net.layer3, net.layer4])

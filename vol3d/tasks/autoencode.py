@@ -22,10 +22,10 @@ from vol3d.metrics.reconstruction import measure_reconstructions
 from vol3d.models.autoencoders import Autoencoder
 from vol3d.models.discriminator import Discriminator
 from vol3d.nn.perceptual import Perceptual
+from vol3d.optim import Optim
 from vol3d.planes import montage
 from vol3d.tasks.base import Batch, Runner
 from vol3d.tasks.card import model_card
-from vol3d.optim import Optim
 
 
 class Adversarial(Config):
@@ -125,13 +125,17 @@ class AutoencodeJob:
             weight = adversarial.weight * min(1.0, seen / max(adversarial.warmup_nimg, 1))
             if adversarial.adaptive:
                 weight = weight * adaptive_weight(
-                    losses["l1"], fooled, nets["autoencoder"].last_layer.weight)
+                    losses["l1"], fooled, nets["autoencoder"].last_layer.weight
+                )
             losses["adversarial"] = weight * fooled
         yield "autoencoder", losses
         if fooling:
             with engine.autocast():
                 real, fake = nets["discriminator"](x), nets["discriminator"](y.detach())
-            yield "discriminator", {"discriminator": judge(real.float(), fake.float(), adversarial.loss)}
+            yield (
+                "discriminator",
+                {"discriminator": judge(real.float(), fake.float(), adversarial.loss)},
+            )
 
     def preview(self, engine: Runner) -> np.ndarray:
         """Four held-out scans above their reconstructions."""
@@ -145,8 +149,10 @@ class AutoencodeJob:
         if not errors:
             return {}
         psnr = [-10 * torch.log10(e.square().mean()).item() for e in errors]
-        return {"psnr_brain_db": float(np.mean(psnr)),
-                "l1_brain": float(np.mean([e.abs().mean().item() for e in errors]))}
+        return {
+            "psnr_brain_db": float(np.mean(psnr)),
+            "l1_brain": float(np.mean([e.abs().mean().item() for e in errors])),
+        }
 
     @torch.inference_mode()
     def reconstructions(self, engine: Runner, scans: list[Scan]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -161,15 +167,20 @@ class AutoencodeJob:
         """The averaged autoencoder with its quality on all held-out people."""
         net = engine.averaged["autoencoder"]
         names = [f"held-out scan {i + 1}" for i in range(len(self.images.val))]  # nobody by name
-        quality = measure_reconstructions(self.reconstructions(engine, self.images.val), names,
-                                          net.downsample, net.z_channels)
+        quality = measure_reconstructions(
+            self.reconstructions(engine, self.images.val), names, net.downsample, net.z_channels
+        )
         fingerprint = self.images.fingerprint()
         return {
             "config": {"kind": "autoencoder", "model": self.task.model.dump()},
             "weights": net.state_dict(),
             "documents": {"fingerprint": fingerprint, "quality": quality},
-            "card": model_card("autoencoder", "compresses T1-weighted brains into a small latent "
-                               "and back", fingerprint, quality),
+            "card": model_card(
+                "autoencoder",
+                "compresses T1-weighted brains into a small latent and back",
+                fingerprint,
+                quality,
+            ),
         }
 
 

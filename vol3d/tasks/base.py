@@ -34,8 +34,13 @@ class Batch:
         """Micro-batches of `size` images."""
         for i in range(0, len(self.names), size):
             at = slice(i, i + size)
-            yield Batch(self.nimg + i, self.names[at], self.rows[at], self.rngs[at],
-                        {k: v[at] for k, v in self.tensors.items()})
+            yield Batch(
+                self.nimg + i,
+                self.names[at],
+                self.rows[at],
+                self.rngs[at],
+                {k: v[at] for k, v in self.tensors.items()},
+            )
 
 
 class Runner(Protocol):

@@ -5,41 +5,67 @@ from typing import Any
 from vol3d.data.covariates import Covariates, Number
 
 
-def model_card(what: str, does: str, fingerprint: dict[str, Any], quality: dict[str, Any],
-               schema: Covariates | None = None) -> str:
+def model_card(
+    what: str,
+    does: str,
+    fingerprint: dict[str, Any],
+    quality: dict[str, Any],
+    schema: Covariates | None = None,
+) -> str:
     """Markdown: what it is, what it was trained on, how good it is, what it is not for."""
     scans, people = fingerprint["scans"], fingerprint["people"]
     spacing = " x ".join(f"{s:g}" for s in fingerprint["spacing_mm"])
     shape = " x ".join(map(str, fingerprint["shape"]))
     lines = [
-        f"# A vol3d {what}", "", f"It {does}.", "",
-        "## Training data", "",
+        f"# A vol3d {what}",
+        "",
+        f"It {does}.",
+        "",
+        "## Training data",
+        "",
         f"- {scans['train']} scans of {people['train']} people; {scans['val']} scans of "
         f"{people['val']} other people were held out",
         f"- {shape} voxels of {spacing} mm, RAS+; intensities {fingerprint['intensity']}",
-        f"- fingerprint (SHA-256 over the files): `{fingerprint['sha256']}`", "",
+        f"- fingerprint (SHA-256 over the files): `{fingerprint['sha256']}`",
+        "",
     ]
     if schema is not None and schema.columns:
-        lines += ["## Covariates", "", "| name | unit | seen in training | missing | not asked for |",
-                  "|---|---|---|---|---|", *[covariate_row(c) for c in schema.columns], ""]
+        lines += [
+            "## Covariates",
+            "",
+            "| name | unit | seen in training | missing | not asked for |",
+            "|---|---|---|---|---|",
+            *[covariate_row(c) for c in schema.columns],
+            "",
+        ]
     lines += ["## Quality on held-out people", ""]
-    lines += [f"- {k}: {v:.4g}" if isinstance(v, float) else f"- {k}: {v}"
-              for k, v in quality.items() if isinstance(v, float | int | str)] or ["Never measured."]
     lines += [
-        "", "## Use", "",
+        f"- {k}: {v:.4g}" if isinstance(v, float) else f"- {k}: {v}"
+        for k, v in quality.items()
+        if isinstance(v, float | int | str)
+    ] or ["Never measured."]
+    lines += [
+        "",
+        "## Use",
+        "",
         "For research: method development, power analyses, teaching, augmentation. It knows only the "
         "population it was trained on; outside the ranges above its output means nothing. Check how "
-        "well requested volumes come out (`vol3d evaluate`) before you rely on them.", "",
+        "well requested volumes come out (`vol3d evaluate`) before you rely on them.",
+        "",
         "Not a medical device; not for diagnosis. Whether samples repeat training scans was not "
         "checked: do not share it more freely than the data it was trained on. The licence of the "
-        "weights is for whoever trained them to choose, within that of the data.", "",
+        "weights is for whoever trained them to choose, within that of the data.",
+        "",
     ]
     return "\n".join(lines)
 
 
 def covariate_row(c) -> str:
     """One covariate as a row of the card's table."""
-    seen = (f"{c.low:g} to {c.high:g}, mean {c.mean:.4g}, sd {c.std:.3g}" if isinstance(c, Number)
-            else ", ".join(f"{level} ({n})" for level, n in c.levels.items()))
+    seen = (
+        f"{c.low:g} to {c.high:g}, mean {c.mean:.4g}, sd {c.std:.3g}"
+        if isinstance(c, Number)
+        else ", ".join(f"{level} ({n})" for level, n in c.levels.items())
+    )
     unit = c.unit if isinstance(c, Number) else ""
     return f"| {c.name} | {unit} | {seen} | {c.missing} | {c.absent} |"

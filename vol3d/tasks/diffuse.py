@@ -52,20 +52,28 @@ class DiffuseJob:
         self.task, self.latents, self.scans = task, latents, latents.train
         self.autoencoder = TrainedAutoencoder(latents.path / "autoencoder")
         if self.autoencoder.checksum != latents.manifest["autoencoder"]:
-            raise DataError(f"{latents.path}: its autoencoder is not the one that made the latents; "
-                            f"encode again")
+            raise DataError(
+                f"{latents.path}: its autoencoder is not the one that made the latents; "
+                f"encode again"
+            )
         quality = self.autoencoder.quality
         if not quality:
             raise ConfigError(
                 f"{latents.path}: its autoencoder was never measured on held-out people; train it on "
                 f"data with a validation split (data.val_fraction, or a column `split`)"
             )
-        log.info("autoencoder: in-brain PSNR %.1f dB on %d held-out scans (block averaging %.1f dB)",
-                 quality["psnr_brain_db"], quality["n"], quality["psnr_brain_block_average_db"])
+        log.info(
+            "autoencoder: in-brain PSNR %.1f dB on %d held-out scans (block averaging %.1f dB)",
+            quality["psnr_brain_db"],
+            quality["n"],
+            quality["psnr_brain_block_average_db"],
+        )
         self.schema = Covariates.measure(
-            task.covariates, [s.covariates for s in self.scans], [s.name for s in self.scans])
+            task.covariates, [s.covariates for s in self.scans], [s.name for s in self.scans]
+        )
         self.nets: dict[str, nn.Module] = {
-            "denoiser": task.build(latents.z_channels, self.schema.width)}
+            "denoiser": task.build(latents.z_channels, self.schema.width)
+        }
         self.optims: dict[str, Any] = {}
         self.averaged = ["denoiser"]
         self.shape = (latents.z_channels, *latents.shape)
@@ -75,22 +83,30 @@ class DiffuseJob:
         stored = self.latents.read(scan)
         z = torch.from_numpy(stored["mean"])
         if self.task.sample_posterior:
-            z = z + torch.from_numpy(np.exp(stored["logvar"] / 2)) * torch.randn(z.shape, generator=rng)
+            z = z + torch.from_numpy(np.exp(stored["logvar"] / 2)) * torch.randn(
+                z.shape, generator=rng
+            )
         keep = torch.rand(len(self.schema.columns), generator=rng) >= self.task.cond_dropout
         keep &= torch.rand((), generator=rng) >= self.task.drop_all
-        return {"z": z, "sigma": self.task.schedule.draw_sigma(rng),
-                "covariates": torch.tensor(self.schema.encode(scan.covariates, keep.tolist()))}
+        return {
+            "z": z,
+            "sigma": self.task.schedule.draw_sigma(rng),
+            "covariates": torch.tensor(self.schema.encode(scan.covariates, keep.tolist())),
+        }
 
     def losses(self, engine: Runner, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """The denoising loss."""
         loss = self.loss(engine, engine.nets["denoiser"], batch.tensors, batch.rngs)
         yield "denoiser", {"denoising": loss.mean()}
 
-    def loss(self, engine: Runner, net: nn.Module, drawn: dict[str, Tensor],
-             rngs: list[torch.Generator]) -> Tensor:
+    def loss(
+        self, engine: Runner, net: nn.Module, drawn: dict[str, Tensor], rngs: list[torch.Generator]
+    ) -> Tensor:
         """Of each image, [B]."""
-        z, noise = (t.to(engine.device, memory_format=torch.channels_last_3d)
-                    for t in (drawn["z"], randn(self.shape, rngs)))
+        z, noise = (
+            t.to(engine.device, memory_format=torch.channels_last_3d)
+            for t in (drawn["z"], randn(self.shape, rngs))
+        )
         with engine.autocast():
             return net.loss(z, noise, drawn["sigma"], drawn["covariates"].to(engine.device))
 
@@ -109,14 +125,24 @@ class DiffuseJob:
     def preview(self, engine: Runner) -> np.ndarray:
         """Samples with the covariates of four held-out people, from fixed seeds."""
         scans = (self.latents.val or self.scans)[:4]
-        rows = [self.schema.complete(
-            {n: s.covariates.get(n) for n in self.schema.names}, np.random.default_rng(0))
-            for s in scans]
-        z = sample_latents(engine.averaged["denoiser"], self.schema, rows, list(range(len(rows))),
-                           self.task.sampler, self.shape).cpu()
+        rows = [
+            self.schema.complete(
+                {n: s.covariates.get(n) for n in self.schema.names}, np.random.default_rng(0)
+            )
+            for s in scans
+        ]
+        z = sample_latents(
+            engine.averaged["denoiser"],
+            self.schema,
+            rows,
+            list(range(len(rows))),
+            self.task.sampler,
+            self.shape,
+        ).cpu()
         by_channel = (1, -1, 1, 1, 1)
         z = z * torch.from_numpy(self.latents.scale).view(by_channel) + torch.from_numpy(
-            self.latents.shift).view(by_channel)
+            self.latents.shift
+        ).view(by_channel)
         return montage(list(self.autoencoder.decode(z, self.autoencoder.grid.shape)[:, 0].numpy()))
 
     def bundle(self, engine: Runner) -> dict[str, Any]:
@@ -126,9 +152,17 @@ class DiffuseJob:
         return {
             "config": {"kind": "diffusion", **{k: parts[k] for k in Diffusion.model_fields}},
             "weights": engine.averaged["denoiser"].state_dict(),
-            "documents": {"fingerprint": fingerprint, "covariates": self.schema.dump(),
-                          "quality": self.autoencoder.quality},
-            "card": model_card("diffusion model", "draws T1-weighted brains of the covariates that "
-                               "are asked for", fingerprint, self.autoencoder.quality, self.schema),
+            "documents": {
+                "fingerprint": fingerprint,
+                "covariates": self.schema.dump(),
+                "quality": self.autoencoder.quality,
+            },
+            "card": model_card(
+                "diffusion model",
+                "draws T1-weighted brains of the covariates that are asked for",
+                fingerprint,
+                self.autoencoder.quality,
+                self.schema,
+            ),
             "inside": {"autoencoder": self.autoencoder.path},
         }

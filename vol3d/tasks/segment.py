@@ -62,7 +62,8 @@ class SegmentJob:
         self.task, self.images, self.scans = task, images, images.train
         self.names = list(task.structures)
         self.nets: dict[str, nn.Module] = {
-            "segmenter": task.model.build(in_channels=1, num_labels=len(self.names) + 1)}
+            "segmenter": task.model.build(in_channels=1, num_labels=len(self.names) + 1)
+        }
         self.optims: dict[str, Any] = {}
         self.averaged = ["segmenter"]
         self.criterion = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False)
@@ -88,8 +89,10 @@ class SegmentJob:
         """Dice and cross-entropy."""
         with engine.autocast():
             logits = engine.nets["segmenter"](on(engine, batch.tensors["x"]))
-        yield "segmenter", {"dice_ce": self.criterion(logits.float(),
-                                                      batch.tensors["target"].to(engine.device))}
+        yield (
+            "segmenter",
+            {"dice_ce": self.criterion(logits.float(), batch.tensors["target"].to(engine.device))},
+        )
 
     @torch.inference_mode()
     def predict(self, engine: Runner, scans: list[Scan]) -> Iterator[tuple[Scan, Tensor, Tensor]]:
@@ -131,9 +134,17 @@ class SegmentJob:
         quality = {"n": len(val), **self.agreement(engine, val)} if val else {}
         fingerprint = self.images.fingerprint()
         return {
-            "config": {"kind": "segmenter", "model": self.task.model.dump(), "structures": self.names},
+            "config": {
+                "kind": "segmenter",
+                "model": self.task.model.dump(),
+                "structures": self.names,
+            },
             "weights": engine.averaged["segmenter"].state_dict(),
             "documents": {"fingerprint": fingerprint, "quality": quality},
-            "card": model_card("segmenter", f"finds {', '.join(self.names)} in T1-weighted brains",
-                               fingerprint, quality),
+            "card": model_card(
+                "segmenter",
+                f"finds {', '.join(self.names)} in T1-weighted brains",
+                fingerprint,
+                quality,
+            ),
         }

@@ -58,14 +58,26 @@ class TrainedGenerator:
 
     def generate(self, rows: list[Row], seeds: list[int], sampler: Sampler | None = None) -> Tensor:
         """Volumes [B, 1, X, Y, Z] in [0, 1] for complete rows; all in one micro-batch."""
-        z = sample_latents(self.net, self.schema, rows, seeds, sampler or self.sampler,
-                           (self.autoencoder.z_channels, *self.latent_shape))
+        z = sample_latents(
+            self.net,
+            self.schema,
+            rows,
+            seeds,
+            sampler or self.sampler,
+            (self.autoencoder.z_channels, *self.latent_shape),
+        )
         return self.autoencoder.decode(z * self.scale + self.shift, self.grid.shape)
 
 
 @torch.inference_mode()
-def sample_latents(net, schema: Covariates, rows: list[Row], seeds: list[int], sampler: Sampler,
-                   shape: tuple[int, ...]) -> Tensor:
+def sample_latents(
+    net,
+    schema: Covariates,
+    rows: list[Row],
+    seeds: list[int],
+    sampler: Sampler,
+    shape: tuple[int, ...],
+) -> Tensor:
     """Standardised latents [B, C, x, y, z] for complete rows, each from its own seed.
 
     Args:
@@ -99,5 +111,7 @@ def conditions(net, schema: Covariates, rows: list[Row], sampler: Sampler):
         return torch.tensor([schema.encode(row, keep) for row in rows], device=net.device)
 
     scales = [c.guidance if sampler.guidance is None else sampler.guidance for c in schema.columns]
-    groups = [(w, net.condition(encoded([s != w for s in scales]))) for w in sorted(set(scales) - {1.0})]
+    groups = [
+        (w, net.condition(encoded([s != w for s in scales]))) for w in sorted(set(scales) - {1.0})
+    ]
     return net.condition(encoded(None)), groups

@@ -33,8 +33,10 @@ class Checkpoints:
         shutil.rmtree(part, ignore_errors=True)
         try:
             part.mkdir(parents=True)
-            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()},
-                      part / "tensors.safetensors")
+            save_file(
+                {k: v.detach().cpu().contiguous() for k, v in tensors.items()},
+                part / "tensors.safetensors",
+            )
             (part / "state.json").write_text(json.dumps({"nimg": nimg, **state}, indent=2))
             sums = {p.name: sha256(p) for p in sorted(part.iterdir())}
             (part / "checksums.json").write_text(json.dumps(sums, indent=2))
@@ -45,8 +47,10 @@ class Checkpoints:
             sync(self.folder)
         except OSError as error:
             shutil.rmtree(part, ignore_errors=True)
-            raise RunError(f"{target}: the checkpoint could not be written ({error.strerror}); "
-                           f"make room and run again to go on from the one before") from None
+            raise RunError(
+                f"{target}: the checkpoint could not be written ({error.strerror}); "
+                f"make room and run again to go on from the one before"
+            ) from None
         for old in self.all()[: -self.keep]:
             shutil.rmtree(old)
 
@@ -64,8 +68,10 @@ class Checkpoints:
                 return tensors, json.loads((path / "state.json").read_text())
             log.warning("%s: %s; falling back to the checkpoint before it", path, problem)
         if found:
-            raise RunError(f"{self.folder}: all {len(found)} checkpoints are damaged; "
-                           f"remove the run folder to start anew")
+            raise RunError(
+                f"{self.folder}: all {len(found)} checkpoints are damaged; "
+                f"remove the run folder to start anew"
+            )
         return None
 
     def all(self) -> list[Path]:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from vol3d.errors import ConfigError, RunError
-from vol3d.training.ema import Ema
 from vol3d.optim import Optim
+from vol3d.training.ema import Ema
 
 
 def device_of(name: str) -> torch.device:
@@ -45,7 +45,9 @@ class Watch:
     waiting: list[tuple[int, str, list[str], list[str], Tensor]] = field(default_factory=list)
     in_a_row: dict[str, int] = field(default_factory=dict)
 
-    def note(self, nimg: int, part: str, terms: list[str], names: list[str], finite: Tensor) -> None:
+    def note(
+        self, nimg: int, part: str, terms: list[str], names: list[str], finite: Tensor
+    ) -> None:
         """Remember which terms of an update were finite, without looking."""
         self.waiting.append((nimg, part, terms, names, finite))
 
@@ -56,8 +58,16 @@ class Watch:
             RunError: names the part, the terms and the subjects of the third.
         """
         dropped = []
-        flags = [f.tolist() for f in torch.cat([w[4] for w in self.waiting]).split(
-            [len(w[4]) for w in self.waiting])] if self.waiting else []
+        flags = (
+            [
+                f.tolist()
+                for f in torch.cat([w[4] for w in self.waiting]).split(
+                    [len(w[4]) for w in self.waiting]
+                )
+            ]
+            if self.waiting
+            else []
+        )
         for (nimg, part, terms, names, _), finite in zip(self.waiting, flags, strict=True):
             bad = [t for t, ok in zip(terms, finite, strict=True) if not ok]
             self.in_a_row[part] = self.in_a_row.get(part, 0) + 1 if bad else 0
@@ -85,8 +95,16 @@ class Engine:
         precision: bf16 runs forward passes under autocast; weights and losses stay float32.
     """
 
-    def __init__(self, nets: dict[str, nn.Module], optims: dict[str, Optim], *, averaged: list[str],
-                 ema_halflife: float, device: torch.device, precision: str) -> None:
+    def __init__(
+        self,
+        nets: dict[str, nn.Module],
+        optims: dict[str, Optim],
+        *,
+        averaged: list[str],
+        ema_halflife: float,
+        device: torch.device,
+        precision: str,
+    ) -> None:
         self.device = device
         self.precision = precision
         self.optims = optims
@@ -97,7 +115,9 @@ class Engine:
         for name, net in nets.items():
             net.to(device, memory_format=torch.channels_last_3d).train()
             optimizer = optims[name].build(list(net.parameters()))
-            self.parts[name] = Part(net, optimizer, Ema(net, ema_halflife) if name in averaged else None)
+            self.parts[name] = Part(
+                net, optimizer, Ema(net, ema_halflife) if name in averaged else None
+            )
 
     @property
     def nets(self) -> dict[str, nn.Module]:
@@ -179,7 +199,9 @@ class Engine:
             for key, value in under(tensors, f"{name}/optimizer/").items():
                 i, k = key.split("/")
                 # A fused step walks through memory, so moments must lie there as their weights do.
-                layout = value if value.ndim == 0 else torch.empty_like(weights[int(i)]).copy_(value)
+                layout = (
+                    value if value.ndim == 0 else torch.empty_like(weights[int(i)]).copy_(value)
+                )
                 state.setdefault(int(i), {})[k] = layout
             part.optimizer.load_state_dict({**part.optimizer.state_dict(), "state": state})
 

@@ -16,12 +16,12 @@ from torch import Tensor
 from vol3d.config import Config
 from vol3d.data.rng import item_at, torch_rng
 from vol3d.errors import ConfigError
+from vol3d.optim import Optim
 from vol3d.progress import Bar
 from vol3d.tasks.base import Batch, Job
 from vol3d.training.checkpoint import Checkpoints
 from vol3d.training.engine import Engine, device_of
 from vol3d.training.log import RunLog
-from vol3d.optim import Optim
 
 log = logging.getLogger(__name__)
 
@@ -96,8 +96,13 @@ def train(job: Job, training: Training, engine: Engine) -> State:
                 state.seconds, clock = state.seconds + time.monotonic() - clock, time.monotonic()
                 for d in engine.watch.read():
                     state.dropped += 1
-                    log.warning("update dropped at image %d: %s of the %s not finite in %s",
-                                d.nimg, ", ".join(d.terms), d.part, ", ".join(d.names))
+                    log.warning(
+                        "update dropped at image %d: %s of the %s not finite in %s",
+                        d.nimg,
+                        ", ".join(d.terms),
+                        d.part,
+                        ", ".join(d.names),
+                    )
                     report.write(d.nimg, "dropped", part=d.part, terms=d.terms, names=d.names)
                 means = mean_losses(recent)
                 report.write(state.nimg, "train", seconds=round(state.seconds, 2), **means)
@@ -169,7 +174,9 @@ def draw_batches(job: Job, training: Training, nimg: int) -> Iterator[Batch]:
 def mean_losses(recent: list[dict[str, Tensor]]) -> dict[str, float]:
     """Means since the last report: one transfer from the device a term."""
     terms = {k for losses in recent for k in losses}
-    return {k: torch.stack([r[k] for r in recent if k in r]).nanmean().item() for k in sorted(terms)}
+    return {
+        k: torch.stack([r[k] for r in recent if k in r]).nanmean().item() for k in sorted(terms)
+    }
 
 
 def check_folder(training: Training) -> None:
@@ -185,8 +192,10 @@ def check_folder(training: Training) -> None:
         now = training.dump()
         other = [k for k in now if k not in free and now[k] != before.get(k)]
         if other:
-            raise ConfigError(f"{folder}: holds a run with other settings ({', '.join(other)}); "
-                              f"name another folder with run=..., or remove it")
+            raise ConfigError(
+                f"{folder}: holds a run with other settings ({', '.join(other)}); "
+                f"name another folder with run=..., or remove it"
+            )
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder}: holds something that is not a run; name another with run=...")
 
@@ -205,8 +214,14 @@ def start(job_of, training: Training) -> tuple[Job, Engine]:
     torch.manual_seed(training.seed)  # initial weights; everything later has its own generator
     job = job_of()
     optims = {name: job.optims.get(name, training.optim) for name in job.nets}
-    engine = Engine(job.nets, optims, averaged=job.averaged, ema_halflife=training.ema_halflife,
-                    device=device, precision=training.precision)
+    engine = Engine(
+        job.nets,
+        optims,
+        averaged=job.averaged,
+        ema_halflife=training.ema_halflife,
+        device=device,
+        precision=training.precision,
+    )
     return job, engine
 
 

@@ -42,14 +42,17 @@ class Encode(Config):
     """The scans."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:1."""
+
     def execute(self) -> Path:
         """Encode every scan; a failed one is an error, and nothing is called finished."""
         autoencoder = TrainedAutoencoder(self.autoencoder, device_of(self.device))
         self.claim(autoencoder)
         images = Images(self.data, cache_gb=0)
         if not np.allclose(images.grid.spacing, autoencoder.grid.spacing, rtol=0.01):
-            raise DataError(f"{self.data.path}: has voxels of {images.grid.spacing} mm, the autoencoder "
-                            f"learnt from {autoencoder.grid.spacing} mm; name a grid, e.g. data.grid=2mm")
+            raise DataError(
+                f"{self.data.path}: has voxels of {images.grid.spacing} mm, the autoencoder "
+                f"learnt from {autoencoder.grid.spacing} mm; name a grid, e.g. data.grid=2mm"
+            )
         scans = images.train + images.val
         files = {}
         for scan in track(scans, "encode"):
@@ -63,9 +66,13 @@ class Encode(Config):
         """Make the folder with the autoencoder in it, or check that it is ours."""
         inside = self.out / "autoencoder"
         if self.out.exists() and any(self.out.iterdir()) and not inside.is_dir():
-            raise ConfigError(f"{self.out}: holds something that is not latents; name another folder")
+            raise ConfigError(
+                f"{self.out}: holds something that is not latents; name another folder"
+            )
         if inside.is_dir() and TrainedAutoencoder(inside).checksum != autoencoder.checksum:
-            raise ConfigError(f"{self.out}: holds latents of another autoencoder; name another folder")
+            raise ConfigError(
+                f"{self.out}: holds latents of another autoencoder; name another folder"
+            )
         if not inside.is_dir():
             part = self.out / ".autoencoder.part"
             shutil.rmtree(part, ignore_errors=True)
@@ -81,8 +88,11 @@ def encode_scan(autoencoder: TrainedAutoencoder, images: Images, scan: Scan, fil
         raise DataError(f"{scan.name}: its latent is not finite; is the autoencoder sound?")
     affine = images.grid.coarser(autoencoder.downsample).affine
     part = file.with_suffix(".part")
-    save_file({"mean": np.ascontiguousarray(mean), "logvar": np.ascontiguousarray(logvar)}, part,
-              metadata={"autoencoder": autoencoder.checksum, "affine": json.dumps(affine.tolist())})
+    save_file(
+        {"mean": np.ascontiguousarray(mean), "logvar": np.ascontiguousarray(logvar)},
+        part,
+        metadata={"autoencoder": autoencoder.checksum, "affine": json.dumps(affine.tolist())},
+    )
     os.replace(part, file)
 
 
@@ -94,18 +104,33 @@ def is_whole(file: Path, checksum: str) -> bool:
         return stored.metadata()["autoencoder"] == checksum
 
 
-def write_manifest(out: Path, autoencoder: TrainedAutoencoder, images: Images,
-                   files: dict[str, Path]) -> None:
+def write_manifest(
+    out: Path, autoencoder: TrainedAutoencoder, images: Images, files: dict[str, Path]
+) -> None:
     """latents.json, last: with it the dataset is finished."""
     shift, scale, shape = standardise([files[s.name] for s in images.train])
-    scans = [{"name": s.name, "subject": s.subject, "session": s.session, "split": s.split,
-              "covariates": s.covariates, "file": files[s.name].name}
-             for s in images.train + images.val]
+    scans = [
+        {
+            "name": s.name,
+            "subject": s.subject,
+            "session": s.session,
+            "split": s.split,
+            "covariates": s.covariates,
+            "file": files[s.name].name,
+        }
+        for s in images.train + images.val
+    ]
     manifest = {
-        "vol3d": vol3d.__version__, "autoencoder": autoencoder.checksum,
-        "z_channels": autoencoder.z_channels, "downsample": autoencoder.downsample,
-        "latent_shape": shape, "latent_affine": images.grid.coarser(autoencoder.downsample).affine.tolist(),
-        "shift": shift, "scale": scale, "images": images.fingerprint(), "scans": scans,
+        "vol3d": vol3d.__version__,
+        "autoencoder": autoencoder.checksum,
+        "z_channels": autoencoder.z_channels,
+        "downsample": autoencoder.downsample,
+        "latent_shape": shape,
+        "latent_affine": images.grid.coarser(autoencoder.downsample).affine.tolist(),
+        "shift": shift,
+        "scale": scale,
+        "images": images.fingerprint(),
+        "scans": scans,
     }
     part = out / f".{MANIFEST}.part"
     part.write_text(json.dumps(manifest, indent=1))

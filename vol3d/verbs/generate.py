@@ -76,15 +76,27 @@ class Generate(Config):
         claim(self.out, settings)
         paths = {seed: self.path(model, seed) for seed, _, _ in plan}
         missing = [p for p in plan if not is_made(paths[p[0]], p[2])]
-        write_description(self.out, "vol3d synthetic cohort", LICENCE, {
-            "Name": "vol3d generate", "Description": "synthetic brains; nobody real",
-            "Settings": settings})
+        write_description(
+            self.out,
+            "vol3d synthetic cohort",
+            LICENCE,
+            {
+                "Name": "vol3d generate",
+                "Description": "synthetic brains; nobody real",
+                "Settings": settings,
+            },
+        )
         write_table(self.out, plan, model)
         with Bar("generate", len(plan), len(plan) - len(missing)) as bar:
             for some in batches(missing, sampler.micro_batch):
-                x = model.generate([row for _, _, row in some], [seed for seed, _, _ in some], sampler)
-                fresh = {seed: (x[j, 0], asked, row) for j, (seed, asked, row) in enumerate(some)
-                         if seed % sampler.micro_batch == j}
+                x = model.generate(
+                    [row for _, _, row in some], [seed for seed, _, _ in some], sampler
+                )
+                fresh = {
+                    seed: (x[j, 0], asked, row)
+                    for j, (seed, asked, row) in enumerate(some)
+                    if seed % sampler.micro_batch == j
+                }
                 for seed, brain in fresh.items():
                     write_brain(paths[seed], *brain, model, seed, sampler)
                 bar.advance(len(fresh))
@@ -92,7 +104,10 @@ class Generate(Config):
 
     def merged(self, default: Sampler) -> Sampler:
         """The model's sampler with the changes that are asked for."""
-        changes = {**self.sampler, **({"micro_batch": self.micro_batch} if self.micro_batch else {})}
+        changes = {
+            **self.sampler,
+            **({"micro_batch": self.micro_batch} if self.micro_batch else {}),
+        }
         return Sampler.parse(lay(default.dump(), changes))
 
     def plan(self, model: TrainedGenerator) -> list[Planned]:
@@ -107,7 +122,8 @@ class Generate(Config):
                 known = [*model.schema.names, *type(self).model_fields]
                 raise ConfigError(
                     f"unknown setting or covariate '{name}'.{did_you_mean(name, known)} "
-                    f"This model's covariates: {', '.join(model.schema.names) or 'none'}.")
+                    f"This model's covariates: {', '.join(model.schema.names) or 'none'}."
+                )
         given = model.schema.check(self.ask)
         table = read_table(self.covariates) if self.covariates else [{}] * (self.n or 1)
         if self.n and self.n > len(table):
@@ -120,7 +136,9 @@ class Generate(Config):
         seeds = [seed for seed, _, _ in plan]
         if len(set(seeds)) < len(seeds):
             twice = next(s for s in seeds if seeds.count(s) > 1)
-            raise ConfigError(f"{self.covariates}: seed {twice} is given twice; each brain has its own")
+            raise ConfigError(
+                f"{self.covariates}: seed {twice} is given twice; each brain has its own"
+            )
         return plan
 
     def path(self, model: TrainedGenerator, seed: int) -> Path:
@@ -146,8 +164,10 @@ def read_table(path: Path) -> list[dict[str, str | None]]:
     """The rows of a covariates table, without the people's names."""
     if not path.is_file():
         raise ConfigError(f"{path}: no such table")
-    return [{k: None if v in ("", "n/a") else v for k, v in row.items() if k != "participant_id"}
-            for row in read_rows(path)]
+    return [
+        {k: None if v in ("", "n/a") else v for k, v in row.items() if k != "participant_id"}
+        for row in read_rows(path)
+    ]
 
 
 def claim(out: Path, settings: dict[str, Any]) -> None:
@@ -163,8 +183,9 @@ def claim(out: Path, settings: dict[str, Any]) -> None:
         raise ConfigError(f"{out}: holds something that is no cohort of ours; name another folder")
     made_by = json.loads(description.read_text()).get("GeneratedBy", [{}])[0]
     if made_by.get("Name") != "vol3d generate" or made_by.get("Settings") != settings:
-        raise ConfigError(f"{out}: holds a dataset of another origin, model or sampler; "
-                          f"name another folder")
+        raise ConfigError(
+            f"{out}: holds a dataset of another origin, model or sampler; name another folder"
+        )
 
 
 def write_table(out: Path, plan: list[Planned], model: TrainedGenerator) -> None:
@@ -174,9 +195,14 @@ def write_table(out: Path, plan: list[Planned], model: TrainedGenerator) -> None
         columns[c.name] = {"Description": f"{c.name} that the model was told"}
         if isinstance(c, Number) and c.unit:
             columns[c.name]["Units"] = {"ml": "mL"}.get(c.unit, c.unit)
-    rows = {name_of(seed): {"participant_id": name_of(seed), "seed": seed,
-                            **{n: shown(row[n]) for n in model.schema.names}}
-            for seed, _, row in plan}
+    rows = {
+        name_of(seed): {
+            "participant_id": name_of(seed),
+            "seed": seed,
+            **{n: shown(row[n]) for n in model.schema.names},
+        }
+        for seed, _, row in plan
+    }
     table = out / "participants.tsv"
     before = {r["participant_id"]: r for r in read_rows(table)} if table.is_file() else {}
     write_participants(out, [row for _, row in sorted({**before, **rows}.items())], columns)
@@ -210,24 +236,45 @@ def is_made(path: Path, row: Row) -> bool:
     if not sidecar.is_file():
         return False
     if json.loads(sidecar.read_text())["Covariates"] != row:
-        raise ConfigError(f"{path.name}: is there already, with other covariates; name another folder")
+        raise ConfigError(
+            f"{path.name}: is there already, with other covariates; name another folder"
+        )
     return True
 
 
-def write_brain(path: Path, x: torch.Tensor, asked: Row, row: Row, model: TrainedGenerator, seed: int,
-                sampler: Sampler) -> None:
+def write_brain(
+    path: Path,
+    x: torch.Tensor,
+    asked: Row,
+    row: Row,
+    model: TrainedGenerator,
+    seed: int,
+    sampler: Sampler,
+) -> None:
     """The image, then its sidecar, with which it is complete."""
     Volume(x.cpu().numpy(), model.grid.affine, model.autoencoder.fingerprint["space_code"]).write(
-        path, slope=STEP)
-    write_json(path.with_suffix("").with_suffix(".json"), {
-        "Description": "synthetic T1-weighted brain; nobody's",
-        "SkullStripped": True,
-        "SpatialReference": model.autoencoder.fingerprint.get("entities", {}).get("space", "orig"),
-        "Resolution": str(model.grid),
-        "Model": model.checksum, "Autoencoder": model.autoencoder.checksum, "Vol3d": vol3d.__version__,
-        "Seed": seed, "Sampler": sampler.dump(),
-        "Guidance": {c.name: c.guidance if sampler.guidance is None else sampler.guidance
-                     for c in model.schema.columns},
-        "Asked": {k: v for k, v in asked.items() if v is not None}, "Covariates": row,
-        "Warnings": model.schema.doubts(asked),
-    })
+        path, slope=STEP
+    )
+    write_json(
+        path.with_suffix("").with_suffix(".json"),
+        {
+            "Description": "synthetic T1-weighted brain; nobody's",
+            "SkullStripped": True,
+            "SpatialReference": model.autoencoder.fingerprint.get("entities", {}).get(
+                "space", "orig"
+            ),
+            "Resolution": str(model.grid),
+            "Model": model.checksum,
+            "Autoencoder": model.autoencoder.checksum,
+            "Vol3d": vol3d.__version__,
+            "Seed": seed,
+            "Sampler": sampler.dump(),
+            "Guidance": {
+                c.name: c.guidance if sampler.guidance is None else sampler.guidance
+                for c in model.schema.columns
+            },
+            "Asked": {k: v for k, v in asked.items() if v is not None},
+            "Covariates": row,
+            "Warnings": model.schema.doubts(asked),
+        },
+    )

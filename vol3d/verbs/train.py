@@ -29,7 +29,9 @@ class Train(Training):
         """Train, and write the bundle; its path."""
         if not isinstance(self.data, self.task.learns_from):
             known = " or ".join(c.model_fields["kind"].default for c in self.task.learns_from)
-            raise ConfigError(f"data.kind={self.data.kind}: task {self.task.kind} learns from {known}")
+            raise ConfigError(
+                f"data.kind={self.data.kind}: task {self.task.kind} learns from {known}"
+            )
         check_folder(self)
         bundle = self.run / "bundle"
         if bundle.is_dir():

@@ -71,7 +71,9 @@ class AutoencoderKL(Config):
                 raise ValueError(f"{name}={value} must have one entry per level of {self.channels}")
         for c in self.channels:
             if c % self.norm_groups:
-                raise ValueError(f"channels={c} must be a multiple of norm_groups={self.norm_groups}")
+                raise ValueError(
+                    f"channels={c} must be a multiple of norm_groups={self.norm_groups}"
+                )
         return self
 
     @property
@@ -145,7 +147,10 @@ class Encoder(nn.Module):
             blocks += [Down(c, padding=0)] if i + 1 < len(levels) else []
         if config.mid_attention_encoder:
             blocks += [ResBlock(c, c, **norm), AttentionBlock(c, **norm), ResBlock(c, c, **norm)]
-        blocks += [nn.GroupNorm(config.norm_groups, c, config.norm_eps), conv3(c, config.z_channels)]
+        blocks += [
+            nn.GroupNorm(config.norm_groups, c, config.norm_eps),
+            conv3(c, config.z_channels),
+        ]
         self.blocks = nn.ModuleList(blocks)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -166,7 +171,9 @@ class Decoder(nn.Module):
         blocks = [conv3(config.z_channels, c)]
         if config.mid_attention_decoder:
             blocks += [ResBlock(c, c, **norm), AttentionBlock(c, **norm), ResBlock(c, c, **norm)]
-        levels = list(zip(config.channels, config.blocks_per_level, config.attends, strict=True))[::-1]
+        levels = list(zip(config.channels, config.blocks_per_level, config.attends, strict=True))[
+            ::-1
+        ]
         for i, (cout, n, attend) in enumerate(levels):
             for _ in range(n):
                 blocks.append(ResBlock(c, cout, **norm))

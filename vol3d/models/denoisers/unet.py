@@ -65,7 +65,9 @@ class UNet(Config):
         attends = (*self.attends[:-1], True)  # the middle attends, at the last level's width
         for c, heads, attend in zip(self.channels, self.heads, attends, strict=True):
             if c % self.norm_groups:
-                raise ValueError(f"channels={c} must be a multiple of norm_groups={self.norm_groups}")
+                raise ValueError(
+                    f"channels={c} must be a multiple of norm_groups={self.norm_groups}"
+                )
             if attend and heads and c % heads:
                 raise ValueError(f"channels={c} must be a multiple of head_channels={heads}")
         return self
@@ -87,8 +89,15 @@ class UNet(Config):
         n = self.num_res_blocks
         return n if isinstance(n, tuple) else (n,) * len(self.channels)
 
-    def build(self, in_channels: int, out_channels: int, *, vector_dim: int | None = None,
-              token_dim: int | None = None, extra_channels: int = 0) -> "UNetNet":
+    def build(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        vector_dim: int | None = None,
+        token_dim: int | None = None,
+        extra_channels: int = 0,
+    ) -> "UNetNet":
         """The network; a port is open where its size is given."""
         return UNetNet(self, in_channels + extra_channels, out_channels, vector_dim, token_dim)
 
@@ -96,8 +105,14 @@ class UNet(Config):
 class UNetNet(nn.Module):
     """f(x, c_noise, vector, tokens, channels) -> [B, out_channels, X, Y, Z]."""
 
-    def __init__(self, config: UNet, in_channels: int, out_channels: int, vector_dim: int | None,
-                 token_dim: int | None) -> None:
+    def __init__(
+        self,
+        config: UNet,
+        in_channels: int,
+        out_channels: int,
+        vector_dim: int | None,
+        token_dim: int | None,
+    ) -> None:
         super().__init__()
         self.checkpointing, self.token_dim = config.checkpointing, token_dim
         channels, emb_dim = config.channels, 4 * config.channels[0]
@@ -105,7 +120,8 @@ class UNetNet(nn.Module):
         self.base = channels[0]
         self.conv_in = conv3(in_channels, channels[0])
         self.time_embed = nn.Sequential(
-            nn.Linear(channels[0], emb_dim), nn.SiLU(), nn.Linear(emb_dim, emb_dim))
+            nn.Linear(channels[0], emb_dim), nn.SiLU(), nn.Linear(emb_dim, emb_dim)
+        )
         self.vector_embed = nn.Linear(vector_dim, emb_dim, bias=False) if vector_dim else None
 
         last, c, skips = len(channels) - 1, channels[0], [channels[0]]
@@ -123,7 +139,8 @@ class UNetNet(nn.Module):
                 skips.append(c)
             self.down_blocks.append(level)
         self.middle_block = nn.ModuleDict(
-            {"resnet_1": res(c, c), "attention": attention(last), "resnet_2": res(c, c)})
+            {"resnet_1": res(c, c), "attention": attention(last), "resnet_2": res(c, c)}
+        )
         self.up_blocks = nn.ModuleList()
         for i in reversed(range(len(channels))):
             level = nn.ModuleDict({"resnets": nn.ModuleList(), "attentions": nn.ModuleList()})
@@ -138,8 +155,14 @@ class UNetNet(nn.Module):
         self.norm_out = nn.GroupNorm(config.norm_groups, c, config.norm_eps)
         self.conv_out = zeroed(conv3(c, out_channels))
 
-    def forward(self, x: Tensor, c_noise: Tensor, vector: Tensor | None = None,
-                tokens: Tensor | None = None, channels: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        c_noise: Tensor,
+        vector: Tensor | None = None,
+        tokens: Tensor | None = None,
+        channels: Tensor | None = None,
+    ) -> Tensor:
         """One estimate.
 
         Args:
@@ -152,9 +175,12 @@ class UNetNet(nn.Module):
         Raises:
             AssertionError: a condition is given whose port is closed, or tokens are missing.
         """
-        assert vector is None or self.vector_embed is not None, "vector, but built without vector_dim"
+        assert vector is None or self.vector_embed is not None, (
+            "vector, but built without vector_dim"
+        )
         assert (tokens is None) == (self.token_dim is None), (
-            f"tokens {'missing' if tokens is None else 'given'}, but token_dim={self.token_dim}")
+            f"tokens {'missing' if tokens is None else 'given'}, but token_dim={self.token_dim}"
+        )
         emb = self.time_embed(sinusoidal(c_noise, self.base))  # [B, E]
         if vector is not None:
             emb = emb + self.vector_embed(vector)
@@ -184,9 +210,16 @@ class UNetNet(nn.Module):
 
 def res_block(config: UNet, cin: int, cout: int, resample: str | None = None) -> ResBlock:
     """A residual block that begins as nothing, steered by noise level and vector."""
-    return ResBlock(cin, cout, groups=config.norm_groups, eps=config.norm_eps,
-                    emb_dim=4 * config.channels[0], resample=resample,
-                    adaptive=config.modulation == "adaptive", starts_at_zero=True)
+    return ResBlock(
+        cin,
+        cout,
+        groups=config.norm_groups,
+        eps=config.norm_eps,
+        emb_dim=4 * config.channels[0],
+        resample=resample,
+        adaptive=config.modulation == "adaptive",
+        starts_at_zero=True,
+    )
 
 
 def attention_block(config: UNet, token_dim: int | None, level: int) -> nn.Module:
@@ -195,5 +228,6 @@ def attention_block(config: UNet, token_dim: int | None, level: int) -> nn.Modul
     norm = {"groups": config.norm_groups, "eps": config.norm_eps}
     if token_dim is None:
         return AttentionBlock(c, **norm, head_channels=heads)
-    return TransformerBlock(c, **norm, head_channels=heads or c, token_dim=token_dim,
-                            layers=config.transformer_layers)
+    return TransformerBlock(
+        c, **norm, head_channels=heads or c, token_dim=token_dim, layers=config.transformer_layers
+    )

@@ -1,5 +1,6 @@
 """A small U-Net for segmentation (Ronneberger et al. 2015; in 3-D, Çiçek et al. 2016)."""
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -31,7 +32,9 @@ class SegmenterUNet(Config):
         """Channels fit the norm's groups."""
         for c in self.channels:
             if c % self.norm_groups:
-                raise ValueError(f"channels={c} must be a multiple of norm_groups={self.norm_groups}")
+                raise ValueError(
+                    f"channels={c} must be a multiple of norm_groups={self.norm_groups}"
+                )
         return self
 
     def build(self, in_channels: int, num_labels: int) -> nn.Module:
@@ -49,11 +52,11 @@ class SegmenterNet(nn.Module):
         above = (channels[0], *channels[:-1])
         self.conv_in = conv3(in_channels * n, channels[0])
         self.down = nn.ModuleList(
-            ResBlock(a, c, groups=groups) for a, c in zip(above, channels, strict=True))
+            ResBlock(a, c, groups=groups) for a, c in zip(above, channels, strict=True)
+        )
         self.shrink = nn.ModuleList(Down(c) for c in channels[:-1])
         self.enlarge = nn.ModuleList(Up(c) for c in channels[1:])
-        self.up = nn.ModuleList(
-            ResBlock(c + a, a, groups=groups) for a, c in zip(channels[:-1], channels[1:], strict=True))
+        self.up = nn.ModuleList(ResBlock(c + a, a, groups=groups) for a, c in pairwise(channels))
         self.norm_out = nn.GroupNorm(groups, channels[0])
         self.conv_out = conv3(channels[0], num_labels * n)
 
