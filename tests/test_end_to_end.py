@@ -23,7 +23,8 @@ CONFIGS = [p for p in sorted(Path("configs").rglob("*.yaml")) if "task" in read_
 
 @pytest.mark.parametrize("path", CONFIGS, ids=str)
 def test_every_config_is_valid_and_round_trips(path: Path):
-    config = Train.read(path)
+    settings, data = read_yaml(path), path.parent / "data.yaml"
+    config = Train.parse(settings if "data" in settings else {**settings, **read_yaml(data)})
     assert Train.parse(config.dump()) == config
 
 

@@ -2,11 +2,11 @@
 
 import logging
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
 from vol3d.data.covariates import Covariates, Wanted
@@ -24,12 +24,17 @@ from vol3d.trained.generator import sample_latents
 log = logging.getLogger(__name__)
 
 
+def without_nulls(covariates: dict[str, Any]) -> dict[str, Any]:
+    """A covariate of a base config that is set to null is taken away."""
+    return {name: wanted for name, wanted in covariates.items() if wanted is not None}
+
+
 class Diffuse(Diffusion):
     """Train a latent diffusion model."""
 
     learns_from: ClassVar = (Latents,)
     kind: Literal["diffuse"] = "diffuse"
-    covariates: dict[str, Wanted] = {}
+    covariates: Annotated[dict[str, Wanted], BeforeValidator(without_nulls)] = {}
     """What the model is told, by column of the participants' table."""
     cond_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Probability with which each covariate is hidden from a training image."""
