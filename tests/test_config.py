@@ -60,6 +60,16 @@ def test_unknown_kind_names_the_nearest():
     assert text == "sampler: unknown kind 'huen'. Did you mean 'heun'? Known: ddim, heun."
 
 
+def test_a_menu_without_a_default_needs_its_kind():
+    class Needy(Config):
+        sampler: Annotated[Heun | Ddim, Field(discriminator="kind")]
+
+    with pytest.raises(
+        ConfigError, match=r"sampler\.kind: is needed and was not given\. Known: ddim, heun"
+    ):
+        Needy.read(None, ["sampler.eta=0.5"])
+
+
 def test_values_out_of_range_and_of_the_wrong_type():
     assert message("steps=0") == "steps: Input should be greater than 0, got 0"
     assert "optim.lr: Input should be a valid number" in message("optim.lr=fast")

@@ -167,6 +167,48 @@ def test_scans_on_different_grids(cohort: Path, tmp_path: Path):
     assert TrainedAutoencoder(tmp_path / "b").grid.shape == (40, 56, 40)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "prediction", "solver"),
+    [
+        ("edm", "edm", "heun"),
+        ("flow", "v", "euler"),
+        ("linear_beta", "v", "ddim"),
+        ("cosine", "eps", "ddpm"),
+        ("scaled_linear_beta", "x0", "euler"),
+    ],
+)
+def test_other_ways_of_diffusion_train_and_sample(
+    schedule: str, prediction: str, solver: str, latents: Path, tmp_path: Path
+):
+    words = [
+        *DIFFUSION,
+        f"task.schedule={schedule}",
+        f"task.prediction={prediction}",
+        f"task.sampler.solver={solver}",
+        "total_nimg=8",
+    ]
+    verb("train", f"run={tmp_path / 'd'}", "data.kind=latents", f"data.path={latents}", *words)
+    model = TrainedGenerator(tmp_path / "d")
+    x = model.generate([model.complete({}, 0)], [0])
+    assert x.shape == (1, 1, 40, 56, 40)
+    assert x.isfinite().all()
+
+
+def test_a_schedule_and_prediction_that_do_not_fit(latents: Path, tmp_path: Path):
+    with pytest.raises(ConfigError, match="edm"):
+        verb(
+            "train",
+            f"run={tmp_path / 'd'}",
+            "data.kind=latents",
+            f"data.path={latents}",
+            *DIFFUSION,
+            "task.schedule=cosine",
+            "task.prediction=edm",
+            "total_nimg=8",
+        )
+    assert not (tmp_path / "d").exists()
+
+
 def test_the_segmenter_measures_in_ml(segmenter: Path, cohort: Path):
     model = TrainedSegmenter(segmenter)
     x = torch.rand(1, 1, 40, 56, 40, generator=torch.Generator().manual_seed(0))

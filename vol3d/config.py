@@ -139,7 +139,14 @@ def explain(error: ValidationError, cls: type[Config], settings: dict[str, Any])
             lines.append(
                 f"unknown key '{key}'.{did_you_mean(path[-1], known)} Known: {', '.join(known)}."
             )
-        elif e["type"] in ("union_tag_invalid", "union_tag_not_found", "literal_error"):
+        elif e["type"] == "union_tag_not_found":
+            known = [
+                k for c in configs_in(group.model_fields[path[-1]].annotation) for k in kinds_of(c)
+            ]
+            lines.append(
+                f"{key}.kind: is needed and was not given. Known: {', '.join(sorted(known))}."
+            )
+        elif e["type"] in ("union_tag_invalid", "literal_error"):
             known = (
                 sorted(
                     str(e.get("ctx", {}).get("expected_tags") or e["ctx"].get("expected", ""))

@@ -278,7 +278,8 @@ def measure_column(
         have = sorted({k for row in rows for k in row})
         raise DataError(
             f"covariate '{name}': no training scan has it.{did_you_mean(name, have)} "
-            f"The table has: {', '.join(have) or 'no covariates'}."
+            f"The table has: {', '.join(have) or 'no covariates'}. "
+            f"Name those in task.covariates, and take this one away with {name}: null."
         )
     missing = len(rows) - len(present)
     rest = {"name": name, "missing": missing, "absent": wanted.absent, "guidance": wanted.guidance}
