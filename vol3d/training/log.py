@@ -40,6 +40,9 @@ class RunLog:
 
         path = self.folder / "previews" / f"nimg-{nimg:010d}.png"
         path.parent.mkdir(exist_ok=True)
+        picture = np.kron(
+            picture, np.ones((max(1, 256 // len(picture)),) * 2)
+        )  # seen without a lens
         imsave(path, picture, cmap="gray", vmin=0, vmax=1)
         self.board.add_image("preview", picture, nimg, dataformats="HW")
 
