@@ -95,6 +95,11 @@ def lay(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
+def without_nulls(named: dict[str, Any]) -> dict[str, Any]:
+    """A group by names, in which an entry of a base config that is set to null is taken away."""
+    return {name: entry for name, entry in named.items() if entry is not None}
+
+
 def configs_in(annotation: Any) -> list[type[Config]]:
     """The Config classes that a field's annotation may hold (a menu holds several)."""
     if isinstance(annotation, type) and issubclass(annotation, Config):

@@ -2,21 +2,27 @@
 
 import pytest
 import torch
-from monai.networks.schedulers import DDIMScheduler, DDPMScheduler, RFlowScheduler
+from monai.networks.schedulers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    PNDMScheduler,
+    RFlowScheduler,
+)
 
 from vol3d.diffusion.denoiser import Denoiser
 from vol3d.diffusion.prediction import X0, Eps, FlowVelocity, V
-from vol3d.diffusion.schedules import Cosine, Flow, LinearBeta, ScaledLinearBeta
-from vol3d.diffusion.solvers import DDIM, DDPM, Euler
+from vol3d.diffusion.schedules import Cosine, Flow, LinearBeta, ScaledLinearBeta, SigmoidBeta
+from vol3d.diffusion.solvers import DDIM, DDPM, PNDM, Euler
 
 T = 40
 BETAS = {"beta_start": 0.001, "beta_end": 0.15}
 PAIRS = [
     (LinearBeta(num_train_timesteps=T, **BETAS), {"schedule": "linear_beta", **BETAS}),
     (ScaledLinearBeta(num_train_timesteps=T, **BETAS), {"schedule": "scaled_linear_beta", **BETAS}),
+    (SigmoidBeta(num_train_timesteps=T, **BETAS), {"schedule": "sigmoid_beta", **BETAS}),
     (Cosine(num_train_timesteps=T), {"schedule": "cosine"}),
 ]
-WITHIN = {"linear_beta": 1e-6, "scaled_linear_beta": 1e-6, "cosine": 2e-5}
+WITHIN = {"linear_beta": 1e-6, "scaled_linear_beta": 1e-6, "sigmoid_beta": 1e-6, "cosine": 2e-5}
 """MONAI's cosine is float32, and so has few digits near 90 degrees; the others fare better."""
 
 THEIR_NAME = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
@@ -69,7 +75,7 @@ def test_noising_and_velocity_agree(ours, theirs):
     )
 
 
-@pytest.mark.parametrize("schedule", [LinearBeta, ScaledLinearBeta, Cosine])
+@pytest.mark.parametrize("schedule", [LinearBeta, ScaledLinearBeta, SigmoidBeta, Cosine])
 def test_training_levels_of_a_thousand_timesteps_agree(schedule):
     betas = {} if schedule is Cosine else {"beta_start": 0.0015, "beta_end": 0.0195}
     ours = schedule(**betas)
@@ -78,11 +84,13 @@ def test_training_levels_of_a_thousand_timesteps_agree(schedule):
     torch.testing.assert_close(alpha_bar, theirs, rtol=0, atol=2e-5)  # theirs is float32
 
 
+@pytest.mark.parametrize("variance", ["small", "large"])
 @pytest.mark.parametrize("prediction", [Eps(), V(), X0()], ids=by_name)
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS, ids=by_name)
-def test_ddpm_loop_agrees(ours, theirs, prediction, net):
+def test_ddpm_loop_agrees(ours, theirs, prediction, variance, net):
     scheduler = DDPMScheduler(
         num_train_timesteps=T,
+        variance_type=f"fixed_{variance}",
         clip_sample=False,
         prediction_type=THEIR_NAME[prediction.kind],
         **theirs,
@@ -93,7 +101,7 @@ def test_ddpm_loop_agrees(ours, theirs, prediction, net):
         for t in scheduler.timesteps:
             x, _ = scheduler.step(net(x, timestep(t)), int(t), x, generator=rng)
         denoiser = Denoiser(net, prediction, ours)
-        out = DDPM().sample(denoiser, start(), ours.levels(T), seeded_draw())
+        out = DDPM(variance=variance).sample(denoiser, start(), ours.levels(T), seeded_draw())
     assert_same(out, x, WITHIN[ours.kind])
 
 
@@ -124,6 +132,32 @@ def test_ddim_loop_agrees(ours, theirs, prediction, eta, spacing, steps, net):
             x, _ = scheduler.step(F, int(t), x, eta=eta, generator=rng)
         denoiser = Denoiser(net, prediction, ours)
         out = DDIM(eta=eta).sample(denoiser, start(), ours.levels(steps), seeded_draw())
+    assert_same(out, x, WITHIN[ours.kind])
+
+
+@pytest.mark.parametrize("steps", [2, 5, 10, T])
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS, ids=by_name)
+def test_pndm_loop_agrees(ours, theirs, steps, net):
+    """MONAI's "skip_prk_steps" is how latent diffusion starts.
+
+    Its steps expect the second timestep twice, which its list of them leaves out. (With
+    v-prediction it blends velocities where the paper blends noise, so that is not compared.)
+    """
+    ours = ours.model_copy(update={"spacing": "leading"})
+    scheduler = PNDMScheduler(
+        num_train_timesteps=T, skip_prk_steps=True, prediction_type="epsilon", **theirs
+    )
+    scheduler = in_float64(scheduler)
+    scheduler.final_alpha_cumprod = torch.ones((), dtype=torch.float64)
+    scheduler.set_timesteps(steps)
+    visited = scheduler.timesteps.tolist()
+    assert visited == ours.timesteps(steps).tolist()
+    x = start()
+    with torch.inference_mode():
+        for t in [*visited[:2], visited[1], *visited[2:]]:
+            x = scheduler.step(net(x, timestep(t)), t, x)[0]
+        denoiser = Denoiser(net, Eps(), ours)
+        out = PNDM().sample(denoiser, start(), ours.levels(steps), seeded_draw())
     assert_same(out, x, WITHIN[ours.kind])
 
 

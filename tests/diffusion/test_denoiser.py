@@ -12,7 +12,16 @@ from vol3d.diffusion.denoiser import Denoiser
 from vol3d.diffusion.levels import Levels
 from vol3d.diffusion.prediction import Eps, Preconditioned, V
 from vol3d.diffusion.schedules import EDM, Cosine, Flow, LinearBeta
-from vol3d.diffusion.solvers import DDIM, DDPM, Euler, Heun
+from vol3d.diffusion.solvers import (
+    DDIM,
+    DDPM,
+    PNDM,
+    DPMpp2M,
+    Euler,
+    EulerMaruyama,
+    Heun,
+    PredictorCorrector,
+)
 
 SHAPE = (1, 4, 4, 4)
 
@@ -26,7 +35,7 @@ def batch(count=3):
 class Zero(nn.Module):
     """Predicts nothing, so that the loss is that of the target itself."""
 
-    def forward(self, x, c_noise, vector, tokens, channels):
+    def forward(self, x, c_noise, **ports):
         return torch.zeros_like(x)
 
 
@@ -55,6 +64,7 @@ def test_every_port_reaches_the_network(tiny_net):
         Condition(vector=torch.ones(3, 2)),
         Condition(tokens=torch.ones(3, 2, 2)),
         Condition(channels=torch.ones(3, 2, 4, 4, 4)),
+        Condition(addition=torch.ones(3, 2, 4, 4, 4)),
     ]:
         assert not torch.allclose(plain, denoiser(x, s, cond))
 
@@ -125,7 +135,16 @@ def test_alpha_near_pure_noise_is_exact():
     torch.testing.assert_close(D * math.sqrt(1 - float(sigma) ** 2), noisy)
 
 
-SOLVERS = [Euler(), Heun(), DDPM(), DDIM(eta=0.7)]
+SOLVERS = [
+    Euler(),
+    Heun(),
+    DPMpp2M(),
+    PNDM(),
+    DDPM(),
+    DDIM(eta=0.7),
+    EulerMaruyama(),
+    PredictorCorrector(),
+]
 
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=lambda s: s.kind)

@@ -5,7 +5,7 @@ import torch
 
 from vol3d.diffusion.condition import Condition
 from vol3d.diffusion.denoiser import Denoiser
-from vol3d.diffusion.guidance import guided
+from vol3d.diffusion.guidance import Guided
 from vol3d.diffusion.prediction import V
 from vol3d.diffusion.schedules import LinearBeta
 
@@ -37,7 +37,7 @@ def counted(denoiser, seen):
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 2.5])
 def test_one_group_is_classifier_free_guidance(scale, denoiser, x):
-    out = guided(denoiser, FULL, [(scale, NOTHING)])(x, SIGMA)
+    out = Guided(denoiser, FULL, [(scale, NOTHING)])(x, SIGMA)
     with_it, without = denoiser(x, SIGMA, FULL), denoiser(x, SIGMA, NOTHING)
     torch.testing.assert_close(out, without + scale * (with_it - without))
     if scale == 2.5:
@@ -46,7 +46,7 @@ def test_one_group_is_classifier_free_guidance(scale, denoiser, x):
 
 def test_groups_add_up(denoiser, x):
     only_tokens, only_vector = Condition(tokens=TOKENS), Condition(vector=VECTOR)
-    out = guided(denoiser, FULL, [(3.0, only_tokens), (0.5, only_vector)])(x, SIGMA)
+    out = Guided(denoiser, FULL, [(3.0, only_tokens), (0.5, only_vector)])(x, SIGMA)
     D = denoiser(x, SIGMA, FULL)
     expected = D + 2.0 * (D - denoiser(x, SIGMA, only_tokens))
     expected = expected - 0.5 * (D - denoiser(x, SIGMA, only_vector))
@@ -55,7 +55,7 @@ def test_groups_add_up(denoiser, x):
 
 def test_weight_one_costs_no_call_and_changes_no_bit(denoiser, x):
     seen = []
-    out = guided(counted(denoiser, seen), FULL, [(1.0, NOTHING), (1, Condition(vector=VECTOR))])(
+    out = Guided(counted(denoiser, seen), FULL, [(1.0, NOTHING), (1, Condition(vector=VECTOR))])(
         x, SIGMA
     )
     assert seen == [FULL]
@@ -64,5 +64,5 @@ def test_weight_one_costs_no_call_and_changes_no_bit(denoiser, x):
 
 def test_one_call_for_each_active_group(denoiser, x):
     seen = []
-    guided(counted(denoiser, seen), FULL, [(2.0, NOTHING), (1.0, NOTHING)])(x, SIGMA)
+    Guided(counted(denoiser, seen), FULL, [(2.0, NOTHING), (1.0, NOTHING)])(x, SIGMA)
     assert seen == [FULL, NOTHING]

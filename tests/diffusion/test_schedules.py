@@ -1,13 +1,34 @@
 """Noise levels: the published formulas, the drawn distributions, and what is refused."""
 
+import math
+
 import pytest
 import torch
 
-from vol3d.diffusion.schedules import EDM, Cosine, Flow, LinearBeta, ScaledLinearBeta
+from vol3d.diffusion.schedules import (
+    EDM,
+    VE,
+    VP,
+    Cosine,
+    Flow,
+    LinearBeta,
+    ScaledLinearBeta,
+    SigmoidBeta,
+)
 from vol3d.errors import ConfigError
 
-SCHEDULES = [EDM(), Flow(shift=3), LinearBeta(), ScaledLinearBeta(), Cosine()]
-DISCRETE = [LinearBeta, ScaledLinearBeta, Cosine]
+SCHEDULES = [
+    EDM(),
+    VE(),
+    Flow(shift=3),
+    VP(),
+    LinearBeta(),
+    ScaledLinearBeta(),
+    SigmoidBeta(),
+    Cosine(),
+    Cosine(zero_terminal_snr=True),
+]
+DISCRETE = [LinearBeta, ScaledLinearBeta, SigmoidBeta, Cosine]
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: s.kind)
@@ -58,10 +79,12 @@ def test_shift_matches_its_logit_mean():
         (EDM(p_mean=-0.4, p_std=1.0), torch.log, -0.4, 1.0),
         (Flow(logit_mean=0.5, logit_std=0.8), torch.logit, 0.5, 0.8),
         (Flow(draw="uniform"), torch.clone, 0.5, 12**-0.5),
+        (VP(), VP().time, 0.5, 12**-0.5),
+        (VE(), torch.log, math.log(0.02 * 100) / 2, math.log(100 / 0.02) / 12**0.5),
         (LinearBeta(), LinearBeta().c_noise, 499.5, 1000 / 12**0.5),
         (Cosine(), Cosine().c_noise, 499.5, 1000 / 12**0.5),
     ],
-    ids=["edm", "logit_normal", "uniform", "linear_beta", "cosine"],
+    ids=["edm", "logit_normal", "uniform", "vp", "ve", "linear_beta", "cosine"],
 )
 def test_drawn_sigmas_have_the_stated_distribution(schedule, coordinate, mean, std):
     rng = torch.Generator().manual_seed(0)
@@ -138,3 +161,48 @@ def test_table_made_while_sampling_serves_in_training():
     weight = torch.ones((), dtype=torch.float64, requires_grad=True)
     (sigma * weight).backward()
     assert weight.grad == sigma
+
+
+def test_vp_levels_are_even_in_time_and_ve_levels_in_the_logarithm():
+    """The rows "Schedule" and "Time steps" of Table 1 of Karras et al. 2022."""
+    t = VP().time(VP().levels(8).sigma[:-1])
+    expected = [1 + i / 7 * (1e-3 - 1) for i in range(8)]
+    assert t.tolist() == pytest.approx(expected, rel=1e-9)
+    square = VE().levels(8).sigma[:-1] ** 2
+    expected = [100**2 * (0.02**2 / 100**2) ** (i / 7) for i in range(8)]
+    assert square.tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def test_cosine_is_the_iddpm_column_of_table_1():
+    """u_j of Karras et al. 2022, by their recursion from u_M = 0, is sigma / alpha."""
+    M, C1, C2, u = 1000, 0.001, 0.008, [0.0]
+
+    def alpha_bar(j):
+        return math.sin(math.pi / 2 * j / (M * (C2 + 1))) ** 2
+
+    for j in range(M, 0, -1):
+        u.append(math.sqrt((u[-1] ** 2 + 1) / max(alpha_bar(j - 1) / alpha_bar(j), C1) - 1))
+    sigma = Cosine().levels(M).sigma[:-1].flip(0)
+    ours = sigma / Cosine().alpha(sigma)
+    # In their last step alpha_bar(0) is 0; ours keeps the offset there. The rest is the same.
+    assert ours[:-1].tolist() == pytest.approx(u[1:-1], rel=1e-6)
+    # Their network is told M - 1 - j where u_j is nearest: 0 at the least noise, as ours.
+    assert Cosine().c_noise(sigma[:3]).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kind", DISCRETE, ids=lambda c: c.__name__)
+def test_zero_terminal_snr_is_algorithm_1(kind):
+    plain, shifted = kind(), kind(zero_terminal_snr=True)
+    root = (1 - plain.betas()).cumprod(0).sqrt()  # of alpha_bar
+    root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+    alpha = shifted.levels(1000).alpha[:-1].flip(0)
+    torch.testing.assert_close(alpha, root, rtol=1e-6, atol=1e-7)
+    assert shifted.levels(1000).sigma[0] == 1
+    assert shifted.starts_blank
+    assert not plain.starts_blank
+
+
+def test_timestep_before():
+    schedule = LinearBeta(num_train_timesteps=20)
+    sigma = schedule.levels(20).sigma.flip(0)  # 0, then the first timestep
+    assert torch.equal(schedule.before(sigma[1:]), sigma[:-1])

@@ -10,10 +10,28 @@ import pytest
 import torch
 
 from vol3d.diffusion.levels import Levels
-from vol3d.diffusion.schedules import EDM, Cosine, Flow, LinearBeta
-from vol3d.diffusion.solvers import DDIM, DDPM, Euler, Heun
+from vol3d.diffusion.schedules import EDM, VE, VP, Cosine, Flow, LinearBeta
+from vol3d.diffusion.solvers import (
+    DDIM,
+    DDPM,
+    PNDM,
+    DPMpp2M,
+    Euler,
+    EulerMaruyama,
+    Heun,
+    PredictorCorrector,
+)
 
-SCHEDULES = [EDM(), Flow(), Flow(shift=3), LinearBeta(), Cosine()]
+SCHEDULES = [
+    EDM(),
+    VE(),
+    Flow(),
+    Flow(shift=3),
+    VP(),
+    LinearBeta(),
+    Cosine(),
+    Cosine(zero_terminal_snr=True),
+]
 
 
 def never():
@@ -148,6 +166,20 @@ def test_order_of_convergence(solver, low, high, name, gaussian):
     assert low < order < high, f"order {order:.3f}, errors {errors}"
 
 
+def even_lambda(steps):
+    """Evenly spaced in log(alpha / sigma), the variable in which DPM-Solver is derived."""
+    snr = torch.linspace(-4, 9, steps, dtype=torch.float64).exp()  # alpha / sigma
+    alpha, sigma = snr * (1 + snr**2).rsqrt(), (1 + snr**2).rsqrt()
+    end = torch.ones(1, dtype=torch.float64)
+    return Levels(alpha=torch.cat([alpha, end]), sigma=torch.cat([sigma, 0 * end]))
+
+
+@pytest.mark.parametrize("solver", [DPMpp2M(), PNDM()], ids=lambda s: s.kind)
+def test_multistep_solvers_are_of_second_order(solver, gaussian):
+    order, errors = measured_order(solver, even_lambda, VP(), gaussian)
+    assert 1.8 < order < 2.6, f"order {order:.3f}, errors {errors}"
+
+
 @pytest.mark.parametrize("schedule", [LinearBeta(), Cosine()], ids=lambda s: s.kind)
 def test_order_on_ddpm_timesteps(schedule, gaussian):
     """sigma grows as the root of t near t = 0, so there Heun's last step, Euler's, is the limit."""
@@ -166,10 +198,21 @@ def test_heun_beats_euler_for_the_same_network_calls(schedule, gaussian):
 
 
 @pytest.mark.parametrize(
-    ("solver", "nfe"), [(Euler(), 6), (Heun(), 11), (DDPM(), 6), (DDIM(eta=0.5), 6)]
+    ("solver", "nfe"),
+    [
+        (Euler(), 6),
+        (Heun(), 11),
+        (DDPM(), 6),
+        (DDIM(eta=0.5), 6),
+        (DPMpp2M(), 6),
+        (PNDM(), 7),
+        (EulerMaruyama(), 6),
+        (PredictorCorrector(corrections=2), 16),
+    ],
+    ids=lambda v: getattr(v, "kind", v),
 )
 def test_each_step_is_told_and_counted(solver, nfe, gaussian):
-    schedule, calls, told = Flow(), [], []
+    schedule, calls, told = VP(), [], []
 
     def denoise(x, sigma):
         calls.append(float(sigma))
@@ -179,7 +222,129 @@ def test_each_step_is_told_and_counted(solver, nfe, gaussian):
     out = solver.sample(
         denoise, x, schedule.levels(6), lambda: start(3, 9), lambda *step: told.append(step)
     )
-    assert len(calls) == nfe
+    assert len(calls) == nfe == solver.calls(6)
     assert 0 not in calls
     assert [step[:2] for step in told] == [(i, 6) for i in range(1, 7)]
-    torch.testing.assert_close(told[-1][2], out)  # the last denoised image is the sample
+    if solver.kind != "pndm":  # which blends the last estimate with earlier ones
+        torch.testing.assert_close(told[-1][2], out)  # the last denoised image is the sample
+
+
+def gaussian_score(gaussian, alpha, sigma):
+    """The score in closed form: -(x - alpha mu) / (alpha^2 c + sigma^2)."""
+    return lambda x: -(x - alpha * gaussian.mu) / gaussian.variance(alpha, sigma)
+
+
+def length(x):
+    return x.flatten(1).norm(dim=1).view(-1, 1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("corrections", [0, 1, 2])
+@pytest.mark.parametrize("schedule", [VE(), VP(), LinearBeta()], ids=lambda s: s.kind)
+def test_sde_solvers_are_song_s_algorithms(schedule, corrections, gaussian):
+    """Algorithms 2 to 5 of Song et al. 2021 in the paper's own symbols, with the known score."""
+    levels = schedule.levels(7)
+    x = start(5)
+    noises = [start(5, seed=1 + i) for i in range(6 * (1 + corrections))]
+    left = list(noises)
+    solver = PredictorCorrector(corrections=corrections) if corrections else EulerMaruyama()
+    out = solver.sample(gaussian.denoise(schedule), x, levels, lambda: left.pop(0))
+    assert not left
+
+    a, s, z = levels.alpha, levels.sigma, iter(noises)
+    for i in range(6):
+        score = gaussian_score(gaussian, a[i], s[i])
+        if schedule.shrinks:
+            beta = 1 - (a[i] / a[i + 1]) ** 2
+            x = (2 - (1 - beta).sqrt()) * x + beta * score(x) + beta.sqrt() * next(z)
+        else:
+            beta, fall = 0, s[i] ** 2 - s[i + 1] ** 2
+            x = x + fall * score(x) + fall.sqrt() * next(z)
+        score = gaussian_score(gaussian, a[i + 1], s[i + 1])
+        for _ in range(corrections):
+            noise = next(z)
+            g = score(x)
+            epsilon = 2 * (1 - beta) * (0.16 * length(noise) / length(g)) ** 2
+            x = x + epsilon * g + (2 * epsilon).sqrt() * noise
+    expected = gaussian.x0_given(x, a[6], s[6])
+    torch.testing.assert_close(out, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("schedule", [VE(), VP(), LinearBeta()], ids=lambda s: s.kind)
+@pytest.mark.parametrize("solver", [EulerMaruyama(), PredictorCorrector()], ids=lambda s: s.kind)
+def test_sde_solvers_reach_the_data_distribution(solver, schedule, wide_gaussian):
+    rng = torch.Generator().manual_seed(7)
+    levels = schedule.levels(500)
+
+    def draw():
+        return torch.randn(100, 1, 8, 8, 2, generator=rng, dtype=torch.float64)
+
+    out = solver.sample(wide_gaussian.denoise(schedule), levels.sigma[0] * draw(), levels, draw)
+    wide_gaussian.assert_drawn(out, rtol=0.2)
+
+
+def test_churn_is_algorithm_2_draw_by_draw(gaussian):
+    """In the paper's symbols: gamma, t hat, the noise put back, then Heun from there."""
+    schedule, N = EDM(sigma_max=20.0), 6
+    solver = Heun(churn=1.8, churn_min=0.05, churn_max=10.0, churn_noise=1.007)
+    t = schedule.levels(N).sigma
+    x = t[0] * start(5)
+    churned = [i for i in range(N) if 0.05 <= t[i] <= 10]
+    assert 0 < len(churned) < N
+    noises = [start(5, seed=i) for i in range(1, 1 + len(churned))]
+    left = list(noises)
+    out = solver.sample(gaussian.denoise(schedule), x, schedule.levels(N), lambda: left.pop(0))
+    assert not left
+
+    def D(x, sigma):
+        return gaussian.x0_given(x, torch.ones(()), sigma)
+
+    z = iter(noises)
+    for i in range(N):
+        gamma = min(1.8 / N, 2**0.5 - 1) if i in churned else 0
+        t_hat = t[i] + gamma * t[i]
+        x_hat = x + (t_hat**2 - t[i] ** 2).sqrt() * 1.007 * next(z) if gamma else x
+        d = (x_hat - D(x_hat, t_hat)) / t_hat
+        x = x_hat + (t[i + 1] - t_hat) * d
+        if t[i + 1] != 0:
+            d2 = (x - D(x, t[i + 1])) / t[i + 1]
+            x = x_hat + (t[i + 1] - t_hat) * (d / 2 + d2 / 2)
+    torch.testing.assert_close(out, x, rtol=1e-10, atol=1e-10)
+
+
+def test_dpmpp_2m_is_algorithm_2_of_its_paper(gaussian):
+    """In lambda = log(alpha / sigma), h and r as there; the last step to the image is first order."""
+    schedule = VP()
+    levels = schedule.levels(8)
+    x = start(5)
+    out = DPMpp2M().sample(gaussian.denoise(schedule), x, levels, never)
+    a, s = levels.alpha, levels.sigma
+    lam = (a / s).log()  # the last is infinite
+    before = None
+    for i in range(8):
+        D = gaussian.x0_given(x, a[i], s[i])
+        h = lam[i + 1] - lam[i]
+        ahead = D
+        if before is not None and i < 7:
+            r = (lam[i] - lam[i - 1]) / h
+            ahead = (1 + 1 / (2 * r)) * D - 1 / (2 * r) * before
+        x = s[i + 1] / s[i] * x - a[i + 1] * torch.expm1(-h) * ahead
+        before = D
+    torch.testing.assert_close(out, x, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: s.kind)
+def test_few_steps_are_finite(schedule, steps, gaussian):
+    for solver in [Euler(), Heun(), DPMpp2M(), PNDM(), DDIM(eta=1), DDPM(variance="large")]:
+        if solver.objection(schedule) is None:
+            levels = schedule.levels(steps)
+            x = levels.sigma[0] * start(3)
+            out = solver.sample(gaussian.denoise(schedule), x, levels, lambda: start(3, 9))
+            assert out.isfinite().all(), solver.kind
+
+
+def test_pndm_beats_ddim_for_the_same_network_calls(gaussian):
+    schedule = VP()
+    pndm = ode_error(PNDM(), schedule.levels(30), schedule, gaussian)
+    ddim = ode_error(DDIM(), schedule.levels(31), schedule, gaussian)
+    assert pndm < 0.5 * ddim

@@ -199,6 +199,13 @@ class Covariates(Config):
         """Length of the encoded row: values and, per covariate, whether it is known."""
         return sum(c.width for c in self.columns) + len(self.columns)
 
+    def places(self, name: str) -> list[int]:
+        """Where in an encoded row a covariate's values are, and last whether it is known."""
+        i = self.names.index(name)
+        start = sum(c.width for c in self.columns[:i])
+        known = sum(c.width for c in self.columns) + i
+        return [*range(start, start + self.columns[i].width), known]
+
     def check(self, asked: dict[str, Any]) -> Row:
         """Check what somebody asks for; None and "n/a" mean not asked.
 

@@ -6,6 +6,7 @@ A noisy image is x = alpha x0 + sigma n, with n standard normal. `alpha` is a fu
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,6 +19,19 @@ Draw = Callable[[], Tensor]
 
 OnStep = Callable[[int, int, Tensor], None]
 """`on_step(i, steps, denoised)`: told after step i of steps (the first is 1)."""
+
+
+class Process(Protocol):
+    """What a schedule says of itself to those who must fit it.
+
+    Attributes:
+        shrinks: the image fades as noise comes in (alpha falls below 1).
+        starts_blank: sampling starts where nothing of the image is left (alpha 0).
+    """
+
+    kind: str
+    shrinks: bool
+    starts_blank: bool
 
 
 @dataclass(frozen=True)

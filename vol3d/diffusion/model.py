@@ -1,19 +1,26 @@
 """A latent diffusion model: conditions, network, prediction and schedule put together."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from vol3d.config import Config
-from vol3d.diffusion.conditions.covariates import CovariateVector
+from vol3d.config import Config, did_you_mean, without_nulls
+from vol3d.data.covariates import Covariates
+from vol3d.diffusion.condition import Condition, join, join_widths
+from vol3d.diffusion.conditions import ConditionKind
+from vol3d.diffusion.conditions.vector import Vector
 from vol3d.diffusion.denoiser import Denoiser
-from vol3d.diffusion.prediction import FlowVelocity, Prediction, check_pair
+from vol3d.diffusion.pairs import check_pair
+from vol3d.diffusion.prediction import FlowVelocity, Prediction
 from vol3d.diffusion.schedules import Schedule
 from vol3d.diffusion.schedules.flow import Flow
 from vol3d.diffusion.solvers import Solver
 from vol3d.diffusion.solvers.heun import Heun
+from vol3d.diffusion.variance import LearnedVariance
+from vol3d.diffusion.weighting import Uniform, Weighting
 from vol3d.errors import ConfigError
 from vol3d.models.denoisers import DenoiserNet
 
@@ -42,41 +49,122 @@ class Diffusion(Config):
     """Noise in training and the levels of sampling."""
     prediction: Prediction = FlowVelocity()
     """What the network's output means."""
+    weighting: Weighting = Uniform()
+    """How much each noise level counts in the loss."""
+    variance: LearnedVariance | None = None
+    """Learn the variance of the reverse steps as well, as iDDPM does."""
+    conditions: Annotated[dict[str, ConditionKind], BeforeValidator(without_nulls)] = {
+        "vector": Vector()
+    }
+    """The ways by which covariates reach the network, by any name; `of` says which go where."""
     sampler: Sampler = Sampler()
     """The defaults of `vol3d generate`."""
-    vector_dim: PositiveInt = 128
-    """Length of the covariates' vector."""
 
     @model_validator(mode="after")
-    def check_schedule(self) -> "Diffusion":
-        """Schedule and prediction go together."""
+    def check_pairs(self) -> "Diffusion":
+        """Schedule, prediction, variance and solver go together."""
         try:
-            check_pair(self.schedule, self.prediction)
+            check_pair(self.schedule, self.prediction, "prediction")
+            if self.variance is not None:
+                check_pair(self.schedule, self.variance, "variance")
+            self.check_sampler(self.sampler)
         except ConfigError as error:
             raise ValueError(str(error)) from None
         return self
 
-    def build(self, z_channels: int, width: int) -> "LatentDiffusion":
-        """The network for latents of `z_channels` and encoded covariates of `width`."""
-        return LatentDiffusion(self, z_channels, width)
+    def check_sampler(self, sampler: Sampler) -> None:
+        """Check that samples of this model can be made so.
+
+        Raises:
+            ConfigError: the solver does not go with the schedule, or needs a learned variance.
+        """
+        check_pair(self.schedule, sampler.solver, "solver")
+        if sampler.solver.needs_variance and self.variance is None:
+            raise ConfigError(
+                f"solver '{sampler.solver.kind}' with a learned variance: this model has learnt "
+                f"none; take another of its variances, or train with task.variance.kind=learned"
+            )
+
+    def build(self, z_channels: int, schema: Covariates) -> "LatentDiffusion":
+        """The network for latents of `z_channels` and the covariates of a schema.
+
+        Raises:
+            ConfigError: a condition is of a covariate that there is not, or one goes no way.
+        """
+        return LatentDiffusion(self, z_channels, schema)
 
 
 class LatentDiffusion(nn.Module):
-    """The trained part: `condition(encoded)` and `denoiser(z, sigma, condition)`."""
+    """The trained part: `condition(encoded, shape)` and `denoiser(z, sigma, condition)`."""
 
-    def __init__(self, settings: Diffusion, z_channels: int, width: int) -> None:
+    def __init__(self, settings: Diffusion, z_channels: int, schema: Covariates) -> None:
         super().__init__()
-        net = settings.model.build(
-            z_channels, z_channels, vector_dim=settings.vector_dim if width else None
+        ways = ways_of(settings.conditions, schema)
+        widths = [[schema[n].width + 1 for n in names] for names in ways.values()]
+        kinds = [settings.conditions[name] for name in ways]
+        self.places = [[schema.places(n) for n in names] for names in ways.values()]
+        self.conditions = nn.ModuleDict(
+            {name: c.build(w) for name, c, w in zip(ways, kinds, widths, strict=True)}
         )
-        self.condition = CovariateVector(width, settings.vector_dim)
-        self.denoiser = Denoiser(net, settings.prediction, settings.schedule)
+        try:
+            ports = join_widths(c.ports(w) for c, w in zip(kinds, widths, strict=True))
+        except ValueError as error:
+            raise ConfigError(f"conditions: {error}") from None
+        net = settings.model.build(
+            z_channels,
+            z_channels * (1 if settings.variance is None else 2),
+            vector_dim=ports.vector or None,
+            token_dim=ports.tokens or None,
+            extra_channels=ports.channels,
+            addition_channels=ports.addition,
+        )
+        self.denoiser = Denoiser(
+            net, settings.prediction, settings.schedule, settings.weighting, settings.variance
+        )
+
+    def condition(self, encoded: Tensor, shape: Sequence[int]) -> Condition:
+        """What guides the network.
+
+        Args:
+            encoded: rows of covariates, [B, width] (see `Covariates.encode`).
+            shape: of the latent, [x, y, z].
+        """
+        return join(
+            module([encoded[:, place] for place in places], tuple(shape))
+            for module, places in zip(self.conditions.values(), self.places, strict=True)
+        )
 
     def loss(self, z: Tensor, noise: Tensor, sigma: Tensor, encoded: Tensor) -> Tensor:
-        """Mean squared error of the network's output for each image [B]; see `Denoiser.loss`."""
-        return self.denoiser.loss(z, noise, sigma, self.condition(encoded))
+        """Of each image [B]; see `Denoiser.loss`."""
+        return self.denoiser.loss(z, noise, sigma, self.condition(encoded, z.shape[2:]))
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
+
+
+def ways_of(conditions: dict[str, Any], schema: Covariates) -> dict[str, list[str]]:
+    """Which covariates go which way; a way that none goes is left out.
+
+    Raises:
+        ConfigError: unknown covariates, or covariates that go no way.
+    """
+    ways = {
+        name: list(schema.names if condition.of is None else condition.of)
+        for name, condition in conditions.items()
+    }
+    for name, of in ways.items():
+        for covariate in of:
+            if covariate not in schema.names:
+                raise ConfigError(
+                    f"conditions.{name}.of: unknown covariate '{covariate}'."
+                    f"{did_you_mean(covariate, schema.names)} Known: {', '.join(schema.names)}."
+                )
+    lost = [n for n in schema.names if not any(n in of for of in ways.values())]
+    if lost:
+        raise ConfigError(
+            f"covariates {', '.join(lost)}: go no way into the network; name them in the `of` of one "
+            f"of conditions ({', '.join(conditions) or 'there is none'})"
+        )
+    return {name: of for name, of in ways.items() if of}

@@ -1,8 +1,9 @@
 """What the network's output F means: eps, v, x0, flow or edm, and its way to the denoised image.
 
 This is the only file that knows. For all of them the loss is the mean squared error between F and
-`target`, and x = alpha x0 + sigma n is the noisy image. `alpha` and `sigma` are tensors that
-broadcast against x; nothing here changes a dtype.
+`target`, and x = alpha x0 + sigma n is the noisy image. `gain` is |dD / dF|: how far an error of F
+moves the denoised image. `alpha` and `sigma` are tensors that broadcast against x; nothing here
+changes a dtype.
 """
 
 from typing import Annotated, Literal
@@ -12,8 +13,9 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from vol3d.config import Config
-from vol3d.diffusion.schedules import Schedule
-from vol3d.errors import ConfigError
+from vol3d.diffusion.levels import Process
+
+FADES = "it is made for an image that fades as noise comes in, and here the noise swamps it instead"
 
 
 class Eps(Config):
@@ -33,6 +35,16 @@ class Eps(Config):
         """D = (x - sigma F) / alpha (eq. 15)."""
         return (x - sigma * F) / alpha
 
+    def gain(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """sigma / alpha."""
+        return sigma / alpha
+
+    def objection(self, process: Process) -> str | None:
+        """It cannot tell an image from pure noise."""
+        if process.starts_blank:
+            return "sampling starts at pure noise (alpha 0), of which the noise says nothing new"
+        return None
+
 
 class V(Config):
     """The network predicts the velocity v (Salimans & Ho 2022, arXiv:2202.00512, appendix D)."""
@@ -50,6 +62,14 @@ class V(Config):
     def denoised(self, F: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """D = (alpha x - sigma F) / (alpha^2 + sigma^2); the divisor is 1 in a DDPM process."""
         return (alpha * x - sigma * F) / (alpha**2 + sigma**2)
+
+    def gain(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """sigma / (alpha^2 + sigma^2)."""
+        return sigma / (alpha**2 + sigma**2)
+
+    def objection(self, process: Process) -> str | None:
+        """Its target grows with sigma unless the image fades."""
+        return None if process.shrinks else FADES
 
 
 class X0(Config):
@@ -69,6 +89,14 @@ class X0(Config):
         """D = F."""
         return F
 
+    def gain(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """1."""
+        return torch.ones_like(sigma)
+
+    def objection(self, process: Process) -> str | None:
+        """The network would see x grow with sigma unless the image fades."""
+        return None if process.shrinks else FADES
+
 
 class FlowVelocity(Config):
     """The network predicts the way from image to noise (Liu et al. 2022, arXiv:2209.03003)."""
@@ -86,6 +114,14 @@ class FlowVelocity(Config):
     def denoised(self, F: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """D = (x - sigma F) / (alpha + sigma); the divisor is 1 in a flow."""
         return (x - sigma * F) / (alpha + sigma)
+
+    def gain(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """sigma / (alpha + sigma)."""
+        return sigma / (alpha + sigma)
+
+    def objection(self, process: Process) -> str | None:
+        """The network would see x grow with sigma unless the image fades."""
+        return None if process.shrinks else FADES
 
 
 class Preconditioned(Config):
@@ -110,6 +146,14 @@ class Preconditioned(Config):
         c_skip, c_out = self.skip_and_out(sigma)
         return c_skip * x + c_out * F
 
+    def gain(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """c_out."""
+        return self.skip_and_out(sigma)[1]
+
+    def objection(self, process: Process) -> str | None:
+        """Its scalings are those of x = x0 + sigma n."""
+        return "its scalings are for an image that is not shrunk" if process.shrinks else None
+
     def skip_and_out(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """c_skip and c_out of Table 1."""
         total = sigma**2 + self.sigma_data**2
@@ -117,16 +161,3 @@ class Preconditioned(Config):
 
 
 Prediction = Annotated[Eps | V | X0 | FlowVelocity | Preconditioned, Field(discriminator="kind")]
-
-
-def check_pair(schedule: Schedule, prediction: Prediction) -> None:
-    """Refuse a prediction that does not go with a schedule.
-
-    Raises:
-        ConfigError: with the reason and the predictions that do.
-    """
-    if prediction.kind not in schedule.predictions:
-        raise ConfigError(
-            f"prediction '{prediction.kind}' does not go with schedule '{schedule.kind}': "
-            f"{schedule.reason}. Valid with '{schedule.kind}': {', '.join(schedule.predictions)}."
-        )

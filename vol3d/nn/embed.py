@@ -1,6 +1,7 @@
 """Numbers as vectors of sines and cosines."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -21,3 +22,15 @@ def sinusoidal(t: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
     frequencies = torch.exp(-math.log(max_period) * torch.arange(half, device=t.device) / half)
     angles = t.float()[:, None] * frequencies  # [B, half]
     return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def positions(grid: Sequence[int], dim: int, device: torch.device) -> Tensor:
+    """Where each cell of a grid is, a third of the waves an axis, [X Y Z, dim] float32.
+
+    Args:
+        grid: cells along X, Y, Z.
+        dim: a multiple of 6.
+        device: of the result.
+    """
+    index = torch.cartesian_prod(*(torch.arange(n, device=device) for n in grid))  # [N, 3]
+    return torch.cat([sinusoidal(i, dim // 3) for i in index.T], dim=1)

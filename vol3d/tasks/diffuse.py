@@ -9,6 +9,7 @@ import torch
 from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
+from vol3d.config import without_nulls
 from vol3d.data.covariates import Covariates, Wanted
 from vol3d.data.latents import LatentImages, Latents
 from vol3d.data.rng import randn, torch_rng
@@ -22,11 +23,6 @@ from vol3d.trained.autoencoder import TrainedAutoencoder
 from vol3d.trained.generator import sample_latents
 
 log = logging.getLogger(__name__)
-
-
-def without_nulls(covariates: dict[str, Any]) -> dict[str, Any]:
-    """A covariate of a base config that is set to null is taken away."""
-    return {name: wanted for name, wanted in covariates.items() if wanted is not None}
 
 
 class Diffuse(Diffusion):
@@ -76,9 +72,7 @@ class DiffuseJob:
         self.schema = Covariates.measure(
             task.covariates, [s.covariates for s in self.scans], [s.name for s in self.scans]
         )
-        self.nets: dict[str, nn.Module] = {
-            "denoiser": task.build(latents.z_channels, self.schema.width)
-        }
+        self.nets: dict[str, nn.Module] = {"denoiser": task.build(latents.z_channels, self.schema)}
         self.optims: dict[str, Any] = {}
         self.averaged = ["denoiser"]
         self.shape = (latents.z_channels, *latents.shape)

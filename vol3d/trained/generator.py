@@ -9,7 +9,8 @@ from torch import Tensor
 from vol3d.bundle import Bundle
 from vol3d.data.covariates import Covariates, Row
 from vol3d.data.rng import numpy_rng, randn, torch_rng
-from vol3d.diffusion.guidance import guided
+from vol3d.diffusion.condition import Condition
+from vol3d.diffusion.guidance import Guided
 from vol3d.diffusion.model import Diffusion, Sampler
 from vol3d.trained.autoencoder import TrainedAutoencoder, channels_last
 from vol3d.volume import Grid
@@ -34,7 +35,7 @@ class TrainedGenerator:
         bundle = Bundle(path, "diffusion")
         self.path, self.checksum = bundle.path, bundle.checksum
         settings = DiffusionBundle.parse(bundle.config)
-        self.sampler, self.schedule = settings.sampler, settings.schedule
+        self.settings, self.sampler = settings, settings.sampler
         self.schema = Covariates.parse(bundle.documents["covariates"])
         self.fingerprint: dict = bundle.documents["fingerprint"]
         self.autoencoder = TrainedAutoencoder(bundle.path / "autoencoder", device)
@@ -43,7 +44,7 @@ class TrainedGenerator:
             for k in ("shift", "scale")
         )
         self.latent_shape = tuple(self.fingerprint["latents"]["latent_shape"])
-        self.net = settings.build(self.autoencoder.z_channels, self.schema.width)
+        self.net = settings.build(self.autoencoder.z_channels, self.schema)
         self.net.load_state_dict(bundle.weights())
         self.net.to(device, memory_format=torch.channels_last_3d).eval()
 
@@ -95,23 +96,19 @@ def sample_latents(
     def draw() -> Tensor:
         return channels_last(randn(shape, rngs).to(device))
 
-    def denoise_with(x: Tensor, sigma: Tensor, cond) -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=sampler.precision == "bf16"):
-            return net.denoiser(x, sigma, cond)
-
-    full, without = conditions(net, schema, rows, sampler)
-    denoise = guided(denoise_with, full, without)
-    return sampler.solver.sample(denoise, draw() * levels.sigma[0].item(), levels, draw)
+    full, without = conditions(net, schema, rows, sampler, shape[1:])
+    x = draw() * levels.sigma[0].item()
+    with torch.autocast(device.type, torch.bfloat16, enabled=sampler.precision == "bf16"):
+        return sampler.solver.sample(Guided(net.denoiser, full, without), x, levels, draw)
 
 
-def conditions(net, schema: Covariates, rows: list[Row], sampler: Sampler):
+def conditions(net, schema: Covariates, rows: list[Row], sampler: Sampler, shape: tuple[int, ...]):
     """The full condition, and per guidance scale the condition without its covariates."""
 
-    def encoded(keep: list[bool] | None) -> Tensor:
-        return torch.tensor([schema.encode(row, keep) for row in rows], device=net.device)
+    def told(keep: list[bool] | None = None) -> Condition:
+        rows_of = [schema.encode(row, keep) for row in rows]
+        return net.condition(torch.tensor(rows_of, device=net.device), shape)
 
     scales = [c.guidance if sampler.guidance is None else sampler.guidance for c in schema.columns]
-    groups = [
-        (w, net.condition(encoded([s != w for s in scales]))) for w in sorted(set(scales) - {1.0})
-    ]
-    return net.condition(encoded(None)), groups
+    groups = [(w, told([s != w for s in scales])) for w in sorted(set(scales) - {1.0})]
+    return told(), groups

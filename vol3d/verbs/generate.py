@@ -69,6 +69,7 @@ class Generate(Config):
         """Make every brain that is not there yet."""
         model = TrainedGenerator(self.bundle, device_of(self.device))
         sampler = self.merged(model.sampler)
+        model.settings.check_sampler(sampler)
         plan = self.plan(model)
         for warning in sorted({w for _, asked, _ in plan for w in model.schema.doubts(asked)}):
             log.warning("warning: %s", warning)

@@ -1,8 +1,9 @@
 """The menu of noise schedules: how much noise in training, and which levels in sampling.
 
 Each has `alpha(sigma)`, `draw_sigma(rng)` for one training image, `levels(steps)` for a sampler and
-`c_noise(sigma)`, what the network is told. Sigmas are float64: near pure noise float32 cannot tell
-the levels of a DDPM schedule apart.
+`c_noise(sigma)`, what the network is told; and it says two things about itself that predictions and
+solvers ask for (`vol3d.diffusion.levels.Process`). Sigmas are float64: near pure noise float32 cannot
+tell the levels of a DDPM schedule apart.
 """
 
 from typing import Annotated
@@ -14,7 +15,11 @@ from vol3d.diffusion.schedules.edm import EDM
 from vol3d.diffusion.schedules.flow import Flow
 from vol3d.diffusion.schedules.linear_beta import LinearBeta
 from vol3d.diffusion.schedules.scaled_linear_beta import ScaledLinearBeta
+from vol3d.diffusion.schedules.sigmoid_beta import SigmoidBeta
+from vol3d.diffusion.schedules.ve import VE
+from vol3d.diffusion.schedules.vp import VP
 
 Schedule = Annotated[
-    EDM | Flow | LinearBeta | ScaledLinearBeta | Cosine, Field(discriminator="kind")
+    EDM | Flow | VP | VE | LinearBeta | ScaledLinearBeta | SigmoidBeta | Cosine,
+    Field(discriminator="kind"),
 ]

@@ -22,16 +22,22 @@ class Discrete(Config):
     spacing: Literal["trailing", "leading", "linspace"] = "trailing"
     """Timesteps of fewer steps: from T-1 in even strides, from 0 in even strides, or T-1 to 0."""
 
-    predictions: ClassVar[tuple[str, ...]] = ("eps", "v", "x0")
-    reason: ClassVar[str] = (
-        "the image is shrunk so that x keeps its variance, which the scaling of 'edm' and the "
-        "straight line of 'flow' do not expect"
-    )
+    zero_terminal_snr: bool = False
+    """Shift the levels so that the last timestep is pure noise (Lin et al. 2024, arXiv:2305.08891,
+    Algorithm 1): what sampling starts from was then seen in training."""
+
+    shrinks: ClassVar[bool] = True
+
+    @property
+    def starts_blank(self) -> bool:
+        """Whether sampling starts from noise that holds nothing of an image."""
+        return self.zero_terminal_snr
 
     @model_validator(mode="after")
     def _check_ends_before_pure_noise(self) -> Self:
         table = sigma_table(self)
-        if table[-1] >= 1 or (table.diff() <= 0).any():
+        seen = table[:-1] if self.zero_terminal_snr else table
+        if (seen >= 1).any() or (table.diff() <= 0).any():
             raise ValueError(
                 f"the last of {self.num_train_timesteps} timesteps hold nothing but noise; "
                 "use fewer timesteps or smaller betas"
@@ -60,6 +66,11 @@ class Discrete(Config):
         t = torch.where(sigma - table[below] < table[above] - sigma, below, above)
         return t.to(sigma)
 
+    def before(self, sigma: Tensor) -> Tensor:
+        """The noise level of the timestep before; 0 before the first."""
+        table = sigma_table(self).to(sigma.device)
+        return torch.cat([table.new_zeros(1), table])[self.c_noise(sigma).long()]
+
     def levels(self, steps: int) -> Levels:
         """The levels of `steps` of the T timesteps, noisiest first, then 0."""
         sigma = sigma_table(self)[self.timesteps(steps)]
@@ -86,5 +97,7 @@ class Discrete(Config):
 @cache
 def sigma_table(schedule: Discrete) -> Tensor:
     """The sigma = sqrt(1 - alpha_bar) of every timestep, [T] float64, ascending."""
-    alpha_bar = (1 - schedule.betas()).cumprod(0)
-    return (1 - alpha_bar).sqrt()
+    alpha = (1 - schedule.betas()).cumprod(0).sqrt()
+    if schedule.zero_terminal_snr:
+        alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
+    return (1 - alpha**2).sqrt()

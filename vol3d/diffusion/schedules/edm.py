@@ -31,10 +31,8 @@ class EDM(Config):
     rho: PositiveFloat = 7.0
     """How much the levels crowd near sigma_min; 1 is evenly spaced."""
 
-    predictions: ClassVar[tuple[str, ...]] = ("edm",)
-    reason: ClassVar[str] = (
-        "x grows with sigma, so its input must be scaled, which 'edm' alone does"
-    )
+    shrinks: ClassVar[bool] = False
+    starts_blank: ClassVar[bool] = False
 
     @model_validator(mode="after")
     def _check_range(self) -> Self:

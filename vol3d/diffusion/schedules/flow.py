@@ -28,11 +28,8 @@ class Flow(Config):
     shift: PositiveFloat = 1.0
     """Above 1 moves the sampling levels towards noise; ln(shift) is the matching logit_mean."""
 
-    predictions: ClassVar[tuple[str, ...]] = ("flow", "v", "x0")
-    reason: ClassVar[str] = (
-        "sampling starts at pure noise (alpha 0), where 'eps' says nothing about the image, "
-        "and the scaling of 'edm' is for an unshrunk image"
-    )
+    shrinks: ClassVar[bool] = True
+    starts_blank: ClassVar[bool] = True
 
     def alpha(self, sigma: Tensor) -> Tensor:
         """The image fades as the noise comes in: 1 - sigma."""

@@ -5,11 +5,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
-from vol3d.config import Config
 from vol3d.diffusion.levels import Denoise, Draw, Levels, OnStep, ignore
+from vol3d.diffusion.solver import Solver
 
 
-class DDIM(Config):
+class DDIM(Solver):
     """One network call a step; good at 20 to 100 steps."""
 
     kind: Literal["ddim"] = "ddim"

@@ -4,11 +4,11 @@ from typing import Literal
 
 from torch import Tensor
 
-from vol3d.config import Config
 from vol3d.diffusion.levels import Denoise, Draw, Levels, OnStep, ignore
+from vol3d.diffusion.solver import Solver
 
 
-class Euler(Config):
+class Euler(Solver):
     """Follows dx = D dalpha + n dsigma by its tangent; the same as DDIM with eta 0."""
 
     kind: Literal["euler"] = "euler"

@@ -1,6 +1,10 @@
 """The menu of denoisers: networks that see a noisy latent and what is known about it."""
 
+from typing import Annotated
+
+from pydantic import Field
+
+from vol3d.models.denoisers.dit import DiT
 from vol3d.models.denoisers.unet import UNet
 
-DenoiserNet = UNet
-"""One kind so far; more make it a union told apart by `kind`."""
+DenoiserNet = Annotated[UNet | DiT, Field(discriminator="kind")]

@@ -1,4 +1,4 @@
-"""The 3-D diffusion U-Net with ports for a vector, tokens and channels."""
+"""The 3-D diffusion U-Net with ports for a vector, tokens, channels and addition."""
 
 from functools import partial
 from typing import Literal
@@ -97,13 +97,15 @@ class UNet(Config):
         vector_dim: int | None = None,
         token_dim: int | None = None,
         extra_channels: int = 0,
+        addition_channels: int = 0,
     ) -> "UNetNet":
         """The network; a port is open where its size is given."""
-        return UNetNet(self, in_channels + extra_channels, out_channels, vector_dim, token_dim)
+        channels = in_channels + extra_channels
+        return UNetNet(self, channels, out_channels, vector_dim, token_dim, addition_channels)
 
 
 class UNetNet(nn.Module):
-    """f(x, c_noise, vector, tokens, channels) -> [B, out_channels, X, Y, Z]."""
+    """f(x, c_noise, vector, tokens, channels, addition) -> [B, out_channels, X, Y, Z]."""
 
     def __init__(
         self,
@@ -112,6 +114,7 @@ class UNetNet(nn.Module):
         out_channels: int,
         vector_dim: int | None,
         token_dim: int | None,
+        addition_channels: int = 0,
     ) -> None:
         super().__init__()
         self.checkpointing, self.token_dim = config.checkpointing, token_dim
@@ -119,6 +122,9 @@ class UNetNet(nn.Module):
         res, attention = partial(res_block, config), partial(attention_block, config, token_dim)
         self.base = channels[0]
         self.conv_in = conv3(in_channels, channels[0])
+        self.add_in = (
+            zeroed(nn.Conv3d(addition_channels, channels[0], 1)) if addition_channels else None
+        )
         self.time_embed = nn.Sequential(
             nn.Linear(channels[0], emb_dim), nn.SiLU(), nn.Linear(emb_dim, emb_dim)
         )
@@ -162,6 +168,7 @@ class UNetNet(nn.Module):
         vector: Tensor | None = None,
         tokens: Tensor | None = None,
         channels: Tensor | None = None,
+        addition: Tensor | None = None,
     ) -> Tensor:
         """One estimate.
 
@@ -171,6 +178,7 @@ class UNetNet(nn.Module):
             vector: [B, vector_dim].
             tokens: [B, T, token_dim].
             channels: [B, extra_channels, X, Y, Z], on the grid of x.
+            addition: [B, addition_channels, X, Y, Z], likewise.
 
         Raises:
             AssertionError: a condition is given whose port is closed, or tokens are missing.
@@ -185,6 +193,7 @@ class UNetNet(nn.Module):
         if vector is not None:
             emb = emb + self.vector_embed(vector)
         h = self.conv_in(x if channels is None else torch.cat([x, channels], 1))
+        h = h if addition is None else h + self.add_in(addition)
         skips = [h]
         for level in self.down_blocks:
             for j, block in enumerate(level["resnets"]):

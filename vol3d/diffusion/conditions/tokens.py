@@ -1,0 +1,42 @@
+"""The token port: every voxel of the latent attends to the covariates."""
+
+from typing import Literal
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from vol3d.diffusion.condition import Condition, Ports
+from vol3d.diffusion.covariate_port import CovariateModule, CovariatePort, Grid3
+
+
+class Tokens(CovariatePort):
+    """A token a covariate, for cross-attention (Rombach et al. 2022, arXiv:2112.10752, eq. 3)."""
+
+    kind: Literal["tokens"] = "tokens"
+
+    dim: PositiveInt = 64
+    """Length of a token."""
+
+    def ports(self, widths: list[int]) -> Ports:
+        """Tokens of `dim`."""
+        return Ports(tokens=self.dim)
+
+    def build(self, widths: list[int]) -> CovariateModule:
+        """Two layers for each covariate of its own."""
+        return TokenModule(widths, self.dim)
+
+
+class TokenModule(CovariateModule):
+    """Each row -> a token."""
+
+    def __init__(self, widths: list[int], dim: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Linear(w, dim), nn.SiLU(), nn.Linear(dim, dim)) for w in widths
+        )
+
+    def forward(self, rows: list[Tensor], shape: Grid3) -> Condition:
+        """[B, width] each -> tokens [B, T, dim]."""
+        made = [layers(row) for layers, row in zip(self.layers, rows, strict=True)]
+        return Condition(tokens=torch.stack(made, dim=1))

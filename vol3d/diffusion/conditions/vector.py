@@ -1,0 +1,39 @@
+"""The vector port: covariates steer every block through adaptive group norm."""
+
+from typing import Literal
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from vol3d.diffusion.condition import Condition, Ports
+from vol3d.diffusion.covariate_port import CovariateModule, CovariatePort, Grid3
+
+
+class Vector(CovariatePort):
+    """One vector for the whole image (Dhariwal and Nichol 2021, arXiv:2105.05233, section 3.1)."""
+
+    kind: Literal["vector"] = "vector"
+
+    dim: PositiveInt = 128
+    """Length of the vector."""
+
+    def ports(self, widths: list[int]) -> Ports:
+        """A vector of `dim`."""
+        return Ports(vector=self.dim)
+
+    def build(self, widths: list[int]) -> CovariateModule:
+        """Two layers over all rows at once, so that covariates may act together."""
+        return VectorModule(sum(widths), self.dim)
+
+
+class VectorModule(CovariateModule):
+    """All rows -> one vector [B, dim]."""
+
+    def __init__(self, width: int, dim: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(width, dim), nn.SiLU(), nn.Linear(dim, dim))
+
+    def forward(self, rows: list[Tensor], shape: Grid3) -> Condition:
+        """[B, width] each -> vector [B, dim]."""
+        return Condition(vector=self.layers(torch.cat(rows, dim=1)))

@@ -1,0 +1,31 @@
+"""The sigmoid schedule (Jabri et al. 2022, arXiv:2212.11972, is its kin): betas rise in an S."""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, PositiveFloat
+from torch import Tensor
+
+from vol3d.diffusion.schedules.discrete import Discrete
+
+
+class SigmoidBeta(Discrete):
+    """The variance that a timestep adds follows a sigmoid, as in GeoDiff and MONAI."""
+
+    kind: Literal["sigmoid_beta"] = "sigmoid_beta"
+
+    beta_start: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    """Where the sigmoid comes from."""
+
+    beta_end: Annotated[float, Field(gt=0, lt=1)] = 2e-2
+    """Where it goes to."""
+
+    sig_range: PositiveFloat = 6.0
+    """The sigmoid is taken from minus this to this."""
+
+    def betas(self) -> Tensor:
+        """[T]."""
+        s = torch.linspace(
+            -self.sig_range, self.sig_range, self.num_train_timesteps, dtype=torch.float64
+        )
+        return s.sigmoid() * (self.beta_end - self.beta_start) + self.beta_start

@@ -1,0 +1,40 @@
+"""How much each noise level counts in the loss."""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, PositiveFloat
+from torch import Tensor
+
+from vol3d.config import Config
+
+
+class Uniform(Config):
+    """As the mean squared error of the network's output has it, which is what Table 1 of Karras et
+    al. 2022 (arXiv:2206.00364) comes to for every one of its columns."""
+
+    kind: Literal["uniform"] = "uniform"
+
+    def weight(self, alpha: Tensor, sigma: Tensor, gain: Tensor) -> Tensor:
+        """1."""
+        return torch.ones_like(sigma)
+
+
+class MinSNR(Config):
+    """Errors of the denoised image count by the signal-to-noise ratio, but never more than gamma.
+
+    Hang et al. 2023 (arXiv:2303.09556), section 3.4: min(SNR, gamma) for a network that predicts
+    the image, and what that comes to for one that predicts something else.
+    """
+
+    kind: Literal["min_snr"] = "min_snr"
+
+    gamma: PositiveFloat = 5.0
+    """Where the ratio is cut off."""
+
+    def weight(self, alpha: Tensor, sigma: Tensor, gain: Tensor) -> Tensor:
+        """min(SNR, gamma) (dD / dF)^2."""
+        return (alpha / sigma).square().clamp(max=self.gamma) * gain**2
+
+
+Weighting = Annotated[Uniform | MinSNR, Field(discriminator="kind")]
