@@ -115,21 +115,41 @@ def kinds_of(cls: type[Config]) -> list[str]:
     return [str(v) for v in get_args(field.annotation)] if field else []
 
 
+def entries_in(annotation: Any) -> list[type[Config]]:
+    """The Config classes that the values of a dict field may be."""
+    return configs_in(get_args(annotation)[1]) if get_origin(annotation) is dict else []
+
+
 def expand_kinds(settings: dict[str, Any], cls: type[Config]) -> dict[str, Any]:
     """`solver: heun` is short for `solver: {kind: heun}`, and a part of a group keeps the rest."""
     out = dict(settings)
     for key, field in cls.model_fields.items():
-        menu = configs_in(field.annotation)
-        if key not in out or not menu:
+        if key not in out:
             continue
-        if isinstance(out[key], str) and any(kinds_of(c) for c in menu):
-            out[key] = {"kind": out[key]}
-        if isinstance(out[key], dict):
-            if isinstance(field.default, Config):
+        if entries := entries_in(field.annotation):
+            if isinstance(out[key], dict):
+                base = {k: v.dump() for k, v in (field.default or {}).items()}
+                laid = lay(base, {k: spelt(v, entries) for k, v in out[key].items()})
+                out[key] = {k: expand(v, entries) for k, v in laid.items()}
+        elif menu := configs_in(field.annotation):
+            out[key] = spelt(out[key], menu)
+            if isinstance(out[key], dict) and isinstance(field.default, Config):
                 out[key] = lay({key: field.default.dump()}, {key: out[key]})[key]
-            wanted = [c for c in menu if out[key].get("kind") in kinds_of(c)] or menu[:1]
-            out[key] = expand_kinds(out[key], wanted[0])
+            out[key] = expand(out[key], menu)
     return out
+
+
+def spelt(value: Any, menu: list[type[Config]]) -> Any:
+    """A kind that was named by a word alone, in full."""
+    return {"kind": value} if isinstance(value, str) and any(map(kinds_of, menu)) else value
+
+
+def expand(value: Any, menu: list[type[Config]]) -> Any:
+    """A group of settings with the kinds in it in full."""
+    if not isinstance(value, dict):
+        return value
+    wanted = [c for c in menu if value.get("kind") in kinds_of(c)] or menu[:1]
+    return expand_kinds(value, wanted[0])
 
 
 def explain(error: ValidationError, cls: type[Config], settings: dict[str, Any]) -> str:

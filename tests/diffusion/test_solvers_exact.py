@@ -295,7 +295,7 @@ def test_churn_is_algorithm_2_draw_by_draw(gaussian):
     out = solver.sample(gaussian.denoise(schedule), x, schedule.levels(N), lambda: left.pop(0))
     assert not left
 
-    def D(x, sigma):
+    def denoised(x, sigma):
         return gaussian.x0_given(x, torch.ones(()), sigma)
 
     z = iter(noises)
@@ -303,10 +303,10 @@ def test_churn_is_algorithm_2_draw_by_draw(gaussian):
         gamma = min(1.8 / N, 2**0.5 - 1) if i in churned else 0
         t_hat = t[i] + gamma * t[i]
         x_hat = x + (t_hat**2 - t[i] ** 2).sqrt() * 1.007 * next(z) if gamma else x
-        d = (x_hat - D(x_hat, t_hat)) / t_hat
+        d = (x_hat - denoised(x_hat, t_hat)) / t_hat
         x = x_hat + (t[i + 1] - t_hat) * d
         if t[i + 1] != 0:
-            d2 = (x - D(x, t[i + 1])) / t[i + 1]
+            d2 = (x - denoised(x, t[i + 1])) / t[i + 1]
             x = x_hat + (t[i + 1] - t_hat) * (d / 2 + d2 / 2)
     torch.testing.assert_close(out, x, rtol=1e-10, atol=1e-10)
 

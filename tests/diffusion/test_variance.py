@@ -26,10 +26,16 @@ def table():
     return beta, alpha_bar, before
 
 
+def neighbours():
+    """alpha and sigma of every timestep, and of the one before it."""
+    _, alpha_bar, before = table()
+    return alpha_bar.sqrt(), (1 - alpha_bar).sqrt(), before.sqrt(), (1 - before).sqrt()
+
+
 def test_bounds_are_those_of_ddpm():
     """beta-tilde (eq. 7) and beta, and the posterior mean's two coefficients."""
     beta, alpha_bar, before = table()
-    at = step(alpha_bar.sqrt(), (1 - alpha_bar).sqrt(), before.sqrt(), (1 - before).sqrt())
+    at = step(*neighbours())
     tilde = (1 - before) / (1 - alpha_bar) * beta
     torch.testing.assert_close(at.large, beta)
     torch.testing.assert_close(at.small, tilde)
@@ -131,11 +137,7 @@ def test_learns_the_true_variance_of_the_reverse_step_and_samples_with_it():
     beta, alpha_bar, before = table()
     V, V2 = alpha_bar * c + 1 - alpha_bar, before * c + 1 - before
     true = V2 - (1 - beta) * V2**2 / V  # by conditioning x_(t-1) on x_t
-    levels = [
-        v.view(-1)
-        for v in (alpha_bar.sqrt(), (1 - alpha_bar).sqrt(), before.sqrt(), (1 - before).sqrt())
-    ]
-    learnt = log_variance(step(*levels), (net.share.detach() + 1) / 2, least(SCHEDULE))
+    learnt = log_variance(step(*neighbours()), (net.share.detach() + 1) / 2, least(SCHEDULE))
     torch.testing.assert_close(learnt[1:].exp(), true[1:], rtol=0.05, atol=0)
 
     n = 4000
@@ -154,12 +156,9 @@ def test_learns_the_true_variance_of_the_reverse_step_and_samples_with_it():
 
 
 def test_other_predictions_may_learn_it_too():
-    net = KnownGaussian(0.25)
-    denoiser = Denoiser(
-        net, V(), LinearBeta(num_train_timesteps=T, beta_end=0.2), variance=LearnedVariance()
-    )
-    x0, noise = torch.randn(
-        2, 3, 1, 2, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
-    )
-    sigma = denoiser.schedule.levels(T).sigma[[0, 5, 29]]
-    assert denoiser.loss(x0, noise, sigma).isfinite().all()
+    schedule = LinearBeta(num_train_timesteps=T, beta_end=0.2)
+    denoiser = Denoiser(KnownGaussian(0.25), V(), schedule, variance=LearnedVariance())
+    rng = torch.Generator().manual_seed(0)
+    x0, noise = torch.randn(2, 3, 1, 2, 2, 2, dtype=torch.float64, generator=rng)
+    loss = denoiser.loss(x0, noise, schedule.levels(T).sigma[[0, 5, 29]])
+    assert loss.isfinite().all()

@@ -31,7 +31,9 @@ class CovariateModule(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, rows: list[Tensor], shape: Grid3) -> Condition:
-        """Args:
-        rows: of each covariate its standardised values and 1 or 0 for known, [B, width].
-        shape: of the latent.
+        """The condition.
+
+        Args:
+            rows: of each covariate its standardised values and 1 or 0 for known, [B, width].
+            shape: of the latent.
         """

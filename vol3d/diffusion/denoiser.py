@@ -10,6 +10,7 @@ from vol3d.diffusion.variance import LearnedVariance
 from vol3d.diffusion.weighting import Uniform, Weighting
 
 NOTHING = Condition()
+UNIFORM = Uniform()
 
 
 class Denoiser(nn.Module):
@@ -32,7 +33,7 @@ class Denoiser(nn.Module):
         net: nn.Module,
         prediction: Prediction,
         schedule: Schedule,
-        weighting: Weighting = Uniform(),
+        weighting: Weighting = UNIFORM,
         variance: LearnedVariance | None = None,
     ) -> None:
         super().__init__()

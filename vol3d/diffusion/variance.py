@@ -14,8 +14,10 @@ from vol3d.diffusion.schedules.discrete import Discrete
 
 
 class LearnedVariance(Config):
-    """The network has twice the outputs; the second half says where, between its bounds, the
-    variance of each element's step lies. What `ddpm` with `variance: learned` samples with."""
+    """Twice the outputs: the second half says where each variance lies between its bounds.
+
+    The solver `ddpm` with `variance: learned` samples with it.
+    """
 
     kind: Literal["learned"] = "learned"
 

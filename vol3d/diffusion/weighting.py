@@ -10,8 +10,10 @@ from vol3d.config import Config
 
 
 class Uniform(Config):
-    """As the mean squared error of the network's output has it, which is what Table 1 of Karras et
-    al. 2022 (arXiv:2206.00364) comes to for every one of its columns."""
+    """The mean squared error of the network's output as it is.
+
+    Every column of Table 1 of Karras et al. 2022 (arXiv:2206.00364) comes to that.
+    """
 
     kind: Literal["uniform"] = "uniform"
 

@@ -13,8 +13,10 @@ from vol3d.diffusion.covariate_port import CovariateModule, CovariatePort, Grid3
 
 
 class Addition(CovariatePort):
-    """Each number weighs a learnt, smooth map of the brain: the linear model of voxel-based
-    morphometry (Ashburner and Friston 2000), as a condition."""
+    """Each number weighs learnt, smooth maps of the brain.
+
+    That is the linear model of voxel-based morphometry (Ashburner and Friston 2000) as a condition.
+    """
 
     kind: Literal["addition"] = "addition"
 

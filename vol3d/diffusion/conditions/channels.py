@@ -11,8 +11,7 @@ from vol3d.diffusion.covariate_port import CovariateModule, CovariatePort, Grid3
 
 
 class Channels(CovariatePort):
-    """Each number fills a channel that is concatenated to the latent, as in BrainLDM (Pinaya et al.
-    2022, arXiv:2209.07162)."""
+    """Each number fills a channel beside the latent's (BrainLDM, Pinaya et al. 2022, 2209.07162)."""
 
     kind: Literal["channels"] = "channels"
 

@@ -21,8 +21,8 @@ class Heun(Solver):
     churn_min: NonNegativeFloat = 0.0
     """Lowest noise level that is churned (S_tmin)."""
 
-    churn_max: PositiveFloat = math.inf
-    """Highest noise level that is churned (S_tmax)."""
+    churn_max: PositiveFloat | None = None
+    """Highest noise level that is churned (S_tmax); null has no limit."""
 
     churn_noise: PositiveFloat = 1.0
     """Standard deviation of what is put back (S_noise); a little above 1 makes up for lost detail."""
@@ -43,9 +43,10 @@ class Heun(Solver):
         """From noise to image; nfe = 2 steps - 1."""
         alpha, sigma = levels.alpha.tolist(), levels.sigma.tolist()
         gamma = min(self.churn / levels.steps, math.sqrt(2) - 1)
+        highest = math.inf if self.churn_max is None else self.churn_max
         for i in range(levels.steps):
             here, a, s = levels.sigma[i], alpha[i], sigma[i]
-            if gamma > 0 and self.churn_min <= s <= self.churn_max:  # up to sigma hat
+            if gamma > 0 and self.churn_min <= s <= highest:  # up to sigma hat
                 here = here * (1 + gamma)
                 x = x + self.churn_noise * math.sqrt(float(here) ** 2 - s**2) * draw()
                 s = float(here)
