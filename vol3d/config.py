@@ -1,12 +1,13 @@
 """Settings: typed fields that say what they are; YAML and `key=value` that fill them."""
 
 import difflib
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Self, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vol3d.errors import ConfigError
 
@@ -48,6 +49,28 @@ class Config(BaseModel):
     def write(self, path: Path | str) -> None:
         """Write the settings as YAML."""
         Path(path).write_text(OmegaConf.to_yaml(OmegaConf.create(self.dump())))
+
+
+def menu(group: str, *kinds: type[Config]) -> Any:
+    """A choice of components, told apart by `kind`: ours, and those that installed packages add.
+
+    A package adds one with an entry point in the group `vol3d.<group>` (see CONTRIBUTING.md).
+
+    Raises:
+        ConfigError: what a package adds is no Config, or has a kind that is taken.
+    """
+    choices, taken = list(kinds), {kind for c in kinds for kind in kinds_of(c)}
+    for point in entry_points(group=f"vol3d.{group}"):
+        added = point.load()
+        if not (isinstance(added, type) and issubclass(added, Config) and kinds_of(added)):
+            raise ConfigError(f"plug-in {point.value}: a Config with a `kind` is due in {group}")
+        if taken & set(kinds_of(added)):
+            raise ConfigError(
+                f"plug-in {point.value}: {group} has a '{kinds_of(added)[0]}' already"
+            )
+        taken |= set(kinds_of(added))
+        choices.append(added)
+    return Annotated[Union[tuple(choices)], Field(discriminator="kind")]  # noqa: UP007
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,6 +19,9 @@ Text = Annotated[str, Field(coerce_numbers_to_str=True)]
 
 class Dataset(Config, ABC):
     """Where scans come from. A kind of dataset says in `find()` which there are."""
+
+    are: ClassVar[str] = "scans"
+    """What is in it, in a word."""
 
     subjects: list[Text] | None = None
     """Only these people; all of them if not given."""

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from safetensors.numpy import load_file
@@ -16,6 +16,9 @@ MANIFEST = "latents.json"
 
 class Latents(Config):
     """A folder that `vol3d encode` wrote."""
+
+    are: ClassVar[str] = "latents"
+    """What is in it, in a word."""
 
     kind: Literal["latents"] = "latents"
     path: Path

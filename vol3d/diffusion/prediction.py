@@ -6,13 +6,13 @@ moves the denoised image. `alpha` and `sigma` are tensors that broadcast against
 changes a dtype.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import PositiveFloat
 from torch import Tensor
 
-from vol3d.config import Config
+from vol3d.config import Config, menu
 from vol3d.diffusion.levels import Process
 
 FADES = "it is made for an image that fades as noise comes in, and here the noise swamps it instead"
@@ -160,4 +160,4 @@ class Preconditioned(Config):
         return self.sigma_data**2 / total, sigma * self.sigma_data * total.rsqrt()
 
 
-Prediction = Annotated[Eps | V | X0 | FlowVelocity | Preconditioned, Field(discriminator="kind")]
+Prediction = menu("predictions", Eps, V, X0, FlowVelocity, Preconditioned)

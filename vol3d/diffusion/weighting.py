@@ -1,12 +1,12 @@
 """How much each noise level counts in the loss."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import PositiveFloat
 from torch import Tensor
 
-from vol3d.config import Config
+from vol3d.config import Config, menu
 
 
 class Uniform(Config):
@@ -39,4 +39,4 @@ class MinSNR(Config):
         return (alpha / sigma).square().clamp(max=self.gamma) * gain**2
 
 
-Weighting = Annotated[Uniform | MinSNR, Field(discriminator="kind")]
+Weighting = menu("weightings", Uniform, MinSNR)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vol3d.config import Config
-from vol3d.data.datasets import Bids, Source, Table
+from vol3d.data.dataset import Dataset
 from vol3d.data.images import Images
 from vol3d.data.rng import randn
 from vol3d.data.scan import Scan
@@ -50,7 +50,7 @@ class Adversarial(Config):
 class Autoencode(Config):
     """Train an autoencoder on scans."""
 
-    learns_from: ClassVar = (Bids, Table)
+    learns_from: ClassVar = Dataset
     kind: Literal["autoencode"] = "autoencode"
     model: Autoencoder
     """The network."""
@@ -71,7 +71,7 @@ class Autoencode(Config):
     adversarial: Adversarial = Adversarial()
     """The discriminator."""
 
-    def job(self, data: Source) -> "AutoencodeJob":
+    def job(self, data: Dataset) -> "AutoencodeJob":
         """Read the scans and build the networks."""
         return AutoencodeJob(self, Images(data))
 

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 class Diffuse(Diffusion):
     """Train a latent diffusion model."""
 
-    learns_from: ClassVar = (Latents,)
+    learns_from: ClassVar = Latents
     kind: Literal["diffuse"] = "diffuse"
     covariates: Annotated[dict[str, Wanted], BeforeValidator(without_nulls)] = {}
     """What the model is told, by column of the participants' table."""

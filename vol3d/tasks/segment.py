@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from vol3d.config import Config
-from vol3d.data.datasets import Bids, Source, Table
+from vol3d.data.dataset import Dataset
 from vol3d.data.images import Images
 from vol3d.data.scan import Scan
 from vol3d.data.volumes import Labels, label_ids
@@ -24,7 +24,7 @@ from vol3d.tasks.card import model_card
 class Segment(Config):
     """Train a segmenter on scans with label maps."""
 
-    learns_from: ClassVar = (Bids, Table)
+    learns_from: ClassVar = Dataset
     kind: Literal["segment"] = "segment"
     model: Segmenter
     """The network."""
@@ -48,7 +48,7 @@ class Segment(Config):
                 seen[label] = name
         return self
 
-    def job(self, data: Source) -> "SegmentJob":
+    def job(self, data: Dataset) -> "SegmentJob":
         """Read the scans and build the network."""
         return SegmentJob(self, Images(data, with_labels=True))
 

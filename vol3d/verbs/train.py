@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from vol3d.bundle import find, write_bundle
-from vol3d.data.datasets import Bids, Table
+from vol3d.data.datasets import Source
 from vol3d.data.latents import Latents
 from vol3d.errors import ConfigError
 from vol3d.tasks import Task
@@ -22,15 +22,15 @@ class Train(Training):
     positional: ClassVar[tuple[str, ...]] = ()
     task: Task
     """What to train."""
-    data: Annotated[Bids | Table | Latents, Field(discriminator="kind")]
+    data: Annotated[Source | Latents, Field(discriminator="kind")]
     """What to train on: scans, or latents for the diffusion model."""
 
     def execute(self) -> Path:
         """Train, and write the bundle; its path."""
         if not isinstance(self.data, self.task.learns_from):
-            known = " or ".join(c.model_fields["kind"].default for c in self.task.learns_from)
             raise ConfigError(
-                f"data.kind={self.data.kind}: task {self.task.kind} learns from {known}"
+                f"data.kind={self.data.kind}: are {self.data.are}, and task {self.task.kind} learns "
+                f"from {self.task.learns_from.are}"
             )
         check_folder(self)
         bundle = self.run / "bundle"

@@ -1,12 +1,9 @@
 """The menu of datasets: where scans, labels and covariates come from."""
 
-from typing import Annotated
-
-from pydantic import Field
-
+from vol3d.config import menu
 from vol3d.data.datasets.bids import Bids
 from vol3d.data.datasets.table import Table
 
-Source = Annotated[Bids | Table, Field(discriminator="kind")]
+Source = menu("datasets", Bids, Table)
 
 __all__ = ["Bids", "Source", "Table"]

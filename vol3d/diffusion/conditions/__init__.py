@@ -4,13 +4,10 @@ Each has `ports(widths)`, how wide it makes its port, and `build(widths)`, a mod
 covariates and the latent's grid to a `Condition`. `widths` are the lengths of the covariates' rows.
 """
 
-from typing import Annotated
-
-from pydantic import Field
-
+from vol3d.config import menu
 from vol3d.diffusion.conditions.addition import Addition
 from vol3d.diffusion.conditions.channels import Channels
 from vol3d.diffusion.conditions.tokens import Tokens
 from vol3d.diffusion.conditions.vector import Vector
 
-ConditionKind = Annotated[Vector | Tokens | Channels | Addition, Field(discriminator="kind")]
+ConditionKind = menu("conditions", Vector, Tokens, Channels, Addition)

@@ -6,10 +6,7 @@ solvers ask for (`vol3d.diffusion.levels.Process`). Sigmas are float64: near pur
 tell the levels of a DDPM schedule apart.
 """
 
-from typing import Annotated
-
-from pydantic import Field
-
+from vol3d.config import menu
 from vol3d.diffusion.schedules.cosine import Cosine
 from vol3d.diffusion.schedules.edm import EDM
 from vol3d.diffusion.schedules.flow import Flow
@@ -19,7 +16,4 @@ from vol3d.diffusion.schedules.sigmoid_beta import SigmoidBeta
 from vol3d.diffusion.schedules.ve import VE
 from vol3d.diffusion.schedules.vp import VP
 
-Schedule = Annotated[
-    EDM | Flow | VP | VE | LinearBeta | ScaledLinearBeta | SigmoidBeta | Cosine,
-    Field(discriminator="kind"),
-]
+Schedule = menu("schedules", EDM, Flow, VP, VE, LinearBeta, ScaledLinearBeta, SigmoidBeta, Cosine)

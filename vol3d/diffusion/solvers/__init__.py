@@ -7,10 +7,7 @@ the arithmetic has x's own dtype. Gradients are the caller's business (`torch.in
 denoiser.
 """
 
-from typing import Annotated
-
-from pydantic import Field
-
+from vol3d.config import menu
 from vol3d.diffusion.solvers.ddim import DDIM
 from vol3d.diffusion.solvers.ddpm import DDPM
 from vol3d.diffusion.solvers.dpmpp_2m import DPMpp2M
@@ -20,7 +17,4 @@ from vol3d.diffusion.solvers.heun import Heun
 from vol3d.diffusion.solvers.pndm import PNDM
 from vol3d.diffusion.solvers.predictor_corrector import PredictorCorrector
 
-Solver = Annotated[
-    Euler | Heun | DPMpp2M | PNDM | DDIM | DDPM | EulerMaruyama | PredictorCorrector,
-    Field(discriminator="kind"),
-]
+Solver = menu("solvers", Euler, Heun, DPMpp2M, PNDM, DDIM, DDPM, EulerMaruyama, PredictorCorrector)
