@@ -141,27 +141,29 @@ def help_of(name: str, verb: type) -> str:
 
 def describe(config: type, prefix: str) -> list[str]:
     """A line a setting; groups are indented under their name, menus are listed."""
-    from vol3d.config import configs_in, kinds_of
+    from vol3d.config import configs_in, entries_in, kinds_of
 
     lines = []
     for key, field in config.model_fields.items():
         if key == "kind":
             continue
-        menu = configs_in(field.annotation)
+        doc = " ".join((field.description or "").split())
+        named = entries_in(field.annotation)
+        menu, inner = named or configs_in(field.annotation), f"{prefix}{key}{'.NAME' * bool(named)}"
         default = (
             ""
             if field.is_required() or menu
             else f" [{plain(field.get_default(call_default_factory=True))}]"
         )
         needed = " (needed)" if field.is_required() else ""
-        lines.append(f"  {prefix}{key}{default}{needed}: {field.description or ''}")
+        lines.append(f"  {prefix}{key}{default}{needed}: {doc}")
         if len(menu) == 1:
-            lines += describe(menu[0], f"{prefix}{key}.")
+            lines += describe(menu[0], f"{inner}.")
         for choice in menu if len(menu) > 1 else []:
             lines.append(
-                f"  {prefix}{key}={kinds_of(choice)[0]}: {(choice.__doc__ or '').splitlines()[0]}"
+                f"  {inner}={kinds_of(choice)[0]}: {(choice.__doc__ or '').splitlines()[0]}"
             )
-            lines += [f"  {line}" for line in describe(choice, f"{prefix}{key}.")]
+            lines += [f"  {line}" for line in describe(choice, f"{inner}.")]
     return lines
 
 

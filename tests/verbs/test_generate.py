@@ -186,3 +186,16 @@ def test_no_bundle(tmp_path: Path):
         verb("generate", str(tmp_path / "none"), str(tmp_path / "o"))
     with pytest.raises(ConfigError, match="holds no bundle"):
         verb("generate", str(tmp_path), str(tmp_path / "o"))
+
+
+def test_another_way_down_than_the_one_of_training(diffusion: Path, tmp_path: Path):
+    words = ["generate", str(diffusion)]
+    changes = ["sampler.schedule=edm", "sampler.solver=dpmpp_2m", "sampler.steps=3"]
+    made = verb(*words, str(tmp_path / "a"), *changes, "device=cpu")
+    sidecar = json.loads(next(made.glob("sub-*/anat/*.json")).read_text())
+    assert sidecar["Sampler"]["schedule"]["kind"] == "edm"
+    other = verb(*words, str(tmp_path / "b"), *changes[1:], "device=cpu")
+    (a,), (b,) = images(made).values(), images(other).values()
+    assert 0 < np.abs(a - b).max()
+    with pytest.raises(ConfigError, match="solver 'pndm' does not go with schedule 'flow'"):
+        verb(*words, str(tmp_path / "c"), "sampler.solver=pndm", "device=cpu")

@@ -30,6 +30,8 @@ class Sampler(Config):
 
     solver: Solver = Heun()
     """The method that follows the noise down."""
+    schedule: Schedule | None = None
+    """Another way down than the schedule of training; null takes that one."""
     steps: PositiveInt = 12
     """Noise levels visited; Heun calls the network twice at each but the last."""
     guidance: float | None = Field(default=None, ge=0)
@@ -78,7 +80,7 @@ class Diffusion(Config):
         Raises:
             ConfigError: the solver does not go with the schedule, or needs a learned variance.
         """
-        check_pair(self.schedule, sampler.solver, "solver")
+        check_pair(sampler.schedule or self.schedule, sampler.solver, "solver")
         if sampler.solver.needs_variance and self.variance is None:
             raise ConfigError(
                 f"solver '{sampler.solver.kind}' with a learned variance: this model has learnt "

@@ -12,6 +12,7 @@ from vol3d.data.rng import numpy_rng, randn, torch_rng
 from vol3d.diffusion.condition import Condition
 from vol3d.diffusion.guidance import Guided
 from vol3d.diffusion.model import Diffusion, Sampler
+from vol3d.diffusion.reframe import Reframed
 from vol3d.trained.autoencoder import TrainedAutoencoder, channels_last
 from vol3d.volume import Grid
 
@@ -90,7 +91,8 @@ def sample_latents(
         shape: [C, x, y, z].
     """
     rngs = [torch_rng("sample", seed) for seed in seeds]
-    levels = net.denoiser.schedule.levels(sampler.steps)
+    denoiser = Reframed(net.denoiser, sampler.schedule) if sampler.schedule else net.denoiser
+    levels = denoiser.schedule.levels(sampler.steps)
     device = net.device
 
     def draw() -> Tensor:
@@ -99,7 +101,7 @@ def sample_latents(
     full, without = conditions(net, schema, rows, sampler, shape[1:])
     x = draw() * levels.sigma[0].item()
     with torch.autocast(device.type, torch.bfloat16, enabled=sampler.precision == "bf16"):
-        return sampler.solver.sample(Guided(net.denoiser, full, without), x, levels, draw)
+        return sampler.solver.sample(Guided(denoiser, full, without), x, levels, draw)
 
 
 def conditions(net, schema: Covariates, rows: list[Row], sampler: Sampler, shape: tuple[int, ...]):

@@ -52,6 +52,10 @@ class Discrete(Config):
         """The variance of x is kept: sqrt(1 - sigma^2)."""
         return (1 - sigma**2).clamp(min=0).sqrt()
 
+    def matching(self, ratio: Tensor) -> Tensor:
+        """The sigma at which sigma / alpha is `ratio`, or the noisiest there is."""
+        return (1 + ratio**-2).rsqrt().clamp(max=sigma_table(self)[-1])
+
     def draw_sigma(self, rng: torch.Generator) -> Tensor:
         """A training noise level for one image: that of a uniformly drawn timestep."""
         t = torch.randint(self.num_train_timesteps, (), generator=rng, device=rng.device)

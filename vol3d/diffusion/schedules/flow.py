@@ -35,6 +35,10 @@ class Flow(Config):
         """The image fades as the noise comes in: 1 - sigma."""
         return 1 - sigma
 
+    def matching(self, ratio: Tensor) -> Tensor:
+        """The sigma at which sigma / alpha is `ratio`."""
+        return 1 - 1 / (1 + ratio)
+
     def draw_sigma(self, rng: torch.Generator) -> Tensor:
         """A training noise level for one image (Esser et al. 2024, arXiv:2403.03206, eq. 19)."""
         if self.draw == "uniform":

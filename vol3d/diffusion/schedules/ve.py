@@ -42,6 +42,10 @@ class VE(Config):
         """The image is not shrunk: 1."""
         return torch.ones_like(sigma)
 
+    def matching(self, ratio: Tensor) -> Tensor:
+        """The sigma at which sigma / alpha is `ratio`, or the noisiest there is."""
+        return ratio.clamp(max=self.sigma_max)
+
     def draw_sigma(self, rng: torch.Generator) -> Tensor:
         """A training noise level for one image: ln(sigma) is uniform."""
         u = torch.rand((), generator=rng, device=rng.device, dtype=torch.float64)

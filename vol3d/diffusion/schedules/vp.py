@@ -39,6 +39,11 @@ class VP(Config):
         """The variance of x is kept: sqrt(1 - sigma^2)."""
         return (1 - sigma**2).clamp(min=0).sqrt()
 
+    def matching(self, ratio: Tensor) -> Tensor:
+        """The sigma at which sigma / alpha is `ratio`, or the noisiest there is."""
+        noisiest = self.sigma(torch.ones_like(ratio))
+        return (1 + ratio**-2).rsqrt().minimum(noisiest)
+
     def sigma(self, t: Tensor) -> Tensor:
         """sqrt(1 - exp(-B)), where B is the integral of beta from 0 to t."""
         return (-torch.expm1(-(self.beta_d * t**2 / 2 + self.beta_min * t))).sqrt()
