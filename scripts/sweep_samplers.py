@@ -19,8 +19,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from vol3d.data.latents import LatentImages
 from vol3d.data.bids_writer import write_tsv
+from vol3d.data.latents import LatentImages
 from vol3d.diffusion.model import Sampler
 from vol3d.diffusion.pairs import choices
 from vol3d.progress import track
