@@ -1,23 +1,32 @@
-"""What a run leaves behind while it goes: a JSON line per report, and the same in TensorBoard."""
+"""What a run leaves behind while it goes: a JSON line per report, previews, and its trackers."""
 
 import json
+import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vol3d.training.tracker import Track
+
+log = logging.getLogger(__name__)
+
 
 class RunLog:
-    """`log.jsonl` and `tensorboard/` in the run folder; after a resume both go on from its image."""
+    """`log.jsonl` and `previews/` in the run folder; after a resume they go on from its image.
 
-    def __init__(self, folder: Path, nimg: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+    Args:
+        folder: of the run.
+        nimg: images seen so far.
+        tracks: told the same. One that fails is named and does not stop the run.
+    """
 
+    def __init__(self, folder: Path, nimg: int, tracks: Iterable[Track] = ()) -> None:
         self.path = folder / "log.jsonl"
         kept = [line for line in self.lines() if json.loads(line)["nimg"] <= nimg and nimg]
         self.path.write_text("".join(f"{line}\n" for line in kept))
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=nimg)
-        self.folder = folder
+        self.folder, self.tracks = folder, list(tracks)
 
     def lines(self) -> list[str]:
         """The whole lines so far; a last one that a kill cut short is left out."""
@@ -27,25 +36,31 @@ class RunLog:
         return text[: text.rfind("\n") + 1].splitlines()
 
     def write(self, nimg: int, event: str, **values: Any) -> None:
-        """Append one record; numbers also go to TensorBoard."""
+        """Append one record; its numbers also go to the trackers."""
         with self.path.open("a") as file:
             file.write(json.dumps({"nimg": nimg, "event": event, **values}) + "\n")
-        for name, value in values.items():
-            if isinstance(value, int | float):
-                self.board.add_scalar(f"{event}/{name}", value, nimg)
+        numbers = {f"{event}/{k}": v for k, v in values.items() if isinstance(v, int | float)}
+        if numbers:
+            self.tell("numbers", nimg, numbers)
 
     def show(self, nimg: int, picture: np.ndarray) -> None:
-        """Keep a preview [rows, columns] in [0, 1] as PNG and in TensorBoard."""
+        """Keep a preview [rows, columns] in [0, 1] as PNG."""
         from matplotlib.image import imsave
 
         path = self.folder / "previews" / f"nimg-{nimg:010d}.png"
         path.parent.mkdir(exist_ok=True)
-        picture = np.kron(
-            picture, np.ones((max(1, 256 // len(picture)),) * 2)
-        )  # seen without a lens
-        imsave(path, picture, cmap="gray", vmin=0, vmax=1)
-        self.board.add_image("preview", picture, nimg, dataformats="HW")
+        times = max(1, 256 // len(picture))  # large enough to be seen without a lens
+        imsave(path, np.kron(picture, np.ones((times, times))), cmap="gray", vmin=0, vmax=1)
+        self.tell("picture", nimg, path)
 
     def close(self) -> None:
-        """Flush what TensorBoard still holds."""
-        self.board.close()
+        """Write out what the trackers still hold."""
+        self.tell("close")
+
+    def tell(self, what: str, *about: Any) -> None:
+        """Tell every tracker. A night's training is worth more than its curves elsewhere."""
+        for track in self.tracks:
+            try:
+                getattr(track, what)(*about)
+            except Exception as error:
+                log.warning("%s: %s; the run goes on", type(track).__name__, error)

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 from torch import Tensor
 
-from vol3d.config import Config
+from vol3d.config import Config, without_nulls
 from vol3d.data.rng import item_at, torch_rng
 from vol3d.errors import ConfigError
 from vol3d.optim import Optim
@@ -22,6 +22,8 @@ from vol3d.tasks.base import Batch, Job
 from vol3d.training.checkpoint import Checkpoints
 from vol3d.training.engine import Engine, device_of
 from vol3d.training.log import RunLog
+from vol3d.training.trackers import TrackerKind
+from vol3d.training.trackers.tensorboard import TensorBoard
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,10 @@ class Training(Config):
     """Images between checkpoints."""
     keep: PositiveInt = 2
     """How many checkpoints stay on disk."""
+    trackers: Annotated[dict[str, TrackerKind], BeforeValidator(without_nulls)] = {
+        "tensorboard": TensorBoard()
+    }
+    """Where to follow the run beside its own log, by any name."""
 
     @model_validator(mode="after")
     def check_batch(self) -> "Training":
@@ -81,7 +87,8 @@ def train(job: Job, training: Training, engine: Engine) -> State:
     """
     checkpoints = Checkpoints(training.run / "checkpoints", training.keep)
     state = resume(checkpoints, engine)
-    report = RunLog(training.run, state.nimg)
+    tracks = [t.open(training.run, training.dump(), state.nimg) for t in training.trackers.values()]
+    report = RunLog(training.run, state.nimg, tracks)
     batches = draw_batches(job, training, state.nimg)
     recent: list[dict[str, Tensor]] = []
     clock, began = time.monotonic(), state.nimg
@@ -186,7 +193,7 @@ def check_folder(training: Training) -> None:
         ConfigError: the folder holds something else, or another run.
     """
     folder, mine = training.run, training.run / "config.yaml"
-    free = {"run", "device", "log_every", "preview_every", "save_every", "keep"}
+    free = {"run", "device", "log_every", "preview_every", "save_every", "keep", "trackers"}
     if mine.is_file():
         before = type(training).read(mine).dump()
         now = training.dump()

@@ -37,9 +37,15 @@ class Train(Training):
         if bundle.is_dir():
             find(bundle)
             log.info("%s: has finished; nothing to do", self.run)
-            return bundle
+            return self.finish(bundle)
         job, engine = start(lambda: self.task.job(self.data), self)
         make_folder(self)
         train(job, self, engine)
         write_bundle(bundle, **job.bundle(engine))
+        return self.finish(bundle)
+
+    def finish(self, bundle: Path) -> Path:
+        """Tell the trackers of the bundle; its path."""
+        for tracker in self.trackers.values():
+            tracker.finish(self.run, bundle)
         return bundle
