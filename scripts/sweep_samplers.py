@@ -43,9 +43,10 @@ def main(generator: str, latents: str, out: str, samples: str = "32") -> None:
         [torch.from_numpy(people.read(s)["mean"]) for s in people.train + people.val]
     )
 
+    shape = tuple(real.shape[1:])
+
     def sample(**sampler) -> torch.Tensor:
         asked = Sampler.parse({"guidance": 1.0, **sampler})
-        shape = (people.z_channels, *people.shape)
         seeds = range(len(rows))
         z = [
             sample_latents(model.net, model.schema, rows[i : i + 8], seeds[i : i + 8], asked, shape)

@@ -83,6 +83,14 @@ class Grid:
         scale[:3, 3] = (factor - 1) / 2  # the centre of a block is between its voxels
         return Grid(tuple(-(-n // factor) for n in self.shape), self.affine @ scale)
 
+    def at(self, spacing: float) -> "Grid":
+        """The same field of view in voxels of `spacing` mm, from the same corner."""
+        scale = spacing / np.array(self.spacing)
+        to_ours = np.diag([*scale, 1.0])
+        to_ours[:3, 3] = (scale - 1) / 2  # the first voxels share their outer corner
+        shape = tuple(max(1, round(n / s)) for n, s in zip(self.shape, scale, strict=True))
+        return Grid(shape, self.affine @ to_ours)
+
     def __str__(self) -> str:
         size = "x".join(str(n) for n in self.shape)
         spacing = "x".join(f"{s:.4g}" for s in self.spacing)

@@ -157,8 +157,8 @@ def test_only_some_people(plain):
 
 
 def test_grid(plain):
-    assert Bids(path=plain).target_grid() is None
-    assert Bids(path=plain, grid="2mm").target_grid().shape == (80, 112, 80)
+    assert Bids(path=plain).target_grids() == {}
+    assert Bids(path=plain, grid="2mm").target_grids()["2mm"].shape == (80, 112, 80)
 
 
 @pytest.mark.parametrize(

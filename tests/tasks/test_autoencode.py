@@ -45,7 +45,7 @@ def job(cohort: Path, *more: str):
 def batch_at(job, nimg: int) -> Batch:
     rngs = [torch_rng(0, nimg + i) for i in range(2)]
     drawn = [job.draw(s, rng)["x"] for s, rng in zip(job.scans, rngs, strict=False)]
-    return Batch(nimg, ["a", "b"], [{}, {}], rngs, {"x": torch.stack(drawn)})
+    return Batch(nimg, ["a", "b"], [{}, {}], rngs, [{"x": x} for x in drawn])
 
 
 def test_the_discriminator_waits_then_warms_up(cohort: Path):

@@ -2,9 +2,9 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from vol3d.config import Config
 from vol3d.data.scan import Scan
@@ -15,6 +15,16 @@ from vol3d.errors import DataError
 from vol3d.volume import Grid, Volume, mni_grid
 
 Text = Annotated[str, Field(coerce_numbers_to_str=True)]
+GridName = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?mm$")]
+"""The field of view of 160 x 224 x 160 mm in MNI space, and its spacing: 1mm, 2mm, 1.5mm."""
+
+SPACING = "spacing_mm"
+"""The covariate that tells a model the voxel size."""
+
+
+def several(given: Any) -> Any:
+    """One name stands for a list of one; null for none."""
+    return () if given is None else (given,) if isinstance(given, str) else given
 
 
 class Dataset(Config, ABC):
@@ -35,9 +45,10 @@ class Dataset(Config, ABC):
     """Covariates to measure from the label maps, in ml: name -> labels, or ranges like 10-12."""
     tables: list[VolumeTable] = Field(default_factory=list)
     """Covariates in ml from the tables of FreeSurfer or SynthSeg."""
-    grid: Literal["1mm", "2mm", "4mm"] | None = None
-    """Resample all scans to the field of view of 160 x 224 x 160 mm in MNI space at this spacing;
-    without it the scans must share a grid of their own."""
+    grid: Annotated[tuple[GridName, ...], BeforeValidator(several)] = ()
+    """Resample all scans to the field of view of 160 x 224 x 160 mm in MNI space at this spacing,
+    e.g. 2mm; [1mm, 2mm] reads every scan at both. Without it the scans share a grid of their own.
+    The covariate spacing_mm tells which."""
 
     @abstractmethod
     def find(self) -> list[Scan]:
@@ -65,11 +76,26 @@ class Dataset(Config, ABC):
             scans = add_table(scans, table)
         if self.volumes:
             scans = add_volumes(scans, self.volumes)
-        return sorted(scans, key=lambda s: s.name)
+        return sorted(self.on_grids(scans), key=lambda s: s.name)
 
-    def target_grid(self) -> Grid | None:
-        """The grid to resample to; None to keep the scans' own."""
-        return mni_grid(float(self.grid.removesuffix("mm"))) if self.grid else None
+    def on_grids(self, scans: list[Scan]) -> list[Scan]:
+        """Every scan once for each grid that it is to be read on, told its voxel size."""
+        if not self.grid:
+            return scans
+        return [
+            replace(
+                scan,
+                res=name if len(self.grid) > 1 else None,
+                covariates={**scan.covariates, SPACING: grid.spacing[0]},
+            )
+            for scan in scans
+            for name, grid in self.target_grids().items()
+        ]
+
+    def target_grids(self) -> dict[str, Grid]:
+        """The grids to resample to, finest first; none to keep the scans' own."""
+        spacings = sorted({float(name.removesuffix("mm")) for name in self.grid})
+        return {f"{s:g}mm": mni_grid(s) for s in spacings}
 
     def split_of(self, subject: str, told: str | None) -> str:
         """The person's split: as the table tells, else drawn by a hash of the name."""

@@ -16,6 +16,8 @@ HEADROOM = 1.2
 class Images:
     """The scans of a source, read on demand and kept in memory up to `cache_gb`.
 
+    `grid` is the finest where there are several.
+
     Args:
         source: a config of the menu in `data/datasets`.
         with_labels: also read the label maps; only scans that have one are kept.
@@ -40,8 +42,9 @@ class Images:
         self.cache_bytes = cache_gb * 1e9
         self.cache: dict[str, dict[str, np.ndarray]] = {}
         self.digests: dict[str, str] = {}
-        self.target = source.target_grid()
-        self.grid = self.target or Volume.read(self.train[0].image).reorient("RAS").grid
+        self.targets: dict[str, Grid] = source.target_grids()
+        own = None if self.targets else Volume.read(self.train[0].image).reorient("RAS").grid
+        self.grid: Grid = own or next(iter(self.targets.values()))
 
     def read(self, scan: Scan) -> dict[str, np.ndarray]:
         """`x` [1, X, Y, Z] float32 in [0, 1], and `labels` [1, X, Y, Z] int32 where asked for."""
@@ -55,11 +58,15 @@ class Images:
             self.cache[scan.name] = item
         return item
 
+    def grid_of(self, scan: Scan) -> Grid:
+        """The grid that a scan is read on."""
+        return self.targets[scan.res] if scan.res else self.grid
+
     def on_grid(self, scan: Scan, volume: Volume, *, nearest: bool = False) -> Volume:
         """Reorient to RAS+; resample where the source asks for a grid, else insist on the common one."""
         volume = volume.reorient("RAS")
-        if self.target is not None and not volume.grid.matches(self.target):
-            return volume.resample(self.target, nearest=nearest)
+        if self.targets and not volume.grid.matches(self.grid_of(scan)):
+            return volume.resample(self.grid_of(scan), nearest=nearest)
         if not volume.grid.matches(self.grid, tolerance_mm=0.01):
             raise DataError(
                 f"{scan.name}: lies on a grid of {volume.grid}, and {self.train[0].name} on {self.grid} "
@@ -75,15 +82,15 @@ class Images:
                 m.group(1) if (m := re.search(rf"_{key}-([A-Za-z0-9]+)", s.image.name)) else None
                 for s in self.train
             }
-            if len(said) == 1 and None not in said and self.target is None:
+            if len(said) == 1 and None not in said and not self.targets:
                 found[key] = said.pop()
         return found
 
     def fingerprint(self) -> dict:
         """What the data are, without any person's row: counts, grid, and a digest of the files."""
         digest = hashlib.sha256()
-        for scan in self.train + self.val:
-            digest.update(scan.name.encode() + hashlib.sha256(scan.image.read_bytes()).digest())
+        for visit, image in {s.visit: s.image for s in self.train + self.val}.items():
+            digest.update(visit.encode() + hashlib.sha256(image.read_bytes()).digest())
         people = {
             split: len({s.subject for s in scans})
             for split, scans in (("train", self.train), ("val", self.val))
@@ -94,6 +101,7 @@ class Images:
             "shape": list(self.grid.shape),
             "affine": self.grid.affine.tolist(),
             "spacing_mm": list(self.grid.spacing),
+            "resolutions_mm": [list(g.spacing) for g in self.targets.values() or [self.grid]],
             "space_code": Volume.read(self.train[0].image).space_code,
             "entities": self.entities(),
             "intensity": f"divided by {HEADROOM} x the 99.5th percentile of the voxels above 0",

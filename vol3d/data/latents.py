@@ -49,13 +49,18 @@ class LatentImages:
         self.manifest = json.loads(manifest.read_text())
         scans = [
             Scan(
-                s["subject"], s["session"], self.path / s["file"], None, s["covariates"], s["split"]
+                s["subject"],
+                s["session"],
+                self.path / s["file"],
+                None,
+                s["covariates"],
+                s["split"],
+                s.get("res"),
             )
             for s in self.manifest["scans"]
         ]
         self.train = [s for s in scans if s.split == "train"]
         self.val = [s for s in scans if s.split == "val"]
-        self.shape = tuple(self.manifest["latent_shape"])
         self.z_channels = int(self.manifest["z_channels"])
         self.shift = np.array(self.manifest["shift"], np.float32)
         self.scale = np.array(self.manifest["scale"], np.float32)

@@ -15,6 +15,8 @@ class Scan:
         labels: a label map on the same grid; None where there is none.
         covariates: what is known, by name; None where the value is missing.
         split: "train" or "val"; the same for all scans of a person.
+        res: the name of the grid it is read on, for example "2mm", where a data set is read on
+            several; else None.
     """
 
     subject: str
@@ -23,8 +25,14 @@ class Scan:
     labels: Path | None
     covariates: dict[str, float | str | None]
     split: str
+    res: str | None = None
+
+    @property
+    def visit(self) -> str:
+        """Who and when, in BIDS's words: sub-IXI013, or sub-IXI013_ses-01."""
+        return f"sub-{self.subject}" + (f"_ses-{self.session}" if self.session else "")
 
     @property
     def name(self) -> str:
-        """The scan in BIDS's words: sub-IXI013, or sub-IXI013_ses-01."""
-        return f"sub-{self.subject}" + (f"_ses-{self.session}" if self.session else "")
+        """The scan in BIDS's words: as `visit`, with its resolution where there are several."""
+        return self.visit + (f"_res-{self.res}" if self.res else "")

@@ -21,26 +21,37 @@ class Batch:
         names: of the scans.
         rows: their covariates.
         rngs: one generator an image, for whatever is still to be drawn for it.
-        tensors: what the task drew, stacked, on the CPU.
+        drawn: what the task drew for each, on the CPU.
     """
 
     nimg: int
     names: list[str]
     rows: list[Row]
     rngs: list[torch.Generator]
-    tensors: dict[str, Tensor]
+    drawn: list[dict[str, Tensor]]
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """What was drawn, stacked; of one shape only (see `split`)."""
+        return {k: torch.stack([d[k] for d in self.drawn]) for k in self.drawn[0]}
 
     def split(self, size: int) -> Iterator["Batch"]:
-        """Micro-batches of `size` images."""
-        for i in range(0, len(self.names), size):
-            at = slice(i, i + size)
-            yield Batch(
-                self.nimg + i,
-                self.names[at],
-                self.rows[at],
-                self.rngs[at],
-                {k: v[at] for k, v in self.tensors.items()},
-            )
+        """Micro-batches of at most `size` images of one shape each, in order."""
+        for alike in self.of_one_shape():
+            for i in range(0, len(alike), size):
+                at = alike[i : i + size]
+                of = (
+                    [items[j] for j in at]
+                    for items in (self.names, self.rows, self.rngs, self.drawn)
+                )
+                yield Batch(self.nimg + at[0], *of)
+
+    def of_one_shape(self) -> list[list[int]]:
+        """Places of the images, those of one shape together."""
+        groups: dict[tuple, list[int]] = {}
+        for i, drawn in enumerate(self.drawn):
+            groups.setdefault(tuple(t.shape for t in drawn.values()), []).append(i)
+        return list(groups.values())
 
 
 class Runner(Protocol):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vol3d.config import without_nulls
 from vol3d.data.covariates import Covariates, Wanted
+from vol3d.data.dataset import SPACING
 from vol3d.data.latents import LatentImages, Latents
 from vol3d.data.rng import randn, torch_rng
 from vol3d.data.scan import Scan
@@ -75,7 +76,11 @@ class DiffuseJob:
         self.nets: dict[str, nn.Module] = {"denoiser": task.build(latents.z_channels, self.schema)}
         self.optims: dict[str, Any] = {}
         self.averaged = ["denoiser"]
-        self.shape = (latents.z_channels, *latents.shape)
+        if any(s.res for s in self.scans) and SPACING not in self.schema.names:
+            raise ConfigError(
+                f"{latents.path}: has several resolutions, and the model must be told which; "
+                f"give task.covariates.{SPACING}.unit=mm"
+            )
 
     def draw(self, scan: Scan, rng: torch.Generator) -> dict[str, Tensor]:
         """A latent, its noise level, and the covariates that are not hidden."""
@@ -104,7 +109,7 @@ class DiffuseJob:
         """Of each image, [B]."""
         z, noise = (
             t.to(engine.device, memory_format=torch.channels_last_3d)
-            for t in (drawn["z"], randn(self.shape, rngs))
+            for t in (drawn["z"], randn(tuple(drawn["z"].shape[1:]), rngs))
         )
         with engine.autocast():
             return net.loss(z, noise, drawn["sigma"], drawn["covariates"].to(engine.device))
@@ -117,13 +122,18 @@ class DiffuseJob:
             return {}
         rngs = [torch_rng("validation", i) for i in range(len(scans))]
         drawn = [self.draw(s, rng) for s, rng in zip(scans, rngs, strict=True)]
-        stacked = {k: torch.stack([d[k] for d in drawn]) for k in drawn[0]}
-        loss = self.loss(engine, engine.averaged["denoiser"], stacked, rngs)
-        return {"denoising": loss.mean().item()}
+        batch = Batch(0, [s.name for s in scans], [s.covariates for s in scans], rngs, drawn)
+        losses = [
+            self.loss(engine, engine.averaged["denoiser"], some.tensors, some.rngs)
+            for some in batch.split(len(scans))
+        ]
+        return {"denoising": torch.cat(losses).mean().item()}
 
     def preview(self, engine: Runner) -> np.ndarray:
         """Samples with the covariates of four held-out people, from fixed seeds."""
-        scans = (self.latents.val or self.scans)[:4]
+        scans = self.latents.val or self.scans
+        scans = [s for s in scans if s.res == scans[0].res][:4]
+        shape = self.latents.read(scans[0])["mean"].shape
         rows = [
             self.schema.complete(
                 {n: s.covariates.get(n) for n in self.schema.names}, np.random.default_rng(0)
@@ -136,13 +146,13 @@ class DiffuseJob:
             rows,
             list(range(len(rows))),
             self.task.sampler,
-            self.shape,
+            shape,
         ).cpu()
         by_channel = (1, -1, 1, 1, 1)
         z = z * torch.from_numpy(self.latents.scale).view(by_channel) + torch.from_numpy(
             self.latents.shift
         ).view(by_channel)
-        return montage(list(self.autoencoder.decode(z, self.autoencoder.grid.shape)[:, 0].numpy()))
+        return montage(list(self.autoencoder.decode(z)[:, 0].numpy()))
 
     def bundle(self, engine: Runner) -> dict[str, Any]:
         """The averaged network with its schema, its autoencoder, and the latents' shift and scale."""

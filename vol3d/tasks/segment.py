@@ -110,12 +110,12 @@ class SegmentJob:
     def agreement(self, engine: Runner, scans: list[Scan]) -> dict[str, float]:
         """Mean Dice overlap, and mean absolute error in ml, per structure."""
         found: dict[str, list[float]] = {}
-        for _, p, target in self.predict(engine, scans):
+        for scan, p, target in self.predict(engine, scans):
             label = p.argmax(0)
             for i, name in enumerate(self.names, start=1):
                 mine, truth = label == i, target == i
                 dice = 2 * (mine & truth).sum() / ((mine.sum() + truth.sum()).clamp(min=1))
-                off = (p[i].sum() - truth.sum()).abs() * self.images.grid.voxel_ml
+                off = (p[i].sum() - truth.sum()).abs() * self.images.grid_of(scan).voxel_ml
                 found.setdefault(f"dice_{name.removesuffix('_ml')}", []).append(dice.item())
                 found.setdefault(f"mae_{name}", []).append(off.item())
         return {k: float(np.mean(v)) for k, v in found.items()}

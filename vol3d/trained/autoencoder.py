@@ -43,8 +43,14 @@ class TrainedAutoencoder:
 
     @property
     def grid(self) -> Grid:
-        """The grid of the scans it was trained on."""
+        """The grid of the scans it was trained on; the finest of several."""
         return grid_of(self.fingerprint)
+
+    @property
+    def spacings(self) -> list[tuple[float, ...]]:
+        """The voxel sizes, mm, that it was trained on."""
+        mine = [self.fingerprint["spacing_mm"]]
+        return [tuple(s) for s in self.fingerprint.get("resolutions_mm", mine)]
 
     @torch.inference_mode()
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,11 +8,13 @@ from torch import Tensor
 
 from vol3d.bundle import Bundle
 from vol3d.data.covariates import Covariates, Row
+from vol3d.data.dataset import SPACING
 from vol3d.data.rng import numpy_rng, randn, torch_rng
 from vol3d.diffusion.condition import Condition
 from vol3d.diffusion.guidance import Guided
 from vol3d.diffusion.model import Diffusion, Sampler
 from vol3d.diffusion.reframe import Reframed
+from vol3d.errors import ConfigError
 from vol3d.trained.autoencoder import TrainedAutoencoder, channels_last
 from vol3d.volume import Grid
 
@@ -44,31 +46,47 @@ class TrainedGenerator:
             torch.tensor(self.fingerprint["latents"][k], device=device).view(1, -1, 1, 1, 1)
             for k in ("shift", "scale")
         )
-        self.latent_shape = tuple(self.fingerprint["latents"]["latent_shape"])
         self.net = settings.build(self.autoencoder.z_channels, self.schema)
         self.net.load_state_dict(bundle.weights())
         self.net.to(device, memory_format=torch.channels_last_3d).eval()
 
     @property
     def grid(self) -> Grid:
-        """The grid of the scans it was trained on."""
+        """The grid of the scans it was trained on; the finest of several."""
         return self.autoencoder.grid
 
+    def grid_of(self, row: Row) -> Grid:
+        """The grid of a sample: where the model knows several, that of the spacing asked for."""
+        spacing = row.get(SPACING) if SPACING in self.schema.names else None
+        return self.grid if spacing is None else self.grid.at(float(spacing))
+
     def complete(self, asked: Row, seed: int) -> Row:
-        """Fill in what was not asked for, from the sample's seed (see `Covariates.complete`)."""
+        """Fill in what was not asked for, from the sample's seed (see `Covariates.complete`).
+
+        Where the model knows several resolutions, the finest one if none is asked for.
+
+        Raises:
+            ConfigError: a spacing that no voxels can have.
+        """
+        if SPACING in self.schema.names:
+            wanted = asked.get(SPACING)
+            asked = {**asked, SPACING: self.grid.spacing[0] if wanted is None else wanted}
+            if asked[SPACING] <= 0:
+                raise ConfigError(f"{SPACING}={asked[SPACING]:g}: voxels are larger than 0 mm")
         return self.schema.complete(asked, numpy_rng("covariates", seed))
 
     def generate(self, rows: list[Row], seeds: list[int], sampler: Sampler | None = None) -> Tensor:
-        """Volumes [B, 1, X, Y, Z] in [0, 1] for complete rows; all in one micro-batch."""
+        """Volumes [B, 1, X, Y, Z] in [0, 1] for complete rows of one grid; in one micro-batch."""
+        grid = self.grid_of(rows[0])
         z = sample_latents(
             self.net,
             self.schema,
             rows,
             seeds,
             sampler or self.sampler,
-            (self.autoencoder.z_channels, *self.latent_shape),
+            (self.autoencoder.z_channels, *grid.coarser(self.autoencoder.downsample).shape),
         )
-        return self.autoencoder.decode(z * self.scale + self.shift, self.grid.shape)
+        return self.autoencoder.decode(z * self.scale + self.shift, grid.shape)
 
 
 @torch.inference_mode()

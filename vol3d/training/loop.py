@@ -167,8 +167,7 @@ def draw_batches(job: Job, training: Training, nimg: int) -> Iterator[Batch]:
             scans.append(job.scans[item_at(training.seed, i, len(job.scans))])
             rngs.append(torch_rng(training.seed, i))
             drawn.append(job.draw(scans[-1], rngs[-1]))
-        stacked = {k: torch.stack([d[k] for d in drawn]) for k in drawn[0]}
-        return Batch(nimg, [s.name for s in scans], [s.covariates for s in scans], rngs, stacked)
+        return Batch(nimg, [s.name for s in scans], [s.covariates for s in scans], rngs, drawn)
 
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(batch_at, nimg)

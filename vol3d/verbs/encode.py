@@ -48,12 +48,13 @@ class Encode(Config):
         autoencoder = TrainedAutoencoder(self.autoencoder, device_of(self.device))
         self.claim(autoencoder)
         images = Images(self.data, cache_gb=0)
-        if not np.allclose(images.grid.spacing, autoencoder.grid.spacing, rtol=0.01):
-            raise DataError(
-                f"{self.data.path}: has voxels of {images.grid.spacing} mm, the autoencoder "
-                f"learnt from {autoencoder.grid.spacing} mm; name a grid, e.g. data.grid=2mm"
-            )
         scans = images.train + images.val
+        for spacing in {images.grid_of(s).spacing for s in scans}:
+            if not any(np.allclose(spacing, known, rtol=0.01) for known in autoencoder.spacings):
+                raise DataError(
+                    f"{self.data.path}: has voxels of {spacing} mm, the autoencoder learnt from "
+                    f"{', '.join(map(str, autoencoder.spacings))} mm; name a grid, e.g. data.grid=2mm"
+                )
         files = {}
         for scan in track(scans, "encode"):
             files[scan.name] = self.out / f"{scan.name}_latent.safetensors"
@@ -86,7 +87,7 @@ def encode_scan(autoencoder: TrainedAutoencoder, images: Images, scan: Scan, fil
     mean, logvar = (t[0].float().cpu().numpy() for t in autoencoder.encode(x))
     if not (np.isfinite(mean).all() and np.isfinite(logvar).all()):
         raise DataError(f"{scan.name}: its latent is not finite; is the autoencoder sound?")
-    affine = images.grid.coarser(autoencoder.downsample).affine
+    affine = images.grid_of(scan).coarser(autoencoder.downsample).affine
     part = file.with_suffix(".part")
     save_file(
         {"mean": np.ascontiguousarray(mean), "logvar": np.ascontiguousarray(logvar)},
@@ -108,13 +109,15 @@ def write_manifest(
     out: Path, autoencoder: TrainedAutoencoder, images: Images, files: dict[str, Path]
 ) -> None:
     """latents.json, last: with it the dataset is finished."""
-    shift, scale, shape = standardise([files[s.name] for s in images.train])
+    shift, scale = standardise([files[s.name] for s in images.train])
+    latent = images.grid.coarser(autoencoder.downsample)
     scans = [
         {
             "name": s.name,
             "subject": s.subject,
             "session": s.session,
             "split": s.split,
+            "res": s.res,
             "covariates": s.covariates,
             "file": files[s.name].name,
         }
@@ -125,8 +128,8 @@ def write_manifest(
         "autoencoder": autoencoder.checksum,
         "z_channels": autoencoder.z_channels,
         "downsample": autoencoder.downsample,
-        "latent_shape": shape,
-        "latent_affine": images.grid.coarser(autoencoder.downsample).affine.tolist(),
+        "latent_shape": latent.shape,
+        "latent_affine": latent.affine.tolist(),
         "shift": shift,
         "scale": scale,
         "images": images.fingerprint(),
@@ -137,19 +140,18 @@ def write_manifest(
     os.replace(part, out / MANIFEST)
 
 
-def standardise(files: list[Path]) -> tuple[list[float], list[float], list[int]]:
-    """Mean and standard deviation of z per channel over the whole training set, and z's shape.
+def standardise(files: list[Path]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of z per channel over the whole training set.
 
     z is a draw from the posterior, so its variance is that of the means plus the mean variance.
     """
-    total, square, n, shape = 0.0, 0.0, 0, []
+    total, square, n = 0.0, 0.0, 0
     for file in files:
         with safe_open(file, "numpy") as stored:
             mean = stored.get_tensor("mean").astype(np.float64)
             variance = np.exp(stored.get_tensor("logvar").astype(np.float64))
-        shape = list(mean.shape[1:])
         total = total + mean.sum((1, 2, 3))
         square = square + (mean**2 + variance).sum((1, 2, 3))
         n += mean[0].size
     shift = total / n
-    return shift.tolist(), np.sqrt(square / n - shift**2).tolist(), shape
+    return shift.tolist(), np.sqrt(square / n - shift**2).tolist()

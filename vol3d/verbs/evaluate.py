@@ -13,6 +13,7 @@ import vol3d
 from vol3d.bundle import versions
 from vol3d.config import Config
 from vol3d.data.bids_writer import write_json, write_text, write_tsv
+from vol3d.data.dataset import SPACING
 from vol3d.data.datasets import Bids, Source
 from vol3d.data.images import Images
 from vol3d.data.scan import Scan
@@ -89,8 +90,13 @@ class Evaluation:
         device = device_of(asked.device)
         self.generator = TrainedGenerator(asked.generator, device)
         self.segmenter = TrainedSegmenter(asked.segmenter, device) if asked.segmenter else None
+        if len(asked.data.grid) > 1:
+            raise ConfigError(
+                f"data.grid={','.join(asked.data.grid)}: one resolution is evaluated at a time; "
+                f"take data.grid={asked.data.grid[0]}"
+            )
         self.images = Images(asked.data)
-        self.grid = self.generator.grid
+        self.grid = self.generator.grid_of({SPACING: self.images.grid.spacing[0]})
         if not self.images.grid.matches(self.grid, tolerance_mm=0.01):
             raise DataError(
                 f"{asked.data.path}: lies on a grid of {self.images.grid}, the generator "

@@ -89,7 +89,7 @@ class Generate(Config):
         )
         write_table(self.out, plan, model)
         with Bar("generate", len(plan), len(plan) - len(missing)) as bar:
-            for some in batches(missing, sampler.micro_batch):
+            for some in batches(missing, sampler.micro_batch, model):
                 x = model.generate(
                     [row for _, _, row in some], [seed for seed, _, _ in some], sampler
                 )
@@ -214,17 +214,19 @@ def shown(value: float | str | None) -> str | None:
     return f"{value:.4f}" if isinstance(value, float) else value
 
 
-def batches(plan: list[Planned], size: int) -> Iterator[list[Planned]]:
-    """Batches of exactly `size`, in which seed s always has place s % size.
+def batches(plan: list[Planned], size: int, model: TrainedGenerator) -> Iterator[list[Planned]]:
+    """Batches of one grid and exactly `size` brains, in which seed s always has place s % size.
 
     Arithmetic can differ in the last bit from place to place, so the place is the seed's. A place
     that no seed is left for repeats a neighbour.
     """
-    queues = [[p for p in plan if p[0] % size == place] for place in range(size)]
-    for i in range(max(map(len, queues), default=0)):
-        some = [q[i] if i < len(q) else None for q in queues]
-        filler = next(p for p in some if p is not None)
-        yield [p or filler for p in some]
+    for shape in sorted({model.grid_of(row).shape for _, _, row in plan}):
+        alike = [p for p in plan if model.grid_of(p[2]).shape == shape]
+        queues = [[p for p in alike if p[0] % size == place] for place in range(size)]
+        for i in range(max(map(len, queues))):
+            some = [q[i] if i < len(q) else None for q in queues]
+            filler = next(p for p in some if p is not None)
+            yield [p or filler for p in some]
 
 
 def is_made(path: Path, row: Row) -> bool:
@@ -253,7 +255,8 @@ def write_brain(
     sampler: Sampler,
 ) -> None:
     """The image, then its sidecar, with which it is complete."""
-    Volume(x.cpu().numpy(), model.grid.affine, model.autoencoder.fingerprint["space_code"]).write(
+    grid = model.grid_of(row)
+    Volume(x.cpu().numpy(), grid.affine, model.autoencoder.fingerprint["space_code"]).write(
         path, slope=STEP
     )
     write_json(
@@ -264,7 +267,7 @@ def write_brain(
             "SpatialReference": model.autoencoder.fingerprint.get("entities", {}).get(
                 "space", "orig"
             ),
-            "Resolution": str(model.grid),
+            "Resolution": str(grid),
             "Model": model.checksum,
             "Autoencoder": model.autoencoder.checksum,
             "Vol3d": vol3d.__version__,
