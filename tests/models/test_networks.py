@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from vol3d.errors import ConfigError
-from vol3d.models.autoencoders.kl import AutoencoderKL, Posterior
+from vol3d.models.autoencoders.contract import Posterior
+from vol3d.models.autoencoders.kl import AutoencoderKL, divergence
 from vol3d.models.denoisers.unet import UNet
-from vol3d.models.discriminator import Discriminator
+from vol3d.models.discriminators import Patch
 from vol3d.models.segmenters.unet import SegmenterUNet
 from vol3d.nn.blocks import fold, unfold
 
@@ -83,7 +84,7 @@ def test_kl_is_the_closed_form_per_element():
     expected = torch.distributions.kl_divergence(
         normal, torch.distributions.Normal(0.0, 1.0)
     ).mean()
-    assert torch.allclose(Posterior(mean, logvar).kl(), expected.expand(2))
+    assert torch.allclose(divergence(Posterior(mean, logvar)), expected.expand(2))
 
 
 def test_fold_and_back():
@@ -93,7 +94,7 @@ def test_fold_and_back():
 
 
 def test_discriminator_and_segmenter_shapes():
-    assert Discriminator(channels=4, layers=2).build()(torch.rand(2, 1, 24, 20, 16)).shape[:2] == (
+    assert Patch(channels=4, layers=2).build()(torch.rand(2, 1, 24, 20, 16))[0][-1].shape[:2] == (
         2,
         1,
     )

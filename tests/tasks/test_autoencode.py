@@ -8,7 +8,8 @@ import torch
 from tests.conftest import AUTOENCODER, data_words
 from vol3d.cli import fill, load_verb
 from vol3d.data.rng import torch_rng
-from vol3d.tasks.autoencode import adaptive_weight, fool, judge, random_patch
+from vol3d.nn.adversarial import adaptive_weight, fool, judge
+from vol3d.tasks.autoencode import random_patch
 from vol3d.tasks.base import Batch
 from vol3d.training.loop import start
 
@@ -25,10 +26,12 @@ def test_patches_come_from_their_generator_and_fit():
 
 def test_adversarial_losses():
     real, fake = torch.tensor([2.0, 0.5]), torch.tensor([-3.0, 0.0])
-    assert judge(real, fake, "hinge").item() == pytest.approx((0.25 + 0.5) / 2)
-    assert judge(real, fake, "least_squares").item() == pytest.approx(((1 + 0.25) / 2 + 4.5) / 2)
-    assert fool(fake, "hinge").item() == pytest.approx(1.5)
-    assert fool(fake, "least_squares").item() == pytest.approx((16 + 1) / 2)
+    assert judge([[real]], [[fake]], "hinge").item() == pytest.approx((0.25 + 0.5) / 2)
+    assert judge([[real]], [[fake]], "least_squares").item() == pytest.approx(
+        ((1 + 0.25) / 2 + 4.5) / 2
+    )
+    assert fool([[fake]], "hinge").item() == pytest.approx(1.5)
+    assert fool([[fake]], "least_squares").item() == pytest.approx((16 + 1) / 2)
 
 
 def test_adaptive_weight_is_the_ratio_of_gradients():
