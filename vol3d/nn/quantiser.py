@@ -60,17 +60,15 @@ class Quantiser(nn.Module):
             "spare_rank": torch.full_like(self.uses, -torch.inf),
         }
 
-    def choose(self, flat: Tensor) -> Tensor:
-        """The nearest code of each vector [N, C] -> [N]."""
-        # |z - e|^2 less |z|^2, which is the same for every code: no [N, K, C] is made.
-        return (self.codes.square().sum(1) - 2 * flat @ self.codes.T).argmin(1)
+    def choose(self, vectors: Tensor) -> Tensor:
+        """The index of the nearest code of each vector [..., C] -> [...]."""
+        # |z - e|^2 less |z|^2, which is the same for every code: no [..., K, C] is made.
+        return (self.codes.square().sum(1) - 2 * vectors @ self.codes.T).argmin(-1)
 
     def nearest(self, z: Tensor) -> Tensor:
         """The codes in place of the vectors of z [B, C, x, y, z], float32."""
         with torch.autocast(z.device.type, enabled=False):
-            flat = z.float().movedim(1, -1)  # [B, x, y, z, C]
-            index = self.choose(flat.flatten(0, -2))
-            return self.codes[index].view(flat.shape).movedim(-1, 1)
+            return self.codes[self.choose(z.float().movedim(1, -1))].movedim(-1, 1)
 
     def forward(self, z: Tensor, noise: Tensor) -> Quantised:
         """z_e [B, C, x, y, z] -> its codes; in training, their uses are added up.
@@ -82,12 +80,12 @@ class Quantiser(nn.Module):
         """
         with torch.autocast(z.device.type, enabled=False):
             z = z.float()
-            flat = z.movedim(1, -1).flatten(0, -2)  # [N, C]
-            index = self.choose(flat.detach())
-            chosen = (index[:, None] == torch.arange(len(self.codes), device=z.device)).float()
-            q = self.codes[index].view(z.movedim(1, -1).shape).movedim(-1, 1)
+            vectors = z.detach().movedim(1, -1)  # [B, x, y, z, C]
+            index = self.choose(vectors)
+            q = self.codes[index].movedim(-1, 1)
+            chosen = (index.view(-1, 1) == torch.arange(len(self.codes), device=z.device)).float()
             if self.training:
-                self.add_up(flat.detach(), chosen, noise[:, 0].flatten())
+                self.add_up(vectors.flatten(0, -2), chosen, noise[:, 0].flatten())
             return Quantised(
                 z=z + (q - z).detach(),  # section 3.2: the gradient is copied past the choice
                 commitment=functional.mse_loss(z, q),  # eq. 3, third term
