@@ -36,6 +36,11 @@ AUTOENCODER = [
     "precision=fp32",
     "device=cpu",
 ]
+VQ = [
+    "task.model={kind: vq, channels: [8, 8], patch: 2, num_codes: 32}",
+    "task.adversarial={weight: 0.1, feature_weight: 0.1, start_nimg: 4, warmup_nimg: 4}",
+    "task.adversarial.model={kind: multiscale, channels: 4, layers: 2, norm: group}",
+]
 SEGMENTER = [
     "task.kind=segment",
     "task.model={kind: unet, channels: [8, 8]}",

@@ -39,7 +39,7 @@ def test_version():
 @pytest.mark.parametrize("name", ["train", "generate"])
 def test_help_of_a_verb_names_its_settings(name: str):
     text = vol3d(name, "--help").stdout
-    assert {"train": "task.kl_weight", "generate": "sampler"}[name] in text
+    assert {"train": "task.l1_weight", "generate": "sampler"}[name] in text
     assert "Pydantic" not in text
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from tests.conftest import AUTOENCODER, DIFFUSION, data_words, verb
+from tests.conftest import AUTOENCODER, DIFFUSION, VQ, data_words, verb
 from vol3d.bundle import Bundle
 from vol3d.config import read_yaml
 from vol3d.errors import ConfigError, DataError
@@ -190,6 +190,34 @@ def test_other_ways_of_diffusion_train_and_sample(
     verb("train", f"run={tmp_path / 'd'}", "data.kind=latents", f"data.path={latents}", *words)
     model = TrainedGenerator(tmp_path / "d")
     x = model.generate([model.complete({}, 0)], [0])
+    assert x.shape == (1, 1, 40, 56, 40)
+    assert x.isfinite().all()
+
+
+def test_the_whole_road_over_codes(cohort: Path, tmp_path: Path):
+    words = [*data_words(cohort), *AUTOENCODER[:1], *VQ, *AUTOENCODER[2:]]
+    verb("train", f"run={tmp_path / 'ae'}", *words, "total_nimg=12", "log_every=2")
+    records = [r for r in read_log(tmp_path / "ae") if r["event"] == "train"]
+    assert {"commitment", "perplexity", "adversarial", "features", "discriminator"} <= set(
+        records[-1]
+    )
+    assert records[-1]["perplexity"] > 1
+    model = TrainedAutoencoder(tmp_path / "ae")
+    assert model.net.quantiser.codes.unique(dim=0).shape[0] > 16, "codes are in the bundle"
+
+    words = [*data_words(cohort), "device=cpu"]
+    latents = verb("encode", str(tmp_path / "ae"), str(tmp_path / "z"), *words)
+    stored = load_file(latents / "sub-0003_latent.safetensors")
+    assert (stored["logvar"] == -30).all()
+    z = torch.from_numpy(stored["mean"])[None]
+    assert z.flatten(2)[0].unique(dim=1).shape[1] > 32, "the latent is that before quantisation"
+    codes = model.net.quantiser.nearest(z)
+    torch.testing.assert_close(model.decode(z), model.decode(codes))
+
+    words = ["data.kind=latents", f"data.path={latents}", *DIFFUSION, "total_nimg=8"]
+    verb("train", f"run={tmp_path / 'd'}", *words)
+    generator = TrainedGenerator(tmp_path / "d")
+    x = generator.generate([generator.complete({}, 0)], [0])
     assert x.shape == (1, 1, 40, 56, 40)
     assert x.isfinite().all()
 

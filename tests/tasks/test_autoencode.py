@@ -8,7 +8,8 @@ import torch
 from tests.conftest import AUTOENCODER, data_words
 from vol3d.cli import fill, load_verb
 from vol3d.data.rng import torch_rng
-from vol3d.tasks.autoencode import adaptive_weight, fool, judge, random_patch
+from vol3d.errors import ConfigError
+from vol3d.tasks.autoencode import random_patch
 from vol3d.tasks.base import Batch
 from vol3d.training.loop import start
 
@@ -21,19 +22,6 @@ def test_patches_come_from_their_generator_and_fit():
     places = {int(random_patch(x, (4, 4, 5), torch_rng(0, i))[0, 0, 0, 0]) for i in range(200)}
     assert places == {int(x[0, i, j, 0]) for i in range(3) for j in range(4)}
     assert random_patch(x, None, torch_rng(0, 1)) is x
-
-
-def test_adversarial_losses():
-    real, fake = torch.tensor([2.0, 0.5]), torch.tensor([-3.0, 0.0])
-    assert judge(real, fake, "hinge").item() == pytest.approx((0.25 + 0.5) / 2)
-    assert judge(real, fake, "least_squares").item() == pytest.approx(((1 + 0.25) / 2 + 4.5) / 2)
-    assert fool(fake, "hinge").item() == pytest.approx(1.5)
-    assert fool(fake, "least_squares").item() == pytest.approx((16 + 1) / 2)
-
-
-def test_adaptive_weight_is_the_ratio_of_gradients():
-    w = torch.ones(3, requires_grad=True)
-    assert adaptive_weight((6 * w).sum(), (2 * w).sum(), w).item() == pytest.approx(3, rel=1e-3)
 
 
 def job(cohort: Path, *more: str):
@@ -64,19 +52,51 @@ def test_the_discriminator_waits_then_warms_up(cohort: Path):
     assert whole["autoencoder"]["adversarial"] != 0
 
 
-def test_each_part_gets_gradients_of_its_own_losses_only(cohort: Path):
+DISCRIMINATORS = ["{channels: 4, layers: 2}", "{kind: multiscale, channels: 4, layers: 2}"]
+
+
+@pytest.mark.parametrize("model", DISCRIMINATORS)
+def test_each_part_gets_gradients_of_its_own_losses_only(model: str, cohort: Path):
     run, engine = job(
         cohort,
-        "task.adversarial={weight: 1, warmup_nimg: 0}",
-        "task.adversarial.model={channels: 4, layers: 2}",
+        "task.adversarial={weight: 1, feature_weight: 1, warmup_nimg: 0}",
+        f"task.adversarial.model={model}",
     )
     steps = run.losses(engine, batch_at(run, 2))
     part, losses = next(steps)
     assert part == "autoencoder"
-    losses["adversarial"].backward(retain_graph=True)
+    (losses["adversarial"] + losses["features"]).backward(retain_graph=True)
+    assert engine.nets["autoencoder"].last_layer.weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in engine.nets["discriminator"].parameters())
     engine.nets["autoencoder"].zero_grad(set_to_none=True)
     part, losses = next(steps)
     losses["discriminator"].backward()
     assert all(p.grad is None for p in engine.nets["autoencoder"].parameters())
     assert all(p.grad is not None for p in engine.nets["discriminator"].parameters())
+
+
+def test_features_are_those_of_a_discriminator(cohort: Path):
+    with pytest.raises(ConfigError, match=r"feature_weight=1\.0 needs a discriminator"):
+        job(cohort, "task.adversarial.feature_weight=1")
+
+
+@pytest.mark.parametrize("more", [(), ("task.patch=[24,24,24]",)])
+def test_a_volume_too_small_for_the_discriminator(more: tuple, cohort: Path):
+    edge = 24 if more else 40  # the cohort's scans are 40x56x40
+    with pytest.raises(ConfigError, match=rf"needs volumes of 47 voxels .* these have {edge}"):
+        job(cohort, "task.adversarial.weight=1", "task.adversarial.model=multiscale", *more)
+
+
+VQ = "task.model={kind: vq, channels: [8, 8], patch: 2, num_codes: 32}"
+
+
+def test_codes_are_penalised_and_measured(cohort: Path):
+    run, engine = job(cohort, VQ, "task.perceptual_weight=0")
+    ((part, losses),) = run.losses(engine, batch_at(run, 0))
+    assert set(losses) == {"l1", "commitment"}
+    engine.backward(part, losses, 1.0)
+    report = engine.step(share=0.0, nimg=0, names=["a", "b"])
+    assert set(report) == {"l1", "commitment", "perplexity"}
+    assert report["perplexity"] == 1, "all choose the first of codes that are not made yet"
+    ((_, _),) = run.losses(engine, batch_at(run, 2))
+    assert engine.told["perplexity"][0] > 2

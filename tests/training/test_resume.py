@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from tests.conftest import AUTOENCODER, DIFFUSION, data_words, verb
+from tests.conftest import AUTOENCODER, DIFFUSION, VQ, data_words, verb
 from vol3d.training.checkpoint import Checkpoints
 from vol3d.training.loop import read_log
 
@@ -61,14 +61,15 @@ def newest(run: Path) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["autoencoder with discriminator", "diffusion"])
+@pytest.mark.parametrize("stage", ["autoencoder with discriminator", "vq-gan", "diffusion"])
 def test_killed_and_resumed_equals_uninterrupted(
     stage: str, cohort: Path, latents: Path, tmp_path: Path
 ):
     if stage == "diffusion":
         words = ["data.kind=latents", f"data.path={latents}", *DIFFUSION, *OFTEN]
     else:
-        words = [*data_words(cohort), *AUTOENCODER, *ADVERSARIAL, *OFTEN]
+        model = VQ if stage == "vq-gan" else ADVERSARIAL
+        words = [*data_words(cohort), *AUTOENCODER, *model, *OFTEN]
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     subprocess.run(
         [sys.executable, "-m", "vol3d", "train", f"run={straight}", *words],
@@ -117,6 +118,17 @@ def test_a_damaged_newest_checkpoint_falls_back(
     assert "missing or damaged; falling back" in caplog.text
     assert "going on at image 12" in caplog.text
     assert same(straight, damaged)
+
+
+def test_a_codebook_goes_on_where_it_was(cohort: Path, tmp_path: Path):
+    words = [*data_words(cohort), *AUTOENCODER, *VQ, *OFTEN[1:], "total_nimg=16"]
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    verb("train", f"run={straight}", *words)
+    shutil.copytree(straight, broken)
+    shutil.rmtree(broken / "bundle")
+    shutil.rmtree(Checkpoints(broken / "checkpoints", 2).all()[-1])  # of image 16
+    verb("train", f"run={broken}", *words)
+    assert same(straight, broken)
 
 
 def test_only_the_last_checkpoints_are_kept(latents: Path, tmp_path: Path):

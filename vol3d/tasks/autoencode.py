@@ -1,4 +1,4 @@
-"""The autoencoder's training: reconstruct the scan, keep the latent plain, please a discriminator.
+"""The autoencoder's training: reconstruct the scan, keep the latent plain, fool a discriminator.
 
 Rombach et al. 2022 (arXiv:2112.10752), section 3.1 and appendix G; the adversarial part is that of
 VQ-GAN (Esser et al. 2021, arXiv:2012.09841), section 3.1.
@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,9 +18,11 @@ from vol3d.data.dataset import Dataset
 from vol3d.data.images import Images
 from vol3d.data.rng import randn
 from vol3d.data.scan import Scan
+from vol3d.errors import ConfigError
 from vol3d.metrics.reconstruction import measure_reconstructions
 from vol3d.models.autoencoders import Autoencoder
-from vol3d.models.discriminator import Discriminator
+from vol3d.models.discriminators import Discriminator, Patch
+from vol3d.nn.adversarial import AdversarialLoss, adaptive_weight, feature_matching, fool, judge
 from vol3d.nn.perceptual import Perceptual
 from vol3d.optim import Optim
 from vol3d.planes import montage
@@ -33,18 +35,33 @@ class Adversarial(Config):
 
     weight: NonNegativeFloat = 0.0
     """Of the generator's adversarial loss; 0 trains without a discriminator."""
+    feature_weight: NonNegativeFloat = 0.0
+    """Of the distance between the discriminator's features of a scan and of its reconstruction."""
     start_nimg: NonNegativeInt = 0
     """Images before the discriminator begins to learn."""
     warmup_nimg: NonNegativeInt = 2000
-    """Images over which the weight then rises from 0."""
+    """Images over which both weights then rise from 0."""
     adaptive: bool = True
     """Balance the adversarial gradient against the reconstruction's, at the last layer (eq. 7)."""
-    loss: Literal["hinge", "least_squares"] = "hinge"
+    loss: AdversarialLoss = "hinge"
     """How the discriminator's output becomes a loss."""
-    model: Discriminator = Discriminator()
+    model: Discriminator = Patch()
     """The discriminator network."""
     optim: Optim = Optim(lr=5e-4, betas=(0.5, 0.9))
     """Its optimiser."""
+
+    @model_validator(mode="after")
+    def check_weights(self) -> "Adversarial":
+        """Features are those of a discriminator that learns."""
+        if self.feature_weight and not self.weight:
+            raise ValueError(
+                f"feature_weight={self.feature_weight} needs a discriminator; set weight above 0"
+            )
+        return self
+
+    def warmth(self, nimg: int) -> float:
+        """The share of its weights that counts at image `nimg`."""
+        return min(1.0, (nimg - self.start_nimg) / max(self.warmup_nimg, 1))
 
 
 class Autoencode(Config):
@@ -62,8 +79,6 @@ class Autoencode(Config):
     """Of the mean absolute error."""
     l2_weight: NonNegativeFloat = 0.0
     """Of the mean squared error."""
-    kl_weight: NonNegativeFloat = 1e-4
-    """Of the Kullback-Leibler divergence from a standard normal, per latent element."""
     perceptual_weight: NonNegativeFloat = 0.1
     """Of the perceptual loss; 0 leaves it out."""
     perceptual: Perceptual = Perceptual()
@@ -86,10 +101,22 @@ class AutoencodeJob:
         self.nets: dict[str, nn.Module] = {"autoencoder": task.model.build(in_channels=1)}
         self.optims: dict[str, Any] = {}
         if task.adversarial.weight:
+            self.check_size()
             self.nets["discriminator"] = task.adversarial.model.build(in_channels=1)
             self.optims["discriminator"] = task.adversarial.optim
         self.averaged = ["autoencoder"]
         self.perceptual = task.perceptual.build() if task.perceptual_weight else None
+
+    def check_size(self) -> None:
+        """The discriminator has a verdict on volumes, or patches, of this size."""
+        shapes = [self.images.grid_of(scan).shape for scan in self.scans]
+        edge = min(min(shape) for shape in [*shapes, *filter(None, [self.task.patch])])
+        smallest = self.task.adversarial.model.smallest
+        if edge < smallest:
+            raise ConfigError(
+                f"task.adversarial.model: needs volumes of {smallest} voxels along every axis, these "
+                f"have {edge}; lower its layers or scales, or enlarge task.patch"
+            )
 
     def draw(self, scan: Scan, rng: torch.Generator) -> dict[str, Tensor]:
         """The scan, flipped or not, or a random patch of it."""
@@ -102,40 +129,47 @@ class AutoencodeJob:
         """The autoencoder's losses; once the discriminator has begun, its own from the same pass."""
         task, nets = self.task, engine.nets
         x = on(engine, batch.tensors["x"])
+        noise = on(engine, randn(task.model.latent_shape(x.shape[2:]), batch.rngs))
         with engine.autocast():
-            posterior = nets["autoencoder"].encode(x)
-            z = posterior.sample(on(engine, randn(tuple(posterior.mean.shape[1:]), batch.rngs)))
-            y = nets["autoencoder"].decode(z, tuple(x.shape[2:]))
+            passed = nets["autoencoder"](x, noise)
+        y = passed.x
+        engine.tell(passed.measures)
         losses = {"l1": task.l1_weight * functional.l1_loss(y.float(), x)}
         if task.l2_weight:
             losses["l2"] = task.l2_weight * functional.mse_loss(y.float(), x)
         if self.perceptual is not None:
             with engine.autocast():
                 losses["perceptual"] = task.perceptual_weight * self.perceptual.to(x.device)(y, x)
-        losses["kl"] = task.kl_weight * posterior.kl().mean()
+        losses |= passed.penalties
 
-        adversarial = task.adversarial
-        fooling = "discriminator" in nets and batch.nimg >= adversarial.start_nimg
+        fooling = "discriminator" in nets and batch.nimg >= task.adversarial.start_nimg
         if fooling:
-            discriminator = nets["discriminator"].requires_grad_(False)  # frozen in this pass
-            with engine.autocast():
-                fooled = fool(discriminator(y).float(), adversarial.loss)
-            discriminator.requires_grad_(True)
-            seen = batch.nimg - adversarial.start_nimg
-            weight = adversarial.weight * min(1.0, seen / max(adversarial.warmup_nimg, 1))
-            if adversarial.adaptive:
-                weight = weight * adaptive_weight(
-                    losses["l1"], fooled, nets["autoencoder"].last_layer.weight
-                )
-            losses["adversarial"] = weight * fooled
+            losses |= self.fooling(engine, x, y, losses["l1"], batch.nimg)
         yield "autoencoder", losses
         if fooling:
             with engine.autocast():
                 real, fake = nets["discriminator"](x), nets["discriminator"](y.detach())
-            yield (
-                "discriminator",
-                {"discriminator": judge(real.float(), fake.float(), adversarial.loss)},
-            )
+            yield "discriminator", {"discriminator": judge(real, fake, task.adversarial.loss)}
+
+    def fooling(
+        self, engine: Runner, x: Tensor, y: Tensor, reconstruction: Tensor, nimg: int
+    ) -> dict[str, Tensor]:
+        """What the discriminator has to say to the autoencoder about y, the reconstruction of x."""
+        adversarial, nets = self.task.adversarial, engine.nets
+        discriminator = nets["discriminator"].requires_grad_(False)  # frozen in this pass
+        with engine.autocast():
+            fake = discriminator(y)
+            real = discriminator(x) if adversarial.feature_weight else None
+        discriminator.requires_grad_(True)
+        fooled, warmth = fool(fake, adversarial.loss), adversarial.warmth(nimg)
+        weight = warmth * adversarial.weight
+        if adversarial.adaptive:
+            last = nets["autoencoder"].last_layer.weight
+            weight = weight * adaptive_weight(reconstruction, fooled, last)
+        losses = {"adversarial": weight * fooled}
+        if real is not None:
+            losses["features"] = warmth * adversarial.feature_weight * feature_matching(real, fake)
+        return losses
 
     def preview(self, engine: Runner) -> np.ndarray:
         """Four held-out scans above their reconstructions."""
@@ -198,22 +232,3 @@ def random_patch(x: Tensor, patch: tuple[int, int, int] | None, rng: torch.Gener
         if room > 0:
             x = x.narrow(axis, int(torch.randint(room + 1, (), generator=rng)), size)
     return x
-
-
-def fool(logits: Tensor, loss: str) -> Tensor:
-    """The generator's loss: the discriminator should take its output for real."""
-    return -logits.mean() if loss == "hinge" else (logits - 1).square().mean()
-
-
-def judge(real: Tensor, fake: Tensor, loss: str) -> Tensor:
-    """The discriminator's loss: tell real from fake."""
-    if loss == "hinge":
-        return (functional.relu(1 - real).mean() + functional.relu(1 + fake).mean()) / 2
-    return ((real - 1).square().mean() + fake.square().mean()) / 2
-
-
-def adaptive_weight(reconstruction: Tensor, fooled: Tensor, last: Tensor) -> Tensor:
-    """Ratio of the two gradients at the last layer (VQ-GAN eq. 7), at most 10^4."""
-    (toward,) = torch.autograd.grad(reconstruction, last, retain_graph=True)
-    (away,) = torch.autograd.grad(fooled, last, retain_graph=True)
-    return (toward.norm() / (away.norm() + 1e-4)).clamp(max=1e4).detach()

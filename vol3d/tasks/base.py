@@ -70,6 +70,9 @@ class Runner(Protocol):
     def autocast(self) -> torch.autocast:
         """The context in which networks are called."""
 
+    def tell(self, measures: dict[str, Tensor]) -> None:
+        """Figures to log beside the losses, each a scalar."""
+
 
 class Job(Protocol):
     """A task together with its data and networks: what a run works on.

@@ -1,6 +1,7 @@
 """One process and one device: forward and backward passes, and updates that are safe to drop."""
 
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,14 @@ def device_of(name: str) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device={name}: this machine has no CUDA device; take device=cpu")
     return torch.device(name)
+
+
+@runtime_checkable
+class Settles(Protocol):
+    """A layer with state that moves once an update, but not by a gradient (a codebook's means)."""
+
+    def settle(self, ok: Tensor) -> None:
+        """Move by what the forward passes since the last call added up; not at all unless `ok`."""
 
 
 @dataclass
@@ -111,6 +120,7 @@ class Engine:
         self.watch = Watch()
         self.terms: dict[str, list[str]] = {}
         self.values: dict[str, Tensor] = {}
+        self.told: dict[str, list[Tensor]] = {}
         self.parts: dict[str, Part] = {}
         for name, net in nets.items():
             net.to(device, memory_format=torch.channels_last_3d).train()
@@ -141,6 +151,11 @@ class Engine:
         values = terms.detach() * weight
         self.values[name] = self.values[name] + values if name in self.values else values
 
+    def tell(self, measures: dict[str, Tensor]) -> None:
+        """Figures of one pass to log beside the losses; they have no say in anything."""
+        for name, value in measures.items():
+            self.told.setdefault(name, []).append(value.detach().float())
+
     def step(self, *, share: float, nimg: int, names: list[str]) -> dict[str, Tensor]:
         """Update every part that had a backward pass; dropped on the device where not finite.
 
@@ -150,24 +165,29 @@ class Engine:
             names: the scans in the batch, to be named if the update is dropped.
 
         Returns:
-            The losses of each part, still on the device.
+            The losses of each part, and the measures that were told, still on the device.
         """
-        losses = {}
+        report = {name: torch.stack(values).mean() for name, values in self.told.items()}
         for name, values in self.values.items():
             part, optim = self.parts[name], self.optims[name]
             norm = torch.nn.utils.clip_grad_norm_(part.net.parameters(), optim.clip, foreach=True)
             finite = torch.cat([values, norm[None]]).isfinite()
+            ok = finite.all()
             for group in part.optimizer.param_groups:
                 group["lr"] = optim.rate(share)
             # What torch's own GradScaler sets to skip a fused step without asking the device.
             part.optimizer.grad_scale = None
-            part.optimizer.found_inf = (~finite.all()).float()
+            part.optimizer.found_inf = (~ok).float()
             part.optimizer.step()
             part.optimizer.zero_grad(set_to_none=True)
+            for module in part.net.modules():
+                if isinstance(module, Settles):
+                    module.settle(ok)
             self.watch.note(nimg, name, [*self.terms[name], "gradient"], names, finite)
-            losses |= dict(zip(self.terms[name], values, strict=True))
+            report |= dict(zip(self.terms[name], values, strict=True))
         self.values.clear()
-        return losses
+        self.told.clear()
+        return report
 
     def average(self, nimg: int, batch: int) -> None:
         """Move the averaged weights along."""

@@ -1,6 +1,7 @@
 """The menu of autoencoders: a volume to a small latent and back."""
 
+from vol3d.config import menu
 from vol3d.models.autoencoders.kl import AutoencoderKL
+from vol3d.models.autoencoders.vq import AutoencoderVQ
 
-Autoencoder = AutoencoderKL
-"""One kind so far; more make it a union told apart by `kind`."""
+Autoencoder = menu("autoencoders", AutoencoderKL, AutoencoderVQ)

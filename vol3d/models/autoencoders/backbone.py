@@ -1,0 +1,148 @@
+"""The encoder and decoder that all autoencoders share: residual blocks around strided convolutions."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as nnf
+from pydantic import PositiveInt, model_validator
+from torch import Tensor, nn
+
+from vol3d.config import Config
+from vol3d.nn.blocks import AttentionBlock, Down, ResBlock, Up, conv3, fold, recompute, unfold
+
+
+class Backbone(Config):
+    """The settings of encoder and decoder."""
+
+    channels: tuple[PositiveInt, ...] = (32, 64)
+    """Channels of each level; every level but the last halves the grid."""
+    z_channels: PositiveInt = 4
+    """Channels of the latent."""
+    patch: PositiveInt = 2
+    """Blocks of patch^3 voxels are folded into channels before the first layer, which saves most of
+    the time and memory; 1 folds nothing."""
+    num_res_blocks: PositiveInt | tuple[PositiveInt, ...] = 1
+    """Residual blocks of each level."""
+    attention_levels: tuple[bool, ...] = ()
+    """Which levels attend; none if empty."""
+    mid_attention_encoder: bool = False
+    """Attention between two residual blocks before the latent."""
+    mid_attention_decoder: bool = False
+    """The same after it."""
+    norm_groups: PositiveInt = 8
+    """Groups of the group norm."""
+    norm_eps: float = 1e-6
+    """Epsilon of the group norm."""
+    transposed: bool = False
+    """Transposed convolutions to go up, instead of repeating voxels."""
+    checkpointing: bool = False
+    """Compute activations again in the backward pass, block by block: less memory, more time."""
+
+    @model_validator(mode="after")
+    def check_levels(self) -> "Backbone":
+        """Every level has its settings, and its channels fit the norm's groups."""
+        if not self.channels:
+            raise ValueError("channels=() must name at least one level")
+        for name in ("num_res_blocks", "attention_levels"):
+            value = getattr(self, name)
+            none = name == "attention_levels" and value == ()
+            if isinstance(value, tuple) and not none and len(value) != len(self.channels):
+                raise ValueError(f"{name}={value} must have one entry per level of {self.channels}")
+        for c in self.channels:
+            if c % self.norm_groups:
+                raise ValueError(
+                    f"channels={c} must be a multiple of norm_groups={self.norm_groups}"
+                )
+        return self
+
+    @property
+    def blocks_per_level(self) -> tuple[int, ...]:
+        """`num_res_blocks`, one per level."""
+        n = self.num_res_blocks
+        return n if isinstance(n, tuple) else (n,) * len(self.channels)
+
+    @property
+    def attends(self) -> tuple[bool, ...]:
+        """`attention_levels`, one per level."""
+        return self.attention_levels or (False,) * len(self.channels)
+
+    @property
+    def downsample(self) -> int:
+        """Linear factor between a volume and its latent."""
+        return self.patch * 2 ** (len(self.channels) - 1)
+
+    def latent_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """[C, x, y, z] of the latent of a volume [X, Y, Z]; x = ceil(X / downsample)."""
+        return (self.z_channels, *(-(-n // self.downsample) for n in shape))
+
+
+class Encoder(nn.Module):
+    """Residual blocks level by level, each level at half the grid."""
+
+    def __init__(self, config: Backbone, in_channels: int) -> None:
+        super().__init__()
+        self.checkpointing = config.checkpointing
+        self.patch, self.downsample = config.patch, config.downsample
+        norm = {"groups": config.norm_groups, "eps": config.norm_eps}
+        c = config.channels[0]
+        blocks = [conv3(in_channels * config.patch**3, c)]
+        levels = list(zip(config.channels, config.blocks_per_level, config.attends, strict=True))
+        for i, (cout, n, attend) in enumerate(levels):
+            for _ in range(n):
+                blocks.append(ResBlock(c, cout, **norm))
+                blocks += [AttentionBlock(cout, **norm)] if attend else []
+                c = cout
+            blocks += [Down(c, padding=0)] if i + 1 < len(levels) else []
+        if config.mid_attention_encoder:
+            blocks += [ResBlock(c, c, **norm), AttentionBlock(c, **norm), ResBlock(c, c, **norm)]
+        blocks += [
+            nn.GroupNorm(config.norm_groups, c, config.norm_eps),
+            conv3(c, config.z_channels),
+        ]
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in_channels, X, Y, Z] -> [B, z_channels, x, y, z], x = ceil(X / downsample).
+
+        Where an axis does not divide, zeros are added at its high end.
+        """
+        rest = [-n % self.downsample for n in x.shape[2:]]
+        if any(rest):
+            x = nnf.pad(x, (0, rest[2], 0, rest[1], 0, rest[0]))
+        x = fold(x, self.patch) if self.patch > 1 else x  # [B, folded, X / patch, ...]
+        for block in self.blocks:
+            x = recompute(self.checkpointing, block, x)
+        return x
+
+
+class Decoder(nn.Module):
+    """The encoder's mirror image."""
+
+    def __init__(self, config: Backbone, out_channels: int) -> None:
+        super().__init__()
+        self.checkpointing, self.patch = config.checkpointing, config.patch
+        norm = {"groups": config.norm_groups, "eps": config.norm_eps}
+        c = config.channels[-1]
+        blocks = [conv3(config.z_channels, c)]
+        if config.mid_attention_decoder:
+            blocks += [ResBlock(c, c, **norm), AttentionBlock(c, **norm), ResBlock(c, c, **norm)]
+        levels = list(zip(config.channels, config.blocks_per_level, config.attends, strict=True))[
+            ::-1
+        ]
+        for i, (cout, n, attend) in enumerate(levels):
+            for _ in range(n):
+                blocks.append(ResBlock(c, cout, **norm))
+                blocks += [AttentionBlock(cout, **norm)] if attend else []
+                c = cout
+            blocks += [Up(c, transposed=config.transposed)] if i + 1 < len(levels) else []
+        blocks += [
+            nn.GroupNorm(config.norm_groups, c, config.norm_eps),
+            conv3(c, out_channels * config.patch**3),
+        ]
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, z: Tensor, shape: Sequence[int] | None = None) -> Tensor:
+        """[B, z_channels, x, y, z] -> [B, out_channels, *shape]; without a shape, all of it."""
+        for block in self.blocks:
+            z = recompute(self.checkpointing, block, z)
+        x = unfold(z, self.patch) if self.patch > 1 else z
+        return x if shape is None else x[:, :, : shape[0], : shape[1], : shape[2]]
