@@ -54,7 +54,7 @@ def test_nothing_goes_along_with_anything(schema, rows):
 def test_levels_are_balanced_and_ages_in_range(schema, rows):
     table = request_table(schema, rows, ["ventricles_ml"], 10)
     assert sorted(r["sex"] for r in table) == ["F"] * 5 + ["M"] * 5
-    low, high = training_range(rows, "age")
+    low, high = training_range(rows, schema["age"])
     assert all(low <= r["age"] <= high for r in table)
 
 
@@ -66,6 +66,9 @@ def test_seeded_and_accepted_by_the_schema(schema, rows):
         assert schema.doubts(asked) == []
 
 
-def test_a_covariate_nobody_has(rows):
-    with pytest.raises(ValueError, match="no training scan has 'lesions_ml'"):
-        training_range(rows, "lesions_ml")
+def test_what_no_scan_here_has_is_asked_for_over_what_the_model_saw(schema, rows):
+    seen = [row["brain_ml"] for row in rows]
+    others = [{"age": row["age"], "sex": row["sex"]} for row in rows]
+    table = request_table(schema, others, ["brain_ml"], 9)
+    asked = sorted(row["brain_ml"] for row in table)
+    np.testing.assert_allclose(asked, np.linspace(min(seen), max(seen), 9), atol=1e-3)

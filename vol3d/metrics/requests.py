@@ -2,17 +2,20 @@
 
 import numpy as np
 
-from vol3d.data.covariates import Category, Covariates, Row
+from vol3d.data.covariates import Category, Covariates, Number, Row
 from vol3d.data.rng import numpy_rng
 
 PERCENTILES = (5, 95)
 
 
-def training_range(rows: list[Row], name: str) -> tuple[float, float]:
-    """The 5th and 95th percentile of a covariate over the training scans that have it."""
-    values = [float(row[name]) for row in rows if row.get(name) is not None]
+def training_range(rows: list[Row], column: Number) -> tuple[float, float]:
+    """The 5th and 95th percentile of a covariate over the training scans that have it.
+
+    Where none has it, the range that the model itself saw.
+    """
+    values = [float(row[column.name]) for row in rows if row.get(column.name) is not None]
     if not values:
-        raise ValueError(f"no training scan has '{name}'")
+        return column.low, column.high
     low, high = np.percentile(values, PERCENTILES)
     return float(low), float(high)
 
@@ -40,7 +43,7 @@ def request_table(
             levels = list(column.levels)
             values = [levels[i % len(levels)] for i in range(n)]
         else:
-            low, high = training_range(rows, column.name)
+            low, high = training_range(rows, column)
             even = column.name in measured
             values = np.linspace(low, high, n) if even else rng.uniform(low, high, n)
             values = [round(float(v), 3) for v in values]
