@@ -130,7 +130,7 @@ def test_segmenter_shape():
     assert net(torch.rand(1, 1, 33, 20, 17)).shape == (1, 3, 33, 20, 17)
 
 
-@pytest.mark.parametrize("config", [AutoencoderKL, UNet])
+@pytest.mark.parametrize("config", [AutoencoderKL, AutoencoderVQ, UNet])
 def test_settings_that_do_not_fit(config: type):
     with pytest.raises(ConfigError, match="channels=12 must be a multiple of norm_groups=8"):
         config.parse({"channels": [8, 12]})

@@ -5,10 +5,11 @@ import torch
 
 from vol3d.errors import ConfigError
 from vol3d.models.autoencoders.kl import AutoencoderKL
+from vol3d.models.autoencoders.vq import AutoencoderVQ
 from vol3d.models.denoisers.unet import UNet
 
 
-@pytest.mark.parametrize("config", [AutoencoderKL, UNet])
+@pytest.mark.parametrize("config", [AutoencoderKL, AutoencoderVQ, UNet])
 def test_a_network_has_levels(config: type):
     with pytest.raises(ConfigError, match="at least one level"):
         config.parse({"channels": []})

@@ -113,6 +113,15 @@ def test_the_state_between_updates_is_all_that_is_kept():
     assert set(quantiser().state_dict()) == {"codes", "uses", "sums"}
 
 
+def test_no_value_is_looked_at():
+    """On the meta device there are none to look at; on a GPU it would wait for them."""
+    q = quantiser().to("meta")
+    q.add_up(torch.empty(30, C, device="meta"), torch.empty(30, K, device="meta"), q.uses.new(30))
+    q.settle(OK.to("meta"))
+    with pytest.raises(RuntimeError, match="meta"):
+        q.uses.sum().item()
+
+
 def test_the_first_batch_makes_the_codebook():
     q = Quantiser(16, C, decay=0.99, restart_below=0.1)
     z, noise = volumes(0)

@@ -22,7 +22,8 @@ def mean(terms: list[Tensor]) -> Tensor:
 def fool(fake: Scales, loss: AdversarialLoss) -> Tensor:
     """The generator's loss: the discriminator should take its output for real.
 
-    Hinge: Lim and Ye 2017 (arXiv:1705.02894); least squares: Mao et al. 2017 (arXiv:1611.04076), eq. 9.
+    Hinge: Lim and Ye 2017 (arXiv:1705.02894); least squares: Mao et al. 2017 (arXiv:1611.04076), eq. 9
+    without its half.
     """
     logits = [features[-1].float() for features in fake]
     if loss == "hinge":
@@ -31,7 +32,7 @@ def fool(fake: Scales, loss: AdversarialLoss) -> Tensor:
 
 
 def judge(real: Scales, fake: Scales, loss: AdversarialLoss) -> Tensor:
-    """The discriminator's loss: tell real from fake. Half of each, as in VQ-GAN's code and eq. 9."""
+    """The discriminator's loss: tell real from fake; half of each (eq. 9)."""
     logits = [(r[-1].float(), f[-1].float()) for r, f in zip(real, fake, strict=True)]
     if loss == "hinge":
         return mean([(1 - r).relu().mean() + (1 + f).relu().mean() for r, f in logits]) / 2
