@@ -116,7 +116,7 @@ def test_the_state_between_updates_is_all_that_is_kept():
 def test_no_value_is_looked_at():
     """On the meta device there are none to look at; on a GPU it would wait for them."""
     q = quantiser().to("meta")
-    q.add_up(torch.empty(30, C, device="meta"), torch.empty(30, K, device="meta"), q.uses.new(30))
+    q(*(t.to("meta") for t in volumes(0)))
     q.settle(OK.to("meta"))
     with pytest.raises(RuntimeError, match="meta"):
         q.uses.sum().item()

@@ -83,19 +83,20 @@ class Quantiser(nn.Module):
             vectors = z.detach().movedim(1, -1)  # [B, x, y, z, C]
             index = self.choose(vectors)
             q = self.codes[index].movedim(-1, 1)
-            chosen = (index.view(-1, 1) == torch.arange(len(self.codes), device=z.device)).float()
+            one = torch.ones_like(index.flatten(), dtype=z.dtype)
+            uses = torch.zeros_like(self.uses).index_add_(0, index.flatten(), one)
             if self.training:
-                self.add_up(vectors.flatten(0, -2), chosen, noise[:, 0].flatten())
+                self.add_up(vectors.flatten(0, -2), index.flatten(), uses, noise[:, 0].flatten())
             return Quantised(
                 z=z + (q - z).detach(),  # section 3.2: the gradient is copied past the choice
                 commitment=functional.mse_loss(z, q),  # eq. 3, third term
-                perplexity=torch.special.entr(chosen.mean(0)).sum().exp(),
+                perplexity=torch.special.entr(uses / uses.sum()).sum().exp(),
             )
 
-    def add_up(self, flat: Tensor, chosen: Tensor, rank: Tensor) -> None:
+    def add_up(self, flat: Tensor, index: Tensor, uses: Tensor, rank: Tensor) -> None:
         """Add the vectors [N, C] to their codes' counts and sums; keep the K first by rank."""
-        self.new_uses.add_(chosen.sum(0))
-        self.new_sums.add_(chosen.T @ flat)
+        self.new_uses.add_(uses)
+        self.new_sums.index_add_(0, index, flat)  # on CUDA in any order: the last bits may differ
         self.keep_first(torch.cat([self.spare, flat]), torch.cat([self.spare_rank, rank]))
 
     def keep_first(self, spare: Tensor, rank: Tensor) -> None:
