@@ -234,6 +234,7 @@ class Volume:
     def to_sitk(self) -> sitk.Image:
         """As a SimpleITK image (LPS+, axes in reverse order in memory)."""
         data = self.data.astype(np.uint8) if self.data.dtype == bool else self.data
+        data = data.astype(data.dtype.newbyteorder("="))  # ITK knows the machine's byte order alone
         image = sitk.GetImageFromArray(np.ascontiguousarray(data.transpose(2, 1, 0)))
         return placed(image, self.grid)
 

@@ -115,8 +115,9 @@ def test_the_state_between_updates_is_all_that_is_kept():
 
 def test_no_value_is_looked_at():
     """On the meta device there are none to look at; on a GPU it would wait for them."""
-    q = quantiser().to("meta")
-    q(*(t.to("meta") for t in volumes(0)))
+    q, n = quantiser().to("meta"), 30
+    vectors, rank = torch.empty(n, C, device="meta"), torch.empty(n, device="meta")
+    q.add_up(vectors, q.choose(vectors), torch.empty_like(q.uses), rank)
     q.settle(OK.to("meta"))
     with pytest.raises(RuntimeError, match="meta"):
         q.uses.sum().item()

@@ -57,7 +57,7 @@ class Number(Config):
         """
         try:
             number = float(value)
-        except ValueError:
+        except (TypeError, ValueError):
             number = math.nan
         if not math.isfinite(number):
             raise ConfigError(f"{self.name}={value!r}: a number{self.of_unit} is due")
@@ -96,7 +96,7 @@ class Category(Config):
 
     def encode(self, value: float | str) -> list[float]:
         """One of [-1, 1] per level: 1 at the one that holds."""
-        return [1.0 if str(value) == level else -1.0 for level in self.levels]
+        return [1.0 if level_of(value) == level else -1.0 for level in self.levels]
 
     def check(self, value: float | str) -> str:
         """Check a level somebody asked for.
@@ -104,13 +104,14 @@ class Category(Config):
         Raises:
             ConfigError: if training never saw it.
         """
-        if str(value) not in self.levels:
+        level = level_of(value)
+        if level not in self.levels:
             raise ConfigError(
                 f"{self.name}={value!r}: unknown level."
-                f"{did_you_mean(str(value), list(self.levels))} "
+                f"{did_you_mean(level, list(self.levels))} "
                 f"Known: {', '.join(self.levels)}."
             )
-        return str(value)
+        return level
 
     def doubt(self, value: float | str) -> str | None:
         """Nothing: a level is known, or refused by `check`."""
@@ -147,7 +148,8 @@ class Covariates(Config):
             DataError: a column nobody has, text where a number is due (named by `names`), or a
                 number that is the same for everybody.
         """
-        columns = [measure_column(n, w, rows, names) for n, w in wanted.items()]
+        refuse_text(wanted, rows, names)
+        columns = [measure_column(n, w, rows) for n, w in wanted.items()]
         numbers = [c for c in columns if isinstance(c, Number)]
         kinds = [c for c in columns if isinstance(c, Category)]
         z = np.array(
@@ -157,18 +159,24 @@ class Covariates(Config):
             ]
         ).reshape(len(rows), len(numbers))
 
-        keys = [tuple(str(row.get(c.name)) for c in kinds) for row in rows]
+        keys = [tuple(level_of(row.get(c.name)) for c in kinds) for row in rows]
         whole = [
             k
             for k in sorted(set(keys))
             if all(v in c.levels for v, c in zip(k, kinds, strict=True))
         ]
-        cells, residual = [], np.zeros_like(z)
+        if not whole:
+            raise DataError(
+                f"covariates {', '.join(c.name for c in kinds)}: no training scan has all of them, so "
+                f"how they go together cannot be learnt; take one away, e.g. {kinds[0].name}: null"
+            )
+        cells, residual, used = [], np.zeros_like(z), np.zeros_like(z)
         for key in whole:
             at = np.array([k == key for k in keys])
             known = np.isfinite(z[at]).any(0)
             mean = np.where(known, np.nanmean(np.where(known, z[at], 0.0), axis=0), 0.0)
             residual[at] = np.nan_to_num(z[at] - mean)  # a missing number adds nothing
+            used[at] = np.isfinite(z[at])
             cells.append(
                 Cell(
                     levels={c.name: v for c, v in zip(kinds, key, strict=True)},
@@ -176,8 +184,8 @@ class Covariates(Config):
                     mean=mean.tolist(),
                 )
             )
-        covariance = residual.T @ residual / max(len(rows) - len(cells), 1)
-        covariance += 1e-6 * np.eye(len(numbers))
+        together = np.maximum(used.T @ used - len(cells), 1)  # scans that have both of a pair
+        covariance = positive(residual.T @ residual / together)
         return cls(columns=columns, cells=cells, covariance=covariance.tolist())
 
     def __getitem__(self, name: str) -> Number | Category:
@@ -274,13 +282,35 @@ class Covariates(Config):
         return values + known
 
 
-def measure_column(
-    name: str, wanted: Wanted, rows: list[Row], names: list[str]
-) -> Number | Category:
+def positive(covariance: np.ndarray) -> np.ndarray:
+    """The nearest matrix that is a covariance: pairs measured apart from each other may not make one."""
+    values, vectors = np.linalg.eigh(covariance)
+    return (vectors * np.maximum(values, 1e-6)) @ vectors.T
+
+
+def refuse_text(wanted: dict[str, Wanted], rows: list[Row], names: list[str]) -> None:
+    """A number is a number, for everybody.
+
+    Raises:
+        DataError: names the scan and the value.
+    """
+    for who, row in zip(names, rows, strict=True):
+        for name, w in wanted.items():
+            if w.kind == "number" and isinstance(row.get(name), str):
+                raise DataError(
+                    f"{who}: covariate '{name}' is {row[name]!r}, a number is due; "
+                    f"mend the table or make it a category"
+                )
+
+
+def level_of(value: float | str | None) -> str:
+    """A level's name: a table's 1 is read as 1.0, and means 1."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def measure_column(name: str, wanted: Wanted, rows: list[Row]) -> Number | Category:
     """One covariate's range, normaliser or levels over the training scans."""
-    present = [
-        (n, row[name]) for n, row in zip(names, rows, strict=True) if row.get(name) is not None
-    ]
+    present = [row[name] for row in rows if row.get(name) is not None]
     if not present:
         have = sorted({k for row in rows for k in row})
         raise DataError(
@@ -291,15 +321,9 @@ def measure_column(
     missing = len(rows) - len(present)
     rest = {"name": name, "missing": missing, "absent": wanted.absent, "guidance": wanted.guidance}
     if wanted.kind == "category":
-        levels = [str(v) for _, v in present]
+        levels = [level_of(v) for v in present]
         return Category(levels={v: levels.count(v) for v in sorted(set(levels))}, **rest)
-    for who, value in present:
-        if isinstance(value, str):
-            raise DataError(
-                f"{who}: covariate '{name}' is {value!r}, a number is due; "
-                f"mend the table or make it a category"
-            )
-    x = np.array([v for _, v in present], float)
+    x = np.array(present, float)
     if x.std() == 0:
         raise DataError(
             f"covariate '{name}': is {x[0]:g} for every training scan, so nothing can be "

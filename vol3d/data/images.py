@@ -51,6 +51,11 @@ class Images:
         if scan.name in self.cache:
             return self.cache[scan.name]
         item = {"x": normalise(self.on_grid(scan, Volume.read(scan.image)).data)[None]}
+        if not item["x"].any():
+            raise DataError(
+                f"{scan.image}: has no voxel above 0 on a grid of {self.grid_of(scan)}; is the scan "
+                f"where the grid is, in MNI space?"
+            )
         if self.with_labels:
             labels = self.on_grid(scan, Volume.read(scan.labels), nearest=True).data
             item["labels"] = np.rint(labels).astype(np.int32)[None]
@@ -101,7 +106,7 @@ class Images:
             "shape": list(self.grid.shape),
             "affine": self.grid.affine.tolist(),
             "spacing_mm": list(self.grid.spacing),
-            "resolutions_mm": [list(g.spacing) for g in self.targets.values() or [self.grid]],
+            "grids": [grid_as_dict(g) for g in self.targets.values() or [self.grid]],
             "space_code": Volume.read(self.train[0].image).space_code,
             "entities": self.entities(),
             "intensity": f"divided by {HEADROOM} x the 99.5th percentile of the voxels above 0",
@@ -109,9 +114,17 @@ class Images:
         }
 
 
-def grid_of(fingerprint: dict) -> Grid:
-    """The grid that a fingerprint names."""
-    return Grid(tuple(fingerprint["shape"]), np.array(fingerprint["affine"]))
+def grid_as_dict(grid: Grid) -> dict:
+    """A grid as plain values."""
+    return {"shape": list(grid.shape), "affine": grid.affine.tolist()}
+
+
+def grids_of(fingerprint: dict) -> list[Grid]:
+    """The grids that a fingerprint names, the finest first."""
+    return [
+        Grid(tuple(g["shape"]), np.array(g["affine"]))
+        for g in fingerprint.get("grids", [fingerprint])
+    ]
 
 
 def normalise(data: np.ndarray) -> np.ndarray:

@@ -12,6 +12,8 @@ from vol3d.data.scan import Scan
 from vol3d.errors import ConfigError, DataError
 
 MANIFEST = "latents.json"
+CACHE_BYTES = 8e9
+"""Memory that latents may take before files are read again each time."""
 
 
 class Latents(Config):
@@ -78,10 +80,13 @@ class LatentImages:
             except Exception as error:
                 raise DataError(f"{scan.image}: cannot be read ({error}); encode again") from None
             by_channel = (slice(None), None, None, None)
-            self.cache[scan.name] = {
+            item = {
                 "mean": (raw["mean"] - self.shift[by_channel]) / self.scale[by_channel],
                 "logvar": raw["logvar"] - 2 * np.log(self.scale[by_channel]),
             }
+            if sum(a.nbytes for a in item.values()) * (len(self.cache) + 1) > CACHE_BYTES:
+                return item
+            self.cache[scan.name] = item
         return self.cache[scan.name]
 
     def fingerprint(self) -> dict:

@@ -1,13 +1,13 @@
 """A latent diffusion model: conditions, network, prediction and schedule put together."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from vol3d.config import Config, did_you_mean, without_nulls
+from vol3d.config import Config, did_you_mean
 from vol3d.data.covariates import Covariates
 from vol3d.diffusion.condition import Condition, join, join_widths
 from vol3d.diffusion.conditions import ConditionKind
@@ -55,10 +55,9 @@ class Diffusion(Config):
     """How much each noise level counts in the loss."""
     variance: LearnedVariance | None = None
     """Learn the variance of the reverse steps as well, as iDDPM does."""
-    conditions: Annotated[dict[str, ConditionKind], BeforeValidator(without_nulls)] = {
-        "vector": Vector()
-    }
-    """The ways by which covariates reach the network, by any name; `of` says which go where."""
+    conditions: dict[str, ConditionKind | None] = {"vector": Vector()}
+    """The ways by which covariates reach the network, by any name; `of` says which go where, and
+    null takes the default one away."""
     sampler: Sampler = Sampler()
     """The defaults of `vol3d generate`."""
 
@@ -78,9 +77,12 @@ class Diffusion(Config):
         """Check that samples of this model can be made so.
 
         Raises:
-            ConfigError: the solver does not go with the schedule, or needs a learned variance.
+            ConfigError: the solver does not go with the schedule, or needs a learned variance; the
+                schedule has not so many steps.
         """
-        check_pair(sampler.schedule or self.schedule, sampler.solver, "solver")
+        schedule = sampler.schedule or self.schedule
+        check_pair(schedule, sampler.solver, "solver")
+        schedule.levels(sampler.steps)
         if sampler.solver.needs_variance and self.variance is None:
             raise ConfigError(
                 f"solver '{sampler.solver.kind}' with a learned variance: this model has learnt "
@@ -155,6 +157,7 @@ def ways_of(conditions: dict[str, Any], schema: Covariates) -> dict[str, list[st
     ways = {
         name: list(schema.names if condition.of is None else condition.of)
         for name, condition in conditions.items()
+        if condition is not None
     }
     for name, of in ways.items():
         for covariate in of:

@@ -45,13 +45,13 @@ class LearnedVariance(Config):
         before = schedule.before(sigma)
         across = (-1,) + (1,) * (x0.ndim - 1)
         levels = (schedule.alpha(sigma), sigma, schedule.alpha(before), before)
-        between = step(*(v.view(across) for v in levels))
+        between = step(*(v.view(across).to(x0.device) for v in levels))
         log_p = log_variance(between, share, least(schedule))
         apart = (between.D_share * (x0 - D.detach())).square()
         log_q = between.small.clamp(min=1e-300).log()  # 0 where nothing lies before
         kl = (log_p - log_q + (between.small + apart) / log_p.exp() - 1) / 2  # [B, C, X, Y, Z]
         nll = (math.log(2 * math.pi) + log_p + apart / log_p.exp()) / 2
-        first = (before == 0).view(across)
+        first = (before == 0).view(across).to(x0.device)
         nats = torch.where(first, nll, kl).flatten(1).mean(1)
         return self.vlb_weight * schedule.num_train_timesteps * nats / math.log(2)
 

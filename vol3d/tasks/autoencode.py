@@ -140,11 +140,12 @@ class AutoencodeJob:
         if self.perceptual is not None:
             with engine.autocast():
                 losses["perceptual"] = task.perceptual_weight * self.perceptual.to(x.device)(y, x)
+        reconstruction = torch.stack(list(losses.values())).sum()
         losses |= passed.penalties
 
         fooling = "discriminator" in nets and batch.nimg >= task.adversarial.start_nimg
         if fooling:
-            losses |= self.fooling(engine, x, y, losses["l1"], batch.nimg)
+            losses |= self.fooling(engine, x, y, reconstruction, batch.nimg)
         yield "autoencoder", losses
         if fooling:
             with engine.autocast():

@@ -17,7 +17,7 @@ class Batch:
     """Images that are trained on together.
 
     Attributes:
-        nimg: images seen before it.
+        nimg: images seen before it, or before the batch that it is part of.
         names: of the scans.
         rows: their covariates.
         rngs: one generator an image, for whatever is still to be drawn for it.
@@ -44,7 +44,7 @@ class Batch:
                     [items[j] for j in at]
                     for items in (self.names, self.rows, self.rngs, self.drawn)
                 )
-                yield Batch(self.nimg + at[0], *of)
+                yield Batch(self.nimg, *of)
 
     def of_one_shape(self) -> list[list[int]]:
         """Places of the images, those of one shape together."""

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
 from vol3d.config import without_nulls
-from vol3d.data.covariates import Covariates, Wanted
+from vol3d.data.covariates import Covariates, Number, Wanted, refuse_text
 from vol3d.data.dataset import SPACING
 from vol3d.data.latents import LatentImages, Latents
 from vol3d.data.rng import randn, torch_rng
@@ -76,6 +76,10 @@ class DiffuseJob:
         self.nets: dict[str, nn.Module] = {"denoiser": task.build(latents.z_channels, self.schema)}
         self.optims: dict[str, Any] = {}
         self.averaged = ["denoiser"]
+        val = latents.val
+        refuse_text(task.covariates, [s.covariates for s in val], [s.name for s in val])
+        if SPACING in self.schema.names and not isinstance(self.schema[SPACING], Number):
+            raise ConfigError(f"task.covariates.{SPACING}: is a number, in mm")
         if any(s.res for s in self.scans) and SPACING not in self.schema.names:
             raise ConfigError(
                 f"{latents.path}: has several resolutions, and the model must be told which; "
@@ -125,7 +129,7 @@ class DiffuseJob:
         batch = Batch(0, [s.name for s in scans], [s.covariates for s in scans], rngs, drawn)
         losses = [
             self.loss(engine, engine.averaged["denoiser"], some.tensors, some.rngs)
-            for some in batch.split(len(scans))
+            for some in batch.split(4)
         ]
         return {"denoising": torch.cat(losses).mean().item()}
 

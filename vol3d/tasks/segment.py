@@ -1,5 +1,6 @@
 """The segmenter's training: find a few structures, to measure what a generator made."""
 
+import re
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
@@ -19,6 +20,9 @@ from vol3d.planes import montage
 from vol3d.tasks.autoencode import on, random_patch
 from vol3d.tasks.base import Batch, Runner
 from vol3d.tasks.card import model_card
+
+SIDE = re.compile(r"(^|[_-])(left|right|lh|rh|l|r)([_-]|$)", re.IGNORECASE)
+"""What the name of a structure says that is on one side only."""
 
 
 class Segment(Config):
@@ -46,6 +50,12 @@ class Segment(Config):
                 if label in seen:
                     raise ValueError(f"structures: label {label} is in {seen[label]} and in {name}")
                 seen[label] = name
+        sided = [name for name in self.structures if SIDE.search(name)]
+        if self.flip and sided:
+            raise ValueError(
+                f"structures: {', '.join(sided)} has a side, and flip={self.flip} would exchange left "
+                f"and right; set flip=0"
+            )
         return self
 
     def job(self, data: Dataset) -> "SegmentJob":
@@ -123,7 +133,9 @@ class SegmentJob:
     def preview(self, engine: Runner) -> np.ndarray:
         """Two held-out scans; below, their structures as found and as they should be."""
         rows = []
-        for scan, p, target in self.predict(engine, (self.images.val or self.images.train)[:2]):
+        scans = self.images.val or self.images.train
+        scans = [s for s in scans if s.res == scans[0].res][:2]
+        for scan, p, target in self.predict(engine, scans):
             shades = [t.numpy() / len(self.names) for t in (p.argmax(0), target)]
             rows.append(montage([self.images.read(scan)["x"][0], *shades]))
         return np.vstack(rows)

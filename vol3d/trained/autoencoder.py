@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vol3d.bundle import Bundle
 from vol3d.config import Config
-from vol3d.data.images import grid_of
+from vol3d.data.images import grids_of
 from vol3d.models.autoencoders import Autoencoder
 from vol3d.volume import Grid
 
@@ -44,13 +44,12 @@ class TrainedAutoencoder:
     @property
     def grid(self) -> Grid:
         """The grid of the scans it was trained on; the finest of several."""
-        return grid_of(self.fingerprint)
+        return self.grids[0]
 
     @property
-    def spacings(self) -> list[tuple[float, ...]]:
-        """The voxel sizes, mm, that it was trained on."""
-        mine = [self.fingerprint["spacing_mm"]]
-        return [tuple(s) for s in self.fingerprint.get("resolutions_mm", mine)]
+    def grids(self) -> list[Grid]:
+        """All grids that it was trained on."""
+        return grids_of(self.fingerprint)
 
     @torch.inference_mode()
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,7 +59,10 @@ class TrainedGenerator:
     def grid_of(self, row: Row) -> Grid:
         """The grid of a sample: where the model knows several, that of the spacing asked for."""
         spacing = row.get(SPACING) if SPACING in self.schema.names else None
-        return self.grid if spacing is None else self.grid.at(float(spacing))
+        if spacing is None:
+            return self.grid
+        known = (g for g in self.autoencoder.grids if np.allclose(g.spacing, spacing, rtol=1e-3))
+        return next(known, None) or self.grid.at(float(spacing))
 
     def complete(self, asked: Row, seed: int) -> Row:
         """Fill in what was not asked for, from the sample's seed (see `Covariates.complete`).

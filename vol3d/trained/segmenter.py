@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vol3d.bundle import Bundle
 from vol3d.config import Config
+from vol3d.data.images import grids_of
 from vol3d.models.segmenters import Segmenter
 from vol3d.trained.autoencoder import channels_last
 
@@ -23,7 +24,11 @@ class SegmenterBundle(Config):
 
 
 class TrainedSegmenter:
-    """Finds structures in whole volumes, and measures them."""
+    """Finds structures in whole volumes, and measures them.
+
+    Attributes:
+        grids: those of the scans it was trained on, the finest first.
+    """
 
     def __init__(self, path: Path | str, device: torch.device | str = "cpu") -> None:
         bundle = Bundle(path, "segmenter")
@@ -31,6 +36,8 @@ class TrainedSegmenter:
         settings = SegmenterBundle.parse(bundle.config)
         self.structures = settings.structures
         self.quality: dict = bundle.documents["quality"]
+        self.fingerprint: dict = bundle.documents["fingerprint"]
+        self.grids = grids_of(self.fingerprint)
         self.net = settings.model.build(in_channels=1, num_labels=len(self.structures) + 1)
         self.net.load_state_dict(bundle.weights())
         self.net.to(device, memory_format=torch.channels_last_3d).eval()

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -45,12 +46,14 @@ class Checkpoints:
             shutil.rmtree(target, ignore_errors=True)
             os.replace(part, target)
             sync(self.folder)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             shutil.rmtree(part, ignore_errors=True)
             raise RunError(
-                f"{target}: the checkpoint could not be written ({error.strerror}); "
+                f"{target}: the checkpoint could not be written ({error}); "
                 f"make room and run again to go on from the one before"
             ) from None
+        for damaged in [p for p in self.all() if p.name > target.name]:  # or we had gone on from it
+            shutil.rmtree(damaged)
         for old in self.all()[: -self.keep]:
             shutil.rmtree(old)
 

@@ -17,7 +17,10 @@ def device_of(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device={name}: this machine has no CUDA device; take device=cpu")
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device={name}: auto, cpu, cuda or cuda:1 is due") from None
 
 
 @runtime_checkable

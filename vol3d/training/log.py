@@ -25,7 +25,9 @@ class RunLog:
     def __init__(self, folder: Path, nimg: int, tracks: Iterable[Track] = ()) -> None:
         self.path = folder / "log.jsonl"
         kept = [line for line in self.lines() if json.loads(line)["nimg"] <= nimg and nimg]
-        self.path.write_text("".join(f"{line}\n" for line in kept))
+        part = folder / ".log.jsonl.part"
+        part.write_text("".join(f"{line}\n" for line in kept))
+        part.replace(self.path)
         self.folder, self.tracks = folder, list(tracks)
 
     def lines(self) -> list[str]:

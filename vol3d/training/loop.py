@@ -1,5 +1,6 @@
 """The training loop: one page, safe to kill and run again at any point."""
 
+import hashlib
 import json
 import logging
 import time
@@ -7,14 +8,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
-from vol3d.config import Config, without_nulls
+from vol3d.config import Config
 from vol3d.data.rng import item_at, torch_rng
+from vol3d.data.scan import Scan
 from vol3d.errors import ConfigError
 from vol3d.optim import Optim
 from vol3d.progress import Bar
@@ -57,10 +59,8 @@ class Training(Config):
     """Images between checkpoints."""
     keep: PositiveInt = 2
     """How many checkpoints stay on disk."""
-    trackers: Annotated[dict[str, TrackerKind], BeforeValidator(without_nulls)] = {
-        "tensorboard": TensorBoard()
-    }
-    """Where to follow the run beside its own log, by any name."""
+    trackers: dict[str, TrackerKind | None] = {"tensorboard": TensorBoard()}
+    """Where to follow the run beside its own log, by any name; null takes the default one away."""
 
     @model_validator(mode="after")
     def check_batch(self) -> "Training":
@@ -86,14 +86,19 @@ def train(job: Job, training: Training, engine: Engine) -> State:
         RunError: three updates in a row were not finite; a full disk; all checkpoints damaged.
     """
     checkpoints = Checkpoints(training.run / "checkpoints", training.keep)
-    state = resume(checkpoints, engine)
-    tracks = [t.open(training.run, training.dump(), state.nimg) for t in training.trackers.values()]
+    learnt_from = digest(job.scans)
+    state = resume(checkpoints, engine, learnt_from)
+    trackers = filter(None, training.trackers.values())
+    tracks = [t.open(training.run, training.dump(), state.nimg) for t in trackers]
     report = RunLog(training.run, state.nimg, tracks)
     batches = draw_batches(job, training, state.nimg)
     recent: list[dict[str, Tensor]] = []
     clock, began = time.monotonic(), state.nimg
 
     with Bar(job.title, training.total_nimg, state.nimg) as bar:
+        if not state.nimg:  # what would fail later fails in the first minute
+            report.show(0, job.preview(engine))
+            report.write(0, "validation", **job.validate(engine))
         while True:
             done = state.nimg >= training.total_nimg
 
@@ -119,8 +124,8 @@ def train(job: Job, training: Training, engine: Engine) -> State:
                 report.show(state.nimg, job.preview(engine))
                 report.write(state.nimg, "validation", **job.validate(engine))
             if state.nimg > began and saving:
-                watch = {"watch": engine.watch.in_a_row}
-                checkpoints.write(state.nimg, engine.tensors(), {**vars(state), **watch})
+                more = {"watch": engine.watch.in_a_row, "scans": learnt_from}
+                checkpoints.write(state.nimg, engine.tensors(), {**vars(state), **more})
             if done:
                 report.close()
                 return state
@@ -142,12 +147,28 @@ def due(every: int, state: State, batch: int, done: bool) -> bool:
     return done or state.nimg // every > (state.nimg - batch) // every
 
 
-def resume(checkpoints: Checkpoints, engine: Engine) -> State:
-    """Take up the newest whole checkpoint, if there is one."""
+def digest(scans: list[Scan]) -> str:
+    """What a run learns from: names, covariates and file sizes, as a hash."""
+    told = [[s.name, s.covariates, s.image.stat().st_size] for s in scans]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def resume(checkpoints: Checkpoints, engine: Engine, learnt_from: str) -> State:
+    """Take up the newest whole checkpoint, if there is one.
+
+    Raises:
+        ConfigError: the training scans are not those it was made with.
+        RunError: all checkpoints are damaged.
+    """
     found = checkpoints.newest()
     if found is None:
         return State()
     tensors, state = found
+    if state.pop("scans") != learnt_from:
+        raise ConfigError(
+            f"{checkpoints.folder.parent}: the training scans, or their covariates, are others than "
+            f"when this run began; bring them back, or name another folder with run=..."
+        )
     engine.restore(tensors)
     engine.watch.in_a_row = state.pop("watch")
     log.info("going on at image %d", state["nimg"])

@@ -9,10 +9,11 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 import vol3d
+from vol3d.bundle import sha256
 from vol3d.config import Config
 from vol3d.data.datasets import Source
 from vol3d.data.images import Images
@@ -50,23 +51,26 @@ class Encode(Config):
         images = Images(self.data, cache_gb=0)
         scans = images.train + images.val
         for spacing in {images.grid_of(s).spacing for s in scans}:
-            if not any(np.allclose(spacing, known, rtol=0.01) for known in autoencoder.spacings):
+            known = [g.spacing for g in autoencoder.grids]
+            if not any(np.allclose(spacing, k, rtol=0.01) for k in known):
                 raise DataError(
                     f"{self.data.path}: has voxels of {spacing} mm, the autoencoder learnt from "
-                    f"{', '.join(map(str, autoencoder.spacings))} mm; name a grid, e.g. data.grid=2mm"
+                    f"{', '.join(map(str, known))} mm; name a grid, e.g. data.grid=2mm"
                 )
         files = {}
         for scan in track(scans, "encode"):
             files[scan.name] = self.out / f"{scan.name}_latent.safetensors"
-            if not is_whole(files[scan.name], autoencoder.checksum):
-                encode_scan(autoencoder, images, scan, files[scan.name])
+            origin = origin_of(autoencoder, images, scan)
+            if not is_whole(files[scan.name], origin):
+                encode_scan(autoencoder, images, scan, files[scan.name], origin)
         write_manifest(self.out, autoencoder, images, files)
         return self.out
 
     def claim(self, autoencoder: TrainedAutoencoder) -> None:
         """Make the folder with the autoencoder in it, or check that it is ours."""
         inside = self.out / "autoencoder"
-        if self.out.exists() and any(self.out.iterdir()) and not inside.is_dir():
+        there = {p.name for p in self.out.iterdir()} if self.out.exists() else set()
+        if there - {".autoencoder.part"} and not inside.is_dir():
             raise ConfigError(
                 f"{self.out}: holds something that is not latents; name another folder"
             )
@@ -81,28 +85,44 @@ class Encode(Config):
             os.replace(part, inside)
 
 
-def encode_scan(autoencoder: TrainedAutoencoder, images: Images, scan: Scan, file: Path) -> None:
+def origin_of(autoencoder: TrainedAutoencoder, images: Images, scan: Scan) -> dict[str, str]:
+    """What a latent comes from: the autoencoder, the image's bytes, and where its voxels lie."""
+    affine = images.grid_of(scan).coarser(autoencoder.downsample).affine
+    return {
+        "autoencoder": autoencoder.checksum,
+        "image": sha256(scan.image),
+        "affine": json.dumps(affine.tolist()),
+    }
+
+
+def encode_scan(
+    autoencoder: TrainedAutoencoder,
+    images: Images,
+    scan: Scan,
+    file: Path,
+    origin: dict[str, str],
+) -> None:
     """One scan's posterior, written whole or not at all."""
     x = torch.from_numpy(images.read(scan)["x"])[None]
     mean, logvar = (t[0].float().cpu().numpy() for t in autoencoder.encode(x))
     if not (np.isfinite(mean).all() and np.isfinite(logvar).all()):
         raise DataError(f"{scan.name}: its latent is not finite; is the autoencoder sound?")
-    affine = images.grid_of(scan).coarser(autoencoder.downsample).affine
     part = file.with_suffix(".part")
     save_file(
         {"mean": np.ascontiguousarray(mean), "logvar": np.ascontiguousarray(logvar)},
         part,
-        metadata={"autoencoder": autoencoder.checksum, "affine": json.dumps(affine.tolist())},
+        metadata=origin,
     )
     os.replace(part, file)
 
 
-def is_whole(file: Path, checksum: str) -> bool:
-    """Whether the latent is there and of this autoencoder."""
-    if not file.is_file():
+def is_whole(file: Path, origin: dict[str, str]) -> bool:
+    """Whether the latent is there, undamaged, and of this origin."""
+    try:
+        with safe_open(file, "numpy") as stored:
+            return stored.metadata() == origin
+    except (OSError, SafetensorError):
         return False
-    with safe_open(file, "numpy") as stored:
-        return stored.metadata()["autoencoder"] == checksum
 
 
 def write_manifest(

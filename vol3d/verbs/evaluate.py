@@ -102,12 +102,23 @@ class Evaluation:
                 f"{asked.data.path}: lies on a grid of {self.images.grid}, the generator "
                 f"on {self.grid}; give the data of its training, e.g. data.grid=2mm"
             )
+        if self.segmenter is not None:
+            self.check_segmenter_grid()
         self.summary: dict[str, Any] = {}
         self.evidence = Evidence(self.grid.spacing)
         self.notes: list[str] = []
         self.rows: list[dict[str, object]] = []  # of measurements.tsv
         self.known = self.segmenter.structures if self.segmenter else []
         self.samples = self.find_samples()
+
+    def check_segmenter_grid(self) -> None:
+        """The segmenter measures voxels of the size that it knows."""
+        known = self.segmenter.grids
+        if not any(np.allclose(g.spacing, self.grid.spacing, rtol=0.01) for g in known):
+            raise DataError(
+                f"{self.asked.segmenter}: learnt from voxels of {known[0].spacing} mm, the scans have "
+                f"{self.grid.spacing} mm; train one on these"
+            )
 
     # -- reconstruction ---------------------------------------------------------------------------
 
@@ -156,6 +167,11 @@ class Evaluation:
         if self.segmenter is None:
             self.notes.append("No segmenter was given, so no volumes were measured.")
             return
+        if self.segmenter.fingerprint["sha256"] != self.images.fingerprint()["sha256"]:
+            self.notes.append(
+                "These are not exactly the scans that the segmenter was trained on. Its own error is "
+                "too small if a held-out person here was among its training people."
+            )
         val = track(self.images.val, "measure real scans")
         measured = [(s, self.measure(self.images.read(s)["x"])) for s in val]
         self.summary["segmenter"], self.evidence.segmenter = self.agree(measured, "held-out")
@@ -183,6 +199,8 @@ class Evaluation:
             self.asked.n,
             seed=self.asked.seed,
         )
+        if SPACING in self.generator.schema.names:
+            rows = [{**row, SPACING: self.grid.spacing[0]} for row in rows]
         path, part = self.asked.out / "requests.tsv", self.asked.out / ".requests.tsv.part"
         self.asked.out.mkdir(parents=True, exist_ok=True)
         write_tsv(part, rows)

@@ -15,7 +15,7 @@ from vol3d.data.bids_writer import anat_path, write_description, write_json, wri
 from vol3d.data.covariates import Number, Row
 from vol3d.data.tables import read_rows
 from vol3d.diffusion.model import Sampler
-from vol3d.errors import ConfigError
+from vol3d.errors import ConfigError, RunError
 from vol3d.progress import Bar
 from vol3d.trained.generator import TrainedGenerator
 from vol3d.training.engine import device_of
@@ -75,8 +75,6 @@ class Generate(Config):
             log.warning("warning: %s", warning)
         settings = {"bundle": model.checksum, "sampler": sampler.dump()}
         claim(self.out, settings)
-        paths = {seed: self.path(model, seed) for seed, _, _ in plan}
-        missing = [p for p in plan if not is_made(paths[p[0]], p[2])]
         write_description(
             self.out,
             "vol3d synthetic cohort",
@@ -88,6 +86,8 @@ class Generate(Config):
             },
         )
         write_table(self.out, plan, model)
+        paths = {seed: self.path(model, seed) for seed, _, _ in plan}
+        missing = [p for p in plan if not is_made(paths[p[0]], p[2])]
         with Bar("generate", len(plan), len(plan) - len(missing)) as bar:
             for some in batches(missing, sampler.micro_batch, model):
                 x = model.generate(
@@ -254,7 +254,15 @@ def write_brain(
     seed: int,
     sampler: Sampler,
 ) -> None:
-    """The image, then its sidecar, with which it is complete."""
+    """The image, then its sidecar, with which it is complete.
+
+    Raises:
+        RunError: a voxel is not a finite number.
+    """
+    if not x.isfinite().all():
+        raise RunError(
+            f"seed {seed}: the sample is not finite; try less guidance, or sampler.precision=fp32"
+        )
     grid = model.grid_of(row)
     Volume(x.cpu().numpy(), grid.affine, model.autoencoder.fingerprint["space_code"]).write(
         path, slope=STEP

@@ -46,6 +46,6 @@ class Train(Training):
 
     def finish(self, bundle: Path) -> Path:
         """Tell the trackers of the bundle; its path."""
-        for tracker in self.trackers.values():
+        for tracker in filter(None, self.trackers.values()):
             tracker.finish(self.run, bundle)
         return bundle
