@@ -18,6 +18,8 @@ BINS = 32
 """Of the joint histogram (Mattes et al. 2003, IEEE Trans Med Imaging 22:120-128)."""
 RIM_MM = 8.0
 """The metric looks at the template's brain and this much around it, so that its edge counts."""
+STEP_MM = 0.7
+"""No voxel moves further in one step of the descent."""
 TRIED_DEGREES = (-20.0, 0.0, 20.0)
 KEPT_POSES = 3
 """Of all poses that are tried, the best are followed downhill."""
@@ -94,6 +96,15 @@ def descend(
 ) -> sitk.Transform:
     """Follow the mutual information downhill from `start`, level by level."""
     method = registration(where, shrink)
+    method.SetOptimizerAsGradientDescent(
+        learningRate=1.0,
+        numberOfIterations=100,
+        convergenceMinimumValue=1e-5,
+        convergenceWindowSize=10,
+        estimateLearningRate=method.EachIteration,
+        maximumStepSizeInPhysicalUnits=STEP_MM,  # larger steps ran away on whole heads
+    )
+    method.SetOptimizerScalesFromPhysicalShift()
     method.SetInitialTransform(start, inPlace=False)
     return type(start)(unwrapped(method.Execute(fixed, moving)))
 
@@ -108,10 +119,6 @@ def registration(
     method.SetMetricSamplingStrategy(method.REGULAR)
     method.SetMetricSamplingPercentage(share, 1)
     method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerAsRegularStepGradientDescent(
-        learningRate=1.0, minStep=1e-3, numberOfIterations=100, gradientMagnitudeTolerance=1e-7
-    )
-    method.SetOptimizerScalesFromPhysicalShift()
     method.SetShrinkFactorsPerLevel(shrink)
     method.SetSmoothingSigmasPerLevel([float(s) for s in shrink])  # mm: half a voxel of the level
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()

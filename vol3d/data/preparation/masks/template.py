@@ -11,31 +11,36 @@ from scipy import ndimage
 from vol3d.data.preparation.alignment import (
     as_affine,
     best_pose,
-    centre_mm,
     descend,
     dilated,
     floats,
+    move,
     pose,
+    registration,
     template_mask,
     template_volume,
 )
 from vol3d.data.preparation.bias import BiasField
 from vol3d.data.preparation.masks.mask import BrainMask, Found, checked, solid
 from vol3d.data.scan import Scan
-from vol3d.volume import Grid, Volume
+from vol3d.volume import Volume
 
-WORKING_MM = 2.0
-"""The head is looked at with voxels of this size."""
 BELOW_CROWN_MM = 85.0
 """The middle of the brain is about this far below the top of the head."""
-HEAD_MM = 160.0
-"""What is further below the top is neck."""
-RIM_MM = 3.0
+NECK_MM = 160.0
+"""What is further below the top of the head is neck."""
+RIM_MM = 6.0
 """The metric looks at the template's brain and the dark rim of fluid and skull around it."""
+HEAD_FIELD = BiasField(voxel_mm=6.0, iterations=[30, 30, 30])
+"""A rough one, to even out the head before the brain is known."""
 MESH = (5, 7, 5)
 """Pieces of the B-spline along X, Y, Z: knots about 32 mm apart."""
 REACH_MM = 4.0
 """How far the brain may reach beyond the warped template; sulci and shape differ by that."""
+DARK = 0.45
+"""Fluid, bone and dura are darker than this share of the brain's median."""
+BRIGHT = 1.25
+"""Fat is brighter than this many times the brain's 99th percentile."""
 
 
 class Template(BrainMask):
@@ -45,28 +50,16 @@ class Template(BrainMask):
 
     def find(self, head: Volume, scan: Scan, folder: Path) -> Found:
         """Affine and B-spline registration of the template, then trimming by intensity."""
-        small = on_working_grid(head)
-        tissue = Volume(small.data > otsu(small), small.affine)
-        small = Volume(small.data / BiasField().estimate(small, tissue), small.affine)
-        warped = warped_template_mask(small, tissue)
-        trimmed = trim(small, warped)
-        share = Volume(trimmed.data.astype(np.float32), trimmed.affine).resample(head.grid)
-        mask = Volume(share.data > 0.5, head.affine, head.space_code)
-        return checked(Found(mask, "template registered and trimmed", True), scan.name)
-
-
-def on_working_grid(head: Volume) -> Volume:
-    """The head, smoothed where its voxels are smaller, on an upright grid of 2 mm around it."""
-    image = floats(head)
-    sigma = [0.5 * WORKING_MM if s < WORKING_MM else 0.0 for s in head.spacing]
-    smooth = sitk.DiscreteGaussian(image, [s**2 for s in sigma], useImageSpacing=True)
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in head.shape])).reshape(3, -1)
-    world = (head.affine @ np.vstack([corners, np.ones(8)]))[:3]  # [3, 8] mm
-    low, high = world.min(1), world.max(1)
-    affine = np.diag([WORKING_MM] * 3 + [1.0])
-    affine[:3, 3] = low
-    shape = tuple(int(n) for n in np.ceil((high - low) / WORKING_MM) + 1)
-    return Volume.from_sitk(smooth).resample(Grid(shape, affine))
+        tissue = Volume(head.data > otsu(head), head.affine)
+        flat = head.data / HEAD_FIELD.estimate(head, tissue)
+        flat = np.minimum(flat, np.percentile(flat[tissue.data], 95))  # fat would rule the metric
+        flat = Volume(flat, head.affine)
+        affine = fit_affine(flat, tissue)
+        upright = move(flat, affine, template_mask(2.0).grid)  # the head, of the template's size
+        share = trim(upright, fit_spline(upright)).astype(np.float32)
+        back = move(Volume(share, upright.affine), affine.GetInverse(), head.grid)
+        mask = solid(Volume(back.data > 0.5, head.affine))
+        return checked(Found(mask, "template registered, trimmed by intensity", True), scan.name)
 
 
 def otsu(volume: Volume) -> float:
@@ -76,34 +69,56 @@ def otsu(volume: Volume) -> float:
     return method.GetThreshold()
 
 
-def warped_template_mask(small: Volume, tissue: Volume) -> Volume:
-    """The template's brain on the head's grid, after a rigid, an affine and a B-spline fit."""
-    fixed, moving = template_volume(2.0).to_sitk(), floats(small)
+def fit_affine(head: Volume, tissue: Volume) -> sitk.AffineTransform:
+    """The affine map from the template's brain to the one in the head."""
+    fixed, moving = template_volume(2.0).to_sitk(), floats(head)
     around = dilated(template_mask(2.0), RIM_MM)
     found = best_pose(fixed, moving, around, head_poses(tissue))
-    found = descend(fixed, moving, around, as_affine(found), shrink=[4, 2])
+    return descend(fixed, moving, around, as_affine(found), shrink=[2])
+
+
+def head_poses(tissue: Volume) -> list[sitk.Transform]:
+    """Poses to try: the brain lies some way below the top of the head, which may nod and shift."""
+    index = np.argwhere(solid(tissue).data)[::7]  # a seventh of the voxels says as much
+    world = index @ tissue.affine[:3, :3].T + tissue.affine[:3, 3]  # [N, 3] mm
+    crown = np.percentile(world[:, 2], 99.9)
+    x, y, _ = world[world[:, 2] > crown - NECK_MM].mean(0)
+    middle = np.array([x, y, crown - BELOW_CROWN_MM])
+    angles = product(np.deg2rad([-25, -12, 0, 12, 25]), np.deg2rad([-12, 0, 12]), [0.0])
+    shifts = product([0.0], [-15.0, 0.0, 15.0], [-15.0, 0.0, 15.0])  # mm
+    return [pose(a, middle + s) for a, s in product(list(angles), map(np.array, shifts))]
+
+
+def fit_spline(upright: Volume) -> Volume:
+    """The template's brain, warped onto a head that was given the template's size."""
+    fixed, moving = floats(upright), template_volume(2.0).to_sitk()
     spline = sitk.BSplineTransformInitializer(fixed, list(MESH), 3)
-    method = sitk.ImageRegistrationMethod()
-    method.SetMetricAsMattesMutualInformation(32)
-    method.SetMetricFixedMask(around)
-    method.SetMetricSamplingStrategy(method.REGULAR)
-    method.SetMetricSamplingPercentage(0.5, 1)
-    method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerAsLBFGSB(numberOfIterations=30)
-    method.SetShrinkFactorsPerLevel([2])
-    method.SetSmoothingSigmasPerLevel([2.0])
-    method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
-    method.SetMovingInitialTransform(found)
+    method = registration(dilated(template_mask(2.0), RIM_MM), shrink=[2])
+    method.SetOptimizerAsLBFGSB(numberOfIterations=20)
     method.SetInitialTransform(spline, inPlace=True)
     method.Execute(fixed, moving)
-    warp = sitk.CompositeTransform([found, spline])  # the last one is applied first
-    field = sitk.TransformToDisplacementField(
-        warp,
-        sitk.sitkVectorFloat64,
-        fixed.GetSize(),
-        fixed.GetOrigin(),
-        fixed.GetSpacing(),
-        fixed.GetDirection(),
-    )
-    inverse = sitk.InvertDisplacementField(field)
-    return Volume.from_sitk(field), inverse
+    return move(template_mask(2.0), spline, upright.grid, nearest=True)
+
+
+def trim(upright: Volume, warped: Volume) -> np.ndarray:
+    """Take away what is too dark or bright for brain, or hangs on by a thread; fill the sulci.
+
+    Args:
+        upright: the head on the template's grid.
+        warped: about where the brain is.
+
+    Returns:
+        bool [X, Y, Z]
+    """
+    mask = sitk.GetImageFromArray((warped.data > 0).astype(np.uint8).transpose(2, 1, 0))
+    depth = sitk.SignedMaurerDistanceMap(mask, insideIsPositive=True)  # voxels of 2 mm
+    depth = 2 * sitk.GetArrayFromImage(depth).transpose(2, 1, 0)
+    inside = upright.data[depth > 4]
+    dark = DARK * np.median(inside)
+    bright = BRIGHT * np.percentile(inside, 99)
+    tissue = (depth > -REACH_MM) & (upright.data > dark) & (upright.data < bright)
+    ball = ndimage.generate_binary_structure(3, 1)
+    core = solid(Volume(ndimage.binary_erosion(tissue, ball), upright.affine)).data
+    brain = ndimage.binary_dilation(core, ball) & tissue | (depth > 8)
+    brain = ndimage.binary_closing(brain, ball, iterations=4) & (depth > -REACH_MM)
+    return solid(Volume(brain, upright.affine)).data
