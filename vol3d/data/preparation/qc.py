@@ -8,6 +8,8 @@ OUTLIER_Z = 3.5
 """Iglewicz and Hoaglin 1993, How to detect and handle outliers: a modified z-score above this."""
 LEAST = {"nmi": 1.05, "dice": 0.8}
 """Below these the brain is not where the template's is, however alike the scans are."""
+MOST = {"cut_percent": 1.0}
+"""Above this, part of the brain lies outside the field of view."""
 BINS = 32
 
 
@@ -41,13 +43,17 @@ def flags(rows: list[dict[str, float]]) -> list[str]:
     """What stands out in each row, as words; empty where nothing does.
 
     Args:
-        rows: the same numbers of each scan, among them those of `LEAST`.
+        rows: the same numbers of each scan, among them those of `LEAST` and `MOST`.
     """
     found: list[list[str]] = [[] for _ in rows]
     for name, least in LEAST.items():
         for words, row in zip(found, rows, strict=True):
             if row[name] < least:
                 words.append(f"{name} below {least}")
+    for name, most in MOST.items():
+        for words, row in zip(found, rows, strict=True):
+            if row[name] > most:
+                words.append(f"{name} above {most:g}")
     if len(rows) >= MIN_SCANS:
         for name in rows[0]:
             z = robust_z(np.array([row[name] for row in rows], float))
