@@ -21,7 +21,7 @@ def write_montage(path: Path, images: list[Path], rows: list[dict[str, object]])
         images: the brains.
         rows: those of the QC table, in the same order.
     """
-    order = sorted(range(len(rows)), key=lambda i: (not rows[i]["flag"], rows[i]["dice"]))[:MOST]
+    order = sorted(range(len(rows)), key=lambda i: (not rows[i]["flag"], rows[i]["overlap"]))[:MOST]
     volumes = [Volume.read(images[i]).reorient("RAS") for i in order]
     grid = volumes[0].grid
     outline = template_volume(1.0).resample(grid).data

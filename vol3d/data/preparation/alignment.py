@@ -46,16 +46,17 @@ def align(brain: Volume, mask: Volume, dof: Literal["rigid", "affine"]) -> sitk.
         brain: T1-weighted, 0 outside its mask.
         mask: where the brain is, on the same grid.
         dof: rigid keeps sizes (6 degrees of freedom); affine takes the template's size (12).
+
+    Rigid is the affine map without its stretch. A rigid fit of its own tilts brains that are smaller
+    than the template: they turn until some part of their edge lies on the template's.
     """
     fixed, moving = template_volume(2.0).to_sitk(), floats(brain)
     around = dilated(template_mask(2.0), RIM_MM)
     middle = centre_mm(mask)
     poses = [pose(angles, middle) for angles in product(np.deg2rad(TRIED_DEGREES), repeat=3)]
     found = best_pose(fixed, moving, around, poses)
-    found = descend(fixed, moving, around, found, shrink=[2, 1])
-    if dof == "affine":
-        found = descend(fixed, moving, around, as_affine(found), shrink=[2, 1])
-    return found
+    affine = descend(fixed, moving, around, as_affine(found), shrink=[2])
+    return affine if dof == "affine" else nearest_rigid(affine)
 
 
 def pose(angles: tuple[float, float, float], middle: np.ndarray) -> sitk.Euler3DTransform:
@@ -140,6 +141,16 @@ def as_affine(rigid: sitk.Euler3DTransform) -> sitk.AffineTransform:
     affine.SetMatrix(rigid.GetMatrix())
     affine.SetTranslation(rigid.GetTranslation())
     return affine
+
+
+def nearest_rigid(affine: sitk.AffineTransform) -> sitk.Euler3DTransform:
+    """The rotation nearest to an affine map (polar decomposition), with the same centre kept."""
+    U, _, V = np.linalg.svd(np.reshape(affine.GetMatrix(), (3, 3)))
+    rigid = sitk.Euler3DTransform()
+    rigid.SetCenter(affine.GetCenter())
+    rigid.SetMatrix((U @ V).ravel().tolist())
+    rigid.SetTranslation(affine.GetTranslation())
+    return rigid
 
 
 def move(

@@ -136,13 +136,18 @@ def read_labels(scan: Scan, native: Grid) -> Volume | None:
 
 
 def likeness(brain: Volume, mask: Volume, transform: sitk.Transform) -> dict[str, float]:
-    """How well the brain lies on the template, 2 mm apart: NMI in either brain, Dice of both masks."""
+    """How well the brain lies on the template, 2 mm apart: NMI in either brain; both masks."""
     template, theirs = template_volume(QC_MM), template_mask(QC_MM)
     moved = move(brain, transform, template.grid)
     ours = move(Volume(mask.data.astype(np.float32), mask.affine), transform, template.grid)
     either = (ours.data > 0.5) | (theirs.data > 0)
     nmi = qc.normalised_mutual_information(template.data[either], moved.data[either])
-    return {"nmi": round(nmi, 4), "dice": round(qc.dice(ours.data > 0.5, theirs.data), 4)}
+    masks = ours.data > 0.5, theirs.data
+    return {
+        "nmi": round(nmi, 4),
+        "dice": round(qc.dice(*masks), 4),
+        "overlap": round(qc.overlap(*masks), 4),
+    }
 
 
 def outside(mask: Volume, moved: Volume, transform: sitk.Transform) -> float:

@@ -6,8 +6,8 @@ MIN_SCANS = 8
 """Fewer scans have no spread to stand out from."""
 OUTLIER_Z = 3.5
 """Iglewicz and Hoaglin 1993, How to detect and handle outliers: a modified z-score above this."""
-LEAST = {"nmi": 1.05, "dice": 0.8}
-"""Below these the brain is not where the template's is, however alike the scans are."""
+LEAST = {"overlap": 0.85}
+"""Below this the brain is not where the template's is, however alike the scans are."""
 MOST = {"cut_percent": 1.0}
 """Above this, part of the brain lies outside the field of view."""
 BINS = 32
@@ -30,6 +30,12 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
     """Overlap of two masks: 1 the same, 0 apart."""
     a, b = a > 0, b > 0
     return float(2 * (a & b).sum() / max(a.sum() + b.sum(), 1))
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Which share of the smaller mask lies in the other: Dice falls with size alone, this does not."""
+    a, b = a > 0, b > 0
+    return float((a & b).sum() / max(min(a.sum(), b.sum()), 1))
 
 
 def robust_z(values: np.ndarray) -> np.ndarray:
