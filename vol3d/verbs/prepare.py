@@ -127,9 +127,7 @@ class Prepare(Steps):
         if not self.out.exists() or (self.out.is_dir() and not any(self.out.iterdir())):
             return
         path = self.out / "dataset_description.json"
-        made_by = (
-            json.loads(path.read_text()).get("GeneratedBy", [{}])[0] if path.is_file() else {}
-        )
+        made_by = json.loads(path.read_text()).get("GeneratedBy", [{}])[0] if path.is_file() else {}
         if made_by.get("Name") != "vol3d prepare":
             raise ConfigError(f"{self.out}: holds something else; name another folder")
         before, now = made_by.get("Settings", {}), self.settings()

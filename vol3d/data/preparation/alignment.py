@@ -153,9 +153,7 @@ def nearest_rigid(affine: sitk.AffineTransform) -> sitk.Euler3DTransform:
     return rigid
 
 
-def move(
-    volume: Volume, transform: sitk.Transform, grid: Grid, *, nearest: bool = False
-) -> Volume:
+def move(volume: Volume, transform: sitk.Transform, grid: Grid, *, nearest: bool = False) -> Volume:
     """The volume on another grid, through a transform that maps the grid's points to the volume's."""
     how = sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear
     image = volume.to_sitk() if nearest else floats(volume)

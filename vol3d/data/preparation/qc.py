@@ -51,15 +51,7 @@ def flags(rows: list[dict[str, float]]) -> list[str]:
     Args:
         rows: the same numbers of each scan, among them those of `LEAST` and `MOST`.
     """
-    found: list[list[str]] = [[] for _ in rows]
-    for name, least in LEAST.items():
-        for words, row in zip(found, rows, strict=True):
-            if row[name] < least:
-                words.append(f"{name} below {least}")
-    for name, most in MOST.items():
-        for words, row in zip(found, rows, strict=True):
-            if row[name] > most:
-                words.append(f"{name} above {most:g}")
+    found = [misplaced(row) for row in rows]
     if len(rows) >= MIN_SCANS:
         for name in rows[0]:
             z = robust_z(np.array([row[name] for row in rows], float))
@@ -67,3 +59,9 @@ def flags(rows: list[dict[str, float]]) -> list[str]:
                 if abs(value) > OUTLIER_Z:
                     words.append(f"{name} {'high' if value > 0 else 'low'}")
     return ["; ".join(words) for words in found]
+
+
+def misplaced(row: dict[str, float]) -> list[str]:
+    """What is wrong with a scan whatever the others look like."""
+    low = [f"{name} below {least}" for name, least in LEAST.items() if row[name] < least]
+    return low + [f"{name} above {most:g}" for name, most in MOST.items() if row[name] > most]
