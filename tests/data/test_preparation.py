@@ -149,7 +149,7 @@ def test_a_tool_is_run_by_its_command(stripped, tmp_path):
     ):
         with pytest.raises(DataError, match=reason):
             Command(command=command).find(head, stripped, tmp_path)
-    with pytest.raises(ValueError, match="does not say .mask."):
+    with pytest.raises(ValueError, match=r"does not say .mask."):
         Command(command="bet {image}")
 
 

@@ -138,7 +138,7 @@ def test_restore_explains_what_it_lacks(prepared, tmp_path):
     shutil.copy(image, stray)
     with pytest.raises(ConfigError, match="no transform of sub-09"):
         Restore(image=stray, out=tmp_path / "x.nii.gz").execute()
-    with pytest.raises(ConfigError, match="ending in .nii.gz"):
+    with pytest.raises(ConfigError, match=r"ending in \.nii\.gz"):
         Restore(image=image, out=tmp_path / "x").execute()
     (tmp_path / "there.nii.gz").write_bytes(b"")
     with pytest.raises(ConfigError, match="is there already"):
@@ -161,7 +161,7 @@ def test_other_settings_and_other_folders_are_refused(again, prepared, tmp_path)
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(ConfigError, match="holds something else"):
         again.model_copy(update={"out": tmp_path}).execute()
-    with pytest.raises(ConfigError, match="a voxel size of 0.5mm to 8mm is due"):
+    with pytest.raises(ConfigError, match=r"a voxel size of 0\.5mm to 8mm is due"):
         Prepare.parse({"bids_dir": "x", "out": "y", "grid": "coarse"})
 
 
