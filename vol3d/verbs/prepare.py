@@ -68,7 +68,7 @@ class Prepare(Steps):
     exclude: list[Text] = Field(default_factory=list)
     """Not these people."""
     jobs: PositiveInt | None = None
-    """Scans at a time, each on one core and in 2 GB or so; as many as there are cores if not given."""
+    """Scans at a time, each on one core; as many as there are cores if not given."""
 
     def execute(self) -> list[Path]:
         """Prepare every scan that is not there yet, then the tables and the picture."""
