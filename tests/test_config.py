@@ -7,6 +7,7 @@ import pytest
 from pydantic import Field, PositiveInt
 
 from vol3d.config import Config
+from vol3d.diffusion.model import Diffusion
 from vol3d.errors import ConfigError
 
 
@@ -114,3 +115,12 @@ def test_missing_and_broken_files(tmp_path: Path):
 def test_frozen():
     with pytest.raises(ValueError, match="frozen"):
         Run().seed = 1
+
+
+def test_an_entry_taken_away_stays_away():
+    settings = {"model": {"kind": "unet"}, "conditions": {"vector": None, "t": {"kind": "tokens"}}}
+    config = Diffusion.parse(settings)
+    assert config.conditions["vector"] is None
+    again = Diffusion.parse(config.dump())
+    assert again == config
+    assert again.dump() == config.dump()

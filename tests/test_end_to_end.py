@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from tests.conftest import AUTOENCODER, DIFFUSION, VQ, data_words, verb
+from tests.conftest import AUTOENCODER, DIFFUSION, SEGMENTER, VQ, data_words, verb
 from vol3d.bundle import Bundle
 from vol3d.config import read_yaml
 from vol3d.errors import ConfigError, DataError
@@ -265,3 +265,64 @@ def test_resampled_without_change_of_place(cohort: Path, tmp_path: Path):
         Volume.read(path).reorient("LPI").write(path)
     a, b = (Images(Bids(path=p, entities={"desc": "brain"})) for p in (cohort, copy))
     assert np.array_equal(a.read(a.train[0])["x"], b.read(b.train[0])["x"])
+
+
+def test_latents_of_other_data_are_not_taken_for_done(
+    latents: Path, autoencoder: Path, cohort: Path, tmp_path: Path
+):
+    moved, part = tmp_path / "cohort", tmp_path / "z"
+    shutil.copytree(cohort, moved)
+    shutil.copytree(latents, part)
+    swapped = [next(moved.glob(f"sub-000{i}/anat/*desc-brain_T1w.nii.gz")) for i in (1, 2)]
+    shutil.copy(swapped[1], swapped[0])
+    (part / "sub-0003_latent.safetensors").write_bytes(b"")
+    verb("encode", str(autoencoder), str(part), *data_words(moved), "device=cpu")
+    again = {n: load_file(part / f"{n}_latent.safetensors")["mean"] for n in NAMES}
+    before = {n: load_file(latents / f"{n}_latent.safetensors")["mean"] for n in NAMES}
+    assert np.array_equal(again["sub-0001"], before["sub-0002"])
+    assert np.array_equal(again["sub-0003"], before["sub-0003"])
+
+
+NAMES = ["sub-0001", "sub-0002", "sub-0003"]
+
+
+def test_encode_killed_while_it_copied_the_autoencoder(
+    autoencoder: Path, cohort: Path, tmp_path: Path
+):
+    (tmp_path / "z" / ".autoencoder.part").mkdir(parents=True)
+    words = [*data_words(cohort), "data.subjects=['0001','0006']", "device=cpu"]
+    verb("encode", str(autoencoder), str(tmp_path / "z"), *words)
+    assert (tmp_path / "z" / "latents.json").is_file()
+
+
+def test_a_run_does_not_go_on_with_other_data(cohort: Path, tmp_path: Path):
+    moved = tmp_path / "cohort"
+    shutil.copytree(cohort, moved)
+    words = [f"run={tmp_path / 'ae'}", *data_words(moved), *AUTOENCODER, "save_every=2"]
+    verb("train", *words, "total_nimg=4")
+    shutil.rmtree(tmp_path / "ae" / "bundle")
+    shutil.rmtree(next((tmp_path / "ae" / "checkpoints").glob("*4")))
+    table = moved / "participants.tsv"
+    table.write_text(table.read_text().replace("sub-0001\t", "sub-0001\t9", 1))
+    with pytest.raises(ConfigError, match="are others than when this run began"):
+        verb("train", *words, "total_nimg=4")
+
+
+def test_a_scan_that_is_nowhere_near_the_grid(cohort: Path, tmp_path: Path):
+    moved = tmp_path / "cohort"
+    shutil.copytree(cohort, moved)
+    image = next(moved.glob("sub-0002/anat/*desc-brain_T1w.nii.gz"))
+    scan = Volume.read(image)
+    far = scan.affine.copy()
+    far[:3, 3] += 1000
+    Volume(scan.data, far, scan.space_code).write(image)
+    words = [*data_words(moved), *AUTOENCODER, "total_nimg=4", "data.grid=4mm"]
+    with pytest.raises(DataError, match=r"sub-0002.*no voxel above 0.*in MNI space"):
+        verb("train", f"run={tmp_path / 'ae'}", *words, "total_nimg=20")
+
+
+def test_structures_with_a_side_are_not_mirrored(cohort: Path, tmp_path: Path):
+    sided = "task.structures={left_ventricle_ml: [4], brain_ml: [2, 3]}"
+    words = [f"run={tmp_path / 's'}", *data_words(cohort), *SEGMENTER, sided, "total_nimg=2"]
+    with pytest.raises(ConfigError, match=r"left_ventricle_ml has a side.*set flip=0"):
+        verb("train", *words)

@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from tests.conftest import AUTOENCODER, DIFFUSION, data_words, verb
+from tests.conftest import AUTOENCODER, DIFFUSION, SEGMENTER, data_words, verb
 from vol3d.data.datasets import Bids
-from vol3d.data.images import Images
+from vol3d.data.images import Images, grid_as_dict, grids_of
 from vol3d.errors import ConfigError, DataError
 from vol3d.tasks.base import Batch
-from vol3d.trained import TrainedGenerator
+from vol3d.trained import TrainedGenerator, TrainedSegmenter
 from vol3d.training.loop import read_log
 from vol3d.volume import Volume, mni_grid
 
@@ -128,3 +128,36 @@ def test_another_spacing_keeps_the_field_of_view():
     assert mni_grid(1).at(4).matches(mni_grid(4))
     assert mni_grid(4).at(1.5).matches(mni_grid(1.5))
     assert mni_grid(2).at(2).matches(mni_grid(2))
+
+
+def test_a_segmenter_of_both(cohort: Path, tmp_path: Path):
+    words = [*data_words(cohort), *SEGMENTER, BOTH, "total_nimg=4"]
+    verb("train", f"run={tmp_path / 's'}", *words)
+    assert [g.shape[0] for g in TrainedSegmenter(tmp_path / "s").grids] == [40, 20]
+
+
+def test_a_segmenter_of_another_resolution(
+    road: Path, cohort: Path, segmenter: Path, tmp_path: Path
+):
+    words = [
+        f"generator={road / 'ldm'}",
+        *data_words(cohort),
+        f"segmenter={segmenter}",
+        "device=cpu",
+    ]
+    with pytest.raises(
+        DataError, match=r"learnt from voxels of \(4.0, 4.0, 4.0\) mm, the scans have"
+    ):
+        verb("evaluate", str(tmp_path / "a"), *words, "data.grid=8mm", "n=3")
+
+
+def test_a_spacing_that_was_trained_on_has_the_grid_of_training():
+    grids = grids_of({"grids": [grid_as_dict(mni_grid(s)) for s in (1.5, 3.0)]})
+    assert grids[1].matches(mni_grid(3.0))
+    assert not grids[0].at(3.0).matches(mni_grid(3.0))  # why they are kept
+
+
+def test_spacing_is_a_number(road: Path, tmp_path: Path):
+    words = ["data.kind=latents", f"data.path={road / 'z'}", *DIFFUSION, "total_nimg=4"]
+    with pytest.raises(ConfigError, match=r"spacing_mm: is a number, in mm"):
+        verb("train", f"run={tmp_path / 'a'}", *words, "task.covariates.spacing_mm.kind=category")

@@ -212,3 +212,11 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path):
     with pytest.raises(Exception):  # noqa: B017, PT011 (whatever the library raises)
         Volume(volume.data.astype(object), np.eye(4)).write(tmp_path / "bad.nii.gz")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_other_byte_order_is_resampled_too(tmp_path):
+    labels = np.zeros((6, 7, 8), ">i4")
+    labels[2:4, 2:5, 3:6] = 17
+    volume = Volume(labels, np.diag([2.0, 2.0, 2.0, 1.0]))
+    moved = volume.resample(volume.grid.at(1.0), nearest=True)
+    assert set(np.unique(moved.data)) == {0, 17}

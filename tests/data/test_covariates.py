@@ -145,3 +145,34 @@ def test_a_number_that_never_varies():
     rows = [{**r, "age": 30.0} for r in people(5)]
     with pytest.raises(DataError, match="is 30 for every training scan"):
         Covariates.measure(WANTED, rows, list("abcde"))
+
+
+def test_missing_values_do_not_make_cohorts_narrower():
+    rows = people(4000)
+    for i, row in enumerate(rows):
+        if i % 2:
+            row["ventricles_ml"] = None
+        if i % 3:
+            row["sex"] = None
+    schema = Covariates.measure(WANTED, rows, [str(i) for i in range(4000)])
+    rng = np.random.default_rng(1)
+    drawn = [schema.complete({"age": 40.0, "sex": "M"}, rng)["ventricles_ml"] for _ in range(2000)]
+    assert abs(np.mean(drawn) - (10 + 16 + 6)) < 0.8  # what people() says
+    assert abs(np.std(drawn) - 3) < 0.4
+
+
+def test_categories_that_nobody_has_together():
+    wanted = {"sex": Wanted(kind="category"), "diagnosis": Wanted(kind="category")}
+    rows = [{"sex": "F", "diagnosis": None}, {"sex": None, "diagnosis": "AD"}] * 3
+    with pytest.raises(
+        DataError, match=r"sex, diagnosis: no training scan has all of them.*sex: null"
+    ):
+        Covariates.measure(wanted, rows, [str(i) for i in range(6)])
+
+
+def test_a_level_that_is_a_number_is_called_as_the_table_has_it():
+    rows = [{"site": 1.0}, {"site": 2.0}, {"site": 2.0}]
+    schema = Covariates.measure({"site": Wanted(kind="category")}, rows, list("abc"))
+    assert schema["site"].levels == {"1": 1, "2": 2}
+    assert schema.encode({"site": 2.0}) == schema.encode(schema.check({"site": 2})) == [-1, 1, 1]
+    assert schema.cells[0].levels == {"site": "1"}

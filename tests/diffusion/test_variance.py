@@ -162,3 +162,10 @@ def test_other_predictions_may_learn_it_too():
     x0, noise = torch.randn(2, 3, 1, 2, 2, 2, dtype=torch.float64, generator=rng)
     loss = denoiser.loss(x0, noise, schedule.levels(T).sigma[[0, 5, 29]])
     assert loss.isfinite().all()
+
+
+def test_bound_is_where_the_images_are():
+    """Noise levels live on the CPU; on the meta device a mixture is refused as on a GPU."""
+    x0, D, share = (torch.empty(2, 1, 2, 2, 2, device="meta") for _ in range(3))
+    sigma = torch.tensor([0.3, 0.6], dtype=torch.float64)
+    assert LearnedVariance().loss(Cosine(), x0, D, share, sigma).device.type == "meta"

@@ -100,3 +100,31 @@ def test_codes_are_penalised_and_measured(cohort: Path):
     assert report["perplexity"] == 1, "all choose the first of codes that are not made yet"
     ((_, _),) = run.losses(engine, batch_at(run, 2))
     assert engine.told["perplexity"][0] > 2
+
+
+def test_a_discriminator_that_begins_within_a_batch_waits_for_the_next(cohort: Path):
+    run, engine = job(
+        cohort,
+        "task.adversarial={weight: 1, start_nimg: 3}",
+        "task.adversarial.model={channels: 4, layers: 2}",
+    )
+    for nimg, expected in ((2, {"autoencoder"}), (4, {"autoencoder", "discriminator"})):
+        for micro in batch_at(run, nimg).split(1):
+            parts = []
+            for part, losses in run.losses(engine, micro):
+                engine.backward(part, losses, 0.5)
+                parts.append(part)
+            assert set(parts) == expected
+        engine.step(share=0.0, nimg=nimg, names=["a", "b"])
+
+
+def test_the_discriminator_is_heard_whatever_the_reconstruction_loss(cohort: Path):
+    run, engine = job(
+        cohort,
+        "task.l1_weight=0",
+        "task.l2_weight=1",
+        "task.adversarial={weight: 1, warmup_nimg: 0}",
+        "task.adversarial.model={channels: 4, layers: 2}",
+    )
+    _, losses = next(iter(run.losses(engine, batch_at(run, 2))))
+    assert losses["adversarial"].abs() > 0

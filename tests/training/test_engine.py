@@ -2,16 +2,18 @@
 
 import copy
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch import nn
 
-from vol3d.errors import RunError
+from vol3d.errors import ConfigError, RunError
 from vol3d.optim import Optim
 from vol3d.training.checkpoint import Checkpoints
 from vol3d.training.ema import Ema
-from vol3d.training.engine import Engine
+from vol3d.training.engine import Engine, device_of
 
 
 @pytest.fixture
@@ -122,3 +124,39 @@ def test_a_full_disk_leaves_the_checkpoints_before(tmp_path, monkeypatch: pytest
     assert saved == {"nimg": 4, "seconds": 1.0}
     assert torch.equal(tensors["a"], torch.ones(3))
     assert [p.name for p in (tmp_path / "c").iterdir()] == ["nimg-0000000004"]
+
+
+def test_a_file_too_large_for_the_disk_is_one_clear_line(tmp_path):
+    """The library that writes weights has an error of its own for it: a limit on file sizes, for real."""
+    script = """if True:
+        import resource, signal, sys, torch
+        from pathlib import Path
+        from vol3d.errors import RunError
+        from vol3d.training.checkpoint import Checkpoints
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+        try:
+            Checkpoints(Path(sys.argv[1]), 2).write(4, {"a": torch.ones(1_000_000)}, {})
+        except RunError as error:
+            print("told:", error)
+    """
+    folder = tmp_path / "c"
+    ran = subprocess.run(
+        [sys.executable, "-c", script, str(folder)], capture_output=True, text=True
+    )
+    assert ran.stdout.startswith("told:"), ran.stderr
+    assert "the checkpoint could not be written" in ran.stdout
+    assert list(folder.iterdir()) == []
+
+
+def test_a_damaged_checkpoint_does_not_push_out_a_whole_one(tmp_path):
+    for nimg in (4, 8):
+        Checkpoints(tmp_path, keep=2).write(nimg, {"a": torch.ones(1)}, {})
+    (tmp_path / "nimg-0000000008" / "state.json").write_text("torn")
+    Checkpoints(tmp_path, keep=1).write(5, {"a": torch.ones(1)}, {})
+    assert [p.name for p in tmp_path.iterdir()] == ["nimg-0000000005"]
+
+
+def test_a_device_that_is_none():
+    with pytest.raises(ConfigError, match="device=gpu: auto, cpu, cuda or cuda:1 is due"):
+        device_of("gpu")

@@ -54,7 +54,9 @@ def write_tsv(path: Path, rows: list[dict[str, object]]) -> None:
     write_text(path, "\n".join(lines) + "\n")
 
 
-def write_description(folder: Path, name: str, licence: str, made_by: dict) -> None:
+def write_description(
+    folder: Path, name: str, licence: str, made_by: dict, more: dict | None = None
+) -> None:
     """Write dataset_description.json.
 
     Args:
@@ -62,6 +64,7 @@ def write_description(folder: Path, name: str, licence: str, made_by: dict) -> N
         name: of the dataset, for people.
         licence: what others may do with it.
         made_by: `Name` and `Description` of what made it, and anything else worth keeping.
+        more: further entries, such as SourceDatasets.
     """
     content = {
         "Name": name,
@@ -69,6 +72,7 @@ def write_description(folder: Path, name: str, licence: str, made_by: dict) -> N
         "DatasetType": "derivative",
         "License": licence,
         "GeneratedBy": [{"Version": vol3d.__version__, **made_by}],
+        **(more or {}),
     }
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "dataset_description.json", content)

@@ -170,6 +170,6 @@ def ways_of(conditions: dict[str, Any], schema: Covariates) -> dict[str, list[st
     if lost:
         raise ConfigError(
             f"covariates {', '.join(lost)}: go no way into the network; name them in the `of` of one "
-            f"of conditions ({', '.join(conditions) or 'there is none'})"
+            f"of conditions ({', '.join(ways) or 'there is none'})"
         )
     return {name: of for name, of in ways.items() if of}

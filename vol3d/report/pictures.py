@@ -24,11 +24,13 @@ class Panel:
         title: what it is.
         x: [X, Y, Z] in RAS+; in [0, 1], or a difference in [-1, 1].
         is_difference: drawn in blue (below zero) and red (above).
+        outline: [X, Y, Z] bool, whose edge is drawn over it.
     """
 
     title: str
     x: np.ndarray
     is_difference: bool = False
+    outline: np.ndarray | None = None
 
 
 def middle(volumes: list[np.ndarray]) -> tuple[int, int, int]:
@@ -71,9 +73,11 @@ def panels_in_rows(rows: list[list[Panel]], spacing: Spacing, at: tuple[int, int
     )
     for r, row in enumerate(rows):
         for c, panel in enumerate(row):
+            edges = [None] * 3 if panel.outline is None else planes(panel.outline, at)
             for p, picture in enumerate(planes(panel.x, at)):
                 axes = figure.add_subplot(grid[r, 3 * c + p])
                 draw_plane(axes, picture, sizes[p], tallest, SIDES[p], panel.is_difference)
+                draw_outline(axes, edges[p], sizes[p], tallest)
                 axes.set_zorder(-p)  # a title may run over the planes to its right
                 if p == 0:
                     ink = "black" if panel.is_difference else "white"
@@ -109,3 +113,21 @@ def draw_plane(
     for at, letter in zip((0.04, 0.96), sides, strict=True):
         words = {"color": ink, "fontsize": 7, "ha": "center", "va": "center"}
         axes.text(at * width, bottom + height / 2, letter, **words)
+
+
+def draw_outline(
+    axes: Axes, inside: np.ndarray | None, size: tuple[float, float], tallest: float
+) -> None:
+    """The edge of a mask over the slice that `draw_plane` drew."""
+    if inside is None:
+        return
+    width, height = size
+    bottom = (tallest - HEADROOM_MM - height) / 2
+    axes.contour(
+        inside.astype(float),
+        levels=[0.5],
+        colors="#ff5050",
+        linewidths=0.6,
+        extent=(0, width, bottom, bottom + height),
+        origin="upper",
+    )

@@ -1,0 +1,188 @@
+"""From raw scans to a dataset and back to native space, with scans made from the template."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from scipy import ndimage
+
+from vol3d.data.datasets import Bids
+from vol3d.data.images import Images
+from vol3d.data.preparation.alignment import move, template_volume
+from vol3d.data.tables import read_rows
+from vol3d.errors import ConfigError, RunError
+from vol3d.verbs.prepare import Prepare
+from vol3d.verbs.restore import Restore
+from vol3d.volume import Grid, Volume, mni_grid
+
+VALIDATOR = shutil.which("bids-validator-deno", path=str(Path(sys.executable).parent))
+QUICK = {"grid": "4mm", "bias": None, "jobs": 1, "labels_entities": {"desc": "spots"}}
+SPOTS = [(-30.0, -40.0, 20.0), (30.0, 0.0, 30.0), (0.0, 30.0, 10.0)]  # MNI mm, one label each
+
+
+def write_person(folder: Path, name: str, nod_degrees: float) -> None:
+    """A stripped brain in an oblique, flipped, anisotropic grid; with balls at known places."""
+    turn = sitk.Euler3DTransform()
+    turn.SetRotation(np.deg2rad(nod_degrees), 0.05, -0.05)
+    turn.SetTranslation((5.0, -8.0, 9.0))
+    affine = np.diag([-2.0, 2.2, 2.6, 1.0])
+    affine[:3, 3] = [110.0, -140.0, -120.0]
+    affine[:3, :3] = affine[:3, :3] @ [[1, 0, 0], [0, 0.998, -0.06], [0, 0.06, 0.998]]
+    grid = Grid((110, 110, 90), affine)
+    fine = mni_grid(1.0)
+    index = np.stack(np.meshgrid(*map(np.arange, fine.shape), indexing="ij"), -1)
+    balls = np.zeros(fine.shape, np.uint8)
+    for label, spot in enumerate(SPOTS, start=1):
+        balls[np.linalg.norm(index + fine.origin - spot, axis=-1) < 12] = label
+    head = move(template_volume(1.0), turn.GetInverse(), grid)
+    labels = move(Volume(balls, fine.affine), turn.GetInverse(), grid, nearest=True)
+    anat = folder / f"sub-{name}" / "anat"
+    anat.mkdir(parents=True)
+    Volume(800 * head.data, grid.affine, 1).write(anat / f"sub-{name}_T1w.nii.gz")
+    Volume(labels.data, grid.affine, 1).write(anat / f"sub-{name}_desc-spots_dseg.nii.gz")
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("raw")
+    write_person(folder, "01", 8.0)
+    write_person(folder, "02", -8.0)
+    (folder / "participants.tsv").write_text(
+        "participant_id\tage\nsub-01\t30\nsub-02\tn/a\nsub-03\t50\n"
+    )
+    description = {"Name": "two people", "BIDSVersion": "1.9.0", "License": "CC0"}
+    (folder / "dataset_description.json").write_text(json.dumps(description))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(raw, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("prepared") / "p"
+    Prepare.parse({"bids_dir": raw, "out": out, **QUICK}).execute()
+    return out
+
+
+@pytest.fixture
+def again(raw, prepared) -> Prepare:
+    return Prepare.parse({"bids_dir": raw, "out": prepared, **QUICK})
+
+
+def name(person: str, last: str) -> str:
+    return f"sub-{person}/anat/sub-{person}_space-MNI152NLin2009aSym_res-4_{last}.nii.gz"
+
+
+def test_it_is_a_dataset_to_train_on(prepared):
+    words = {"path": prepared, "entities": {"desc": "brain"}, "labels_entities": {"desc": "spots"}}
+    images = Images(Bids.parse({**words, "val_fraction": 0.0}), with_labels=True)
+    assert images.grid.matches(mni_grid(4.0))
+    assert [s.covariates["age"] for s in images.train] == [30, None]
+    x = images.read(images.train[0])["x"][0]
+    written = Volume.read(images.train[0].image).data
+    assert np.abs(x - np.clip(written, 0, 1)).max() < 1e-3  # already on the networks' scale
+
+
+@pytest.mark.skipif(VALIDATOR is None, reason="bids-validator-deno is not installed")
+def test_the_bids_validator_finds_no_error(prepared):
+    done = subprocess.run(
+        [VALIDATOR, str(prepared), "--format", "json"], capture_output=True, text=True, check=False
+    )
+    issues = json.loads(done.stdout)["issues"]["issues"]
+    assert [i for i in issues if i["severity"] == "error"] == []
+    assert done.returncode == 0
+    assert not list(prepared.rglob(".*"))
+
+
+def test_the_sidecar_says_what_was_done(prepared):
+    said = json.loads(
+        (prepared / name("01", "desc-brain_T1w")).with_suffix("").with_suffix(".json").read_text()
+    )
+    assert said["SkullStripped"] is True
+    assert [s["Name"] for s in said["Steps"]][1] == "brain mask"
+    assert said["Sources"] == ["bids:raw:sub-01/anat/sub-01_T1w.nii.gz"]
+    assert (prepared / said["Transform"]).is_file()
+
+
+def test_labels_land_where_they_belong(prepared):
+    labels = Volume.read(prepared / name("01", "desc-spots_dseg"))
+    for label, spot in enumerate(SPOTS, start=1):
+        index = np.argwhere(labels.data == label).mean(0)
+        assert (
+            np.linalg.norm((labels.affine @ np.append(index, 1))[:3] - spot) < 2
+        )  # mm; voxels of 4
+
+
+def test_there_and_back_is_within_half_a_voxel(raw, prepared, tmp_path):
+    for last in ("desc-brain_T1w", "desc-spots_dseg"):
+        Restore(image=prepared / name("02", last), out=tmp_path / f"{last}.nii.gz").execute()
+    first = nib.load(raw / "sub-02/anat/sub-02_T1w.nii.gz")
+    back = nib.load(tmp_path / "desc-brain_T1w.nii.gz")
+    assert back.shape == first.shape
+    assert np.allclose(back.affine, first.affine, atol=1e-5)
+    before = np.asarray(nib.load(raw / "sub-02/anat/sub-02_desc-spots_dseg.nii.gz").dataobj)
+    after = np.asarray(nib.load(tmp_path / "desc-spots_dseg.nii.gz").dataobj)
+    assert set(np.unique(after)) == {0, 1, 2, 3}
+    ids = [1, 2, 3]
+    middles = [np.array(ndimage.center_of_mass(x > 0, x, ids)) for x in (before, after)]
+    assert np.abs(middles[0] - middles[1]).max() < 0.5  # voxels
+
+
+def test_restore_explains_what_it_lacks(prepared, tmp_path):
+    image = prepared / name("01", "desc-brain_T1w")
+    stray = tmp_path / image.name.replace("sub-01", "sub-09")
+    shutil.copy(image, stray)
+    with pytest.raises(ConfigError, match="no transform of sub-09"):
+        Restore(image=stray, out=tmp_path / "x.nii.gz").execute()
+    with pytest.raises(ConfigError, match=r"ending in \.nii\.gz"):
+        Restore(image=image, out=tmp_path / "x").execute()
+    (tmp_path / "there.nii.gz").write_bytes(b"")
+    with pytest.raises(ConfigError, match="is there already"):
+        Restore(image=image, out=tmp_path / "there.nii.gz").execute()
+
+
+def test_running_again_makes_only_what_is_missing(again, prepared):
+    kept, lost = (prepared / name(p, "desc-brain_T1w") for p in ("01", "02"))
+    before, wanted = kept.stat().st_mtime_ns, Volume.read(lost).data
+    lost.unlink()
+    again.execute()
+    assert kept.stat().st_mtime_ns == before
+    assert (Volume.read(lost).data == wanted).all()
+    assert [r["scan"] for r in read_rows(prepared / "sourcedata/qc/qc.tsv")] == ["sub-01", "sub-02"]
+
+
+def test_other_settings_and_other_folders_are_refused(again, prepared, tmp_path):
+    with pytest.raises(ConfigError, match=r"other settings \(align\)"):
+        again.model_copy(update={"align": "affine"}).execute()
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(ConfigError, match="holds something else"):
+        again.model_copy(update={"out": tmp_path}).execute()
+    with pytest.raises(ConfigError, match=r"a voxel size of 0\.5mm to 8mm is due"):
+        Prepare.parse({"bids_dir": "x", "out": "y", "grid": "coarse"})
+
+
+def test_one_bad_scan_does_not_stop_the_others(raw, tmp_path):
+    folder = tmp_path / "raw"
+    shutil.copytree(raw, folder)
+    bad = folder / "sub-01/anat/sub-01_T1w.nii.gz"
+    bad.write_bytes(bad.read_bytes()[:9000])
+    settings = {"bids_dir": folder, "out": tmp_path / "p", **QUICK}
+    with pytest.raises(RunError, match=r"1 of 2 scans failed.*sub-01 \(.*cannot be read") as error:
+        Prepare.parse(settings).execute()
+    assert error.value.exit_code == 1
+    assert (tmp_path / "p" / name("02", "desc-brain_T1w")).is_file()
+    assert not (tmp_path / "p" / name("01", "desc-brain_T1w")).exists()
+    assert (tmp_path / "p/sourcedata/qc/qc_montage.png").is_file()
+    assert [r["participant_id"] for r in read_rows(tmp_path / "p/participants.tsv")] == ["sub-02"]
+
+
+@pytest.mark.slow
+def test_side_by_side_is_the_same_as_one_by_one(raw, prepared, tmp_path):
+    Prepare.parse({"bids_dir": raw, "out": tmp_path / "p", **QUICK, "jobs": 2}).execute()
+    for person in ("01", "02"):
+        a, b = (Volume.read(d / name(person, "desc-brain_T1w")) for d in (prepared, tmp_path / "p"))
+        assert (a.data == b.data).all()

@@ -1,0 +1,184 @@
+"""Alignment to the MNI152 template by mutual information: a search of poses, then descent.
+
+Transforms are SimpleITK's: they map a point of the template to the same point of the scan, in mm,
+LPS+. That is the direction in which ITK and ANTs move an image of the scan onto the template.
+"""
+
+from functools import lru_cache
+from itertools import product
+from typing import Literal
+
+import numpy as np
+import SimpleITK as sitk
+
+from vol3d.data.synthetic.template import load_template
+from vol3d.volume import LPS, Grid, Volume, empty_sitk
+
+BINS = 32
+"""Of the joint histogram (Mattes et al. 2003, IEEE Trans Med Imaging 22:120-128)."""
+RIM_MM = 8.0
+"""The metric looks at the template's brain and this much around it, so that its edge counts."""
+STEP_MM = 0.7
+"""No voxel moves further in one step of the descent."""
+TRIED_DEGREES = (-20.0, 0.0, 20.0)
+KEPT_POSES = 3
+"""Of all poses that are tried, the best are followed downhill."""
+
+
+@lru_cache(maxsize=4)
+def template_volume(spacing: float) -> Volume:
+    """The T1 template, 0 outside the brain, in the field of view of `mni_grid`."""
+    template = load_template(spacing)
+    return Volume(template.images[0], template.grid.affine, 4)
+
+
+@lru_cache(maxsize=4)
+def template_mask(spacing: float) -> Volume:
+    """The template's brain."""
+    t1 = template_volume(spacing)
+    return Volume(t1.data > 0, t1.affine, 4)
+
+
+def align(brain: Volume, mask: Volume, dof: Literal["rigid", "affine"]) -> sitk.Transform:
+    """The rigid or affine transform between the template and a brain.
+
+    Args:
+        brain: T1-weighted, 0 outside its mask.
+        mask: where the brain is, on the same grid.
+        dof: rigid keeps sizes (6 degrees of freedom); affine takes the template's size (12).
+
+    Rigid is the affine map without its stretch. A rigid fit of its own tilts brains that are smaller
+    than the template: they turn until some part of their edge lies on the template's.
+    """
+    fixed, moving = template_volume(2.0).to_sitk(), floats(brain)
+    around = dilated(template_mask(2.0), RIM_MM)
+    middle = centre_mm(mask)
+    poses = [pose(angles, middle) for angles in product(np.deg2rad(TRIED_DEGREES), repeat=3)]
+    found = best_pose(fixed, moving, around, poses)
+    affine = descend(fixed, moving, around, as_affine(found), shrink=[2])
+    return affine if dof == "affine" else nearest_rigid(affine)
+
+
+def pose(angles: tuple[float, float, float], middle: np.ndarray) -> sitk.Euler3DTransform:
+    """A rigid start: the template's brain lies around `middle` (mm, RAS+), turned by radians."""
+    centre = centre_mm(template_mask(2.0))
+    start = sitk.Euler3DTransform()
+    start.SetCenter((LPS @ centre).tolist())
+    start.SetRotation(*map(float, angles))
+    start.SetTranslation((LPS @ (middle - centre)).tolist())
+    return start
+
+
+def best_pose(
+    fixed: sitk.Image, moving: sitk.Image, where: sitk.Image, poses: list[sitk.Transform]
+) -> sitk.Transform:
+    """Try poses on a grid of 8 mm, follow the best few downhill, and keep the best."""
+    method = registration(where, shrink=[1], share=1.0)
+    fixed8, moving8, where8 = coarse(fixed), coarse(moving), sitk.Shrink(where, [4, 4, 4])
+    method.SetMetricFixedMask(where8)
+
+    def cost(transform: sitk.Transform) -> float:
+        method.SetInitialTransform(transform, inPlace=False)
+        try:
+            return method.MetricEvaluate(fixed8, moving8)
+        except RuntimeError:  # the images do not overlap in this pose
+            return np.inf
+
+    tried = sorted(poses, key=cost)[:KEPT_POSES]
+    return min((descend(fixed, moving, where, p, shrink=[4]) for p in tried), key=cost)
+
+
+def descend(
+    fixed: sitk.Image,
+    moving: sitk.Image,
+    where: sitk.Image,
+    start: sitk.Transform,
+    shrink: list[int],
+) -> sitk.Transform:
+    """Follow the mutual information downhill from `start`, level by level."""
+    method = registration(where, shrink)
+    method.SetOptimizerAsGradientDescent(
+        learningRate=1.0,
+        numberOfIterations=100,
+        convergenceMinimumValue=1e-5,
+        convergenceWindowSize=10,
+        estimateLearningRate=method.EachIteration,
+        maximumStepSizeInPhysicalUnits=STEP_MM,  # larger steps ran away on whole heads
+    )
+    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetInitialTransform(start, inPlace=False)
+    return type(start)(unwrapped(method.Execute(fixed, moving)))
+
+
+def registration(
+    where: sitk.Image, shrink: list[int], share: float = 0.5
+) -> sitk.ImageRegistrationMethod:
+    """Mattes' mutual information in `where` of the template; the same samples each time."""
+    method = sitk.ImageRegistrationMethod()
+    method.SetMetricAsMattesMutualInformation(BINS)
+    method.SetMetricFixedMask(where)
+    method.SetMetricSamplingStrategy(method.REGULAR)
+    method.SetMetricSamplingPercentage(share, 1)
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetShrinkFactorsPerLevel(shrink)
+    method.SetSmoothingSigmasPerLevel([float(s) for s in shrink])  # mm: half a voxel of the level
+    method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
+    return method
+
+
+def unwrapped(transform: sitk.Transform) -> sitk.Transform:
+    """The one transform inside a composite one."""
+    if transform.GetDimension() == 3 and transform.GetName() == "CompositeTransform":
+        composite = sitk.CompositeTransform(transform)
+        return composite.GetNthTransform(composite.GetNumberOfTransforms() - 1)
+    return transform
+
+
+def as_affine(rigid: sitk.Euler3DTransform) -> sitk.AffineTransform:
+    """The same map with all twelve degrees of freedom."""
+    affine = sitk.AffineTransform(3)
+    affine.SetCenter(rigid.GetCenter())
+    affine.SetMatrix(rigid.GetMatrix())
+    affine.SetTranslation(rigid.GetTranslation())
+    return affine
+
+
+def nearest_rigid(affine: sitk.AffineTransform) -> sitk.Euler3DTransform:
+    """The rotation nearest to an affine map (polar decomposition), with the same centre kept."""
+    U, _, V = np.linalg.svd(np.reshape(affine.GetMatrix(), (3, 3)))
+    rigid = sitk.Euler3DTransform()
+    rigid.SetCenter(affine.GetCenter())
+    rigid.SetMatrix((U @ V).ravel().tolist())
+    rigid.SetTranslation(affine.GetTranslation())
+    return rigid
+
+
+def move(volume: Volume, transform: sitk.Transform, grid: Grid, *, nearest: bool = False) -> Volume:
+    """The volume on another grid, through a transform that maps the grid's points to the volume's."""
+    how = sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear
+    image = volume.to_sitk() if nearest else floats(volume)
+    moved = sitk.Resample(image, empty_sitk(grid), transform, how, 0.0)
+    return Volume(sitk.GetArrayFromImage(moved).transpose(2, 1, 0), grid.affine, 4)
+
+
+def floats(volume: Volume) -> sitk.Image:
+    """As a SimpleITK image of float32, which registration asks for."""
+    return Volume(volume.data.astype(np.float32), volume.affine).to_sitk()
+
+
+def coarse(image: sitk.Image) -> sitk.Image:
+    """The image smoothed and on a quarter of its voxels per axis, where they are about 2 mm or less."""
+    smooth = sitk.SmoothingRecursiveGaussian(image, 4.0)  # mm
+    factors = [max(1, round(8 / s)) for s in image.GetSpacing()]
+    return sitk.Shrink(smooth, factors)
+
+
+def dilated(mask: Volume, mm: float) -> sitk.Image:
+    """The mask and everything within some mm of it."""
+    return sitk.SignedMaurerDistanceMap(mask.to_sitk(), useImageSpacing=True) < mm
+
+
+def centre_mm(mask: Volume) -> np.ndarray:
+    """The middle of a mask in mm, RAS+."""
+    index = np.argwhere(mask.data > 0).mean(0)
+    return (mask.affine @ np.append(index, 1))[:3]

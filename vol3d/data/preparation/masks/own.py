@@ -1,0 +1,60 @@
+"""The data set's own brain mask: a file beside the scan, or a scan that is stripped already."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from vol3d.data.datasets.bids import Bids, Entities
+from vol3d.data.preparation.masks.command import Command
+from vol3d.data.preparation.masks.mask import BrainMask, Found, checked, solid
+from vol3d.data.preparation.masks.template import Template
+from vol3d.data.scan import Scan
+from vol3d.errors import DataError
+from vol3d.volume import Volume
+
+STRIPPED_ML = 2200.0
+"""If what is above 0 fills less than this, the skull is gone; a head fills twice as much."""
+
+
+class Own(BrainMask):
+    """What the data set has, and another way for the scans that have nothing."""
+
+    kind: Literal["own"] = "own"
+    path: Path | None = None
+    """Folder with the masks, laid out as BIDS; the data set itself if not given."""
+    entities: Entities = Field(default_factory=lambda: {"desc": "brain"})
+    """What the names of the masks must say: sub-01_desc-brain_mask.nii.gz."""
+    otherwise: Annotated[Template | Command, Field(discriminator="kind")] | None = Template()
+    """For a scan that has no mask and is not stripped; null: such a scan fails."""
+
+    def find(self, head: Volume, scan: Scan, folder: Path) -> Found:
+        """The mask's file, what is above 0 in a stripped scan, or `otherwise`."""
+        masks = Bids(path=self.path or folder).files("mask", self.entities, "mask.entities")
+        file = masks.get((scan.subject, scan.session))
+        if file is not None:
+            mask = Volume.read(file).reorient("RAS")
+            if not mask.grid.matches(head.grid, tolerance_mm=0.01):
+                raise DataError(
+                    f"{file}: lies on a grid of {mask.grid}, the scan on {head.grid} (or elsewhere "
+                    f"in the world); resample it onto the scan"
+                )
+            inside = Volume(mask.data > 0, mask.affine)
+            return checked(Found(inside, f"the data set's own: {file.name}"), scan.name)
+        if is_stripped(head):
+            mask = solid(Volume(head.data > 0, head.affine))
+            return checked(Found(mask, "the scan was skull-stripped already"), scan.name)
+        if self.otherwise is None:
+            raise DataError(
+                f"{scan.name}: has no brain mask and is not skull-stripped; "
+                f"let one be made with mask=template, or give masks with mask.path=FOLDER"
+            )
+        return self.otherwise.find(head, scan, folder)
+
+
+def is_stripped(head: Volume) -> bool:
+    """Whether the skull is gone: nothing but exact zeros around something of a brain's size."""
+    above = head.data > 0
+    zeros = np.mean(head.data == 0)
+    return bool(zeros > 0.3 and above.sum() * head.grid.voxel_ml < STRIPPED_ML)

@@ -1,0 +1,190 @@
+"""The prepared dataset on disk: where files go, what the sidecars say, and what is carried over."""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import SimpleITK as sitk
+
+import vol3d
+from vol3d.data.bids_writer import (
+    MNI_SPACE,
+    anat_path,
+    write_json,
+    write_participants,
+    write_tsv,
+)
+from vol3d.data.datasets.bids import parse_entities
+from vol3d.data.preparation.intensity import MEANING, STEP
+from vol3d.data.preparation.pipeline import Prepared, Steps, prepare
+from vol3d.data.preparation.transforms import transform_path, write_transform
+from vol3d.data.scan import Scan
+from vol3d.data.tables import bare, read_rows
+from vol3d.errors import Vol3dError
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the files of a scan go.
+
+    Attributes:
+        folder: the prepared dataset.
+        raw: the BIDS dataset that the scan is of.
+        suffix: which kind of image, such as T1w.
+    """
+
+    folder: Path
+    raw: Path
+    suffix: str
+
+    def image(self, scan: Scan, steps: Steps) -> Path:
+        """The brain."""
+        return anat_path(self.folder, scan.name, entities(steps, "brain"), self.suffix)
+
+    def mask(self, scan: Scan, steps: Steps) -> Path:
+        """Its mask."""
+        return anat_path(self.folder, scan.name, entities(steps, "brain"), "mask")
+
+    def labels(self, scan: Scan, steps: Steps) -> Path:
+        """Its label map; it keeps its word for what the labels are."""
+        desc = parse_entities(scan.labels).get("desc", "labels")
+        return anat_path(self.folder, scan.name, entities(steps, desc), "dseg")
+
+    def transform(self, scan: Scan) -> Path:
+        """The way back."""
+        return transform_path(self.folder, scan.name, self.suffix)
+
+
+def entities(steps: Steps, desc: str) -> dict[str, str]:
+    """The words of the file names; BIDS takes letters and digits only, so 1.5 is 1p5."""
+    return {"space": MNI_SPACE, "res": f"{steps.spacing:g}".replace(".", "p"), "desc": desc}
+
+
+def sidecar_of(image: Path) -> Path:
+    """The JSON file of an image. The brain's is written last: with it the scan is complete."""
+    return image.with_suffix("").with_suffix(".json")
+
+
+def prepare_and_write(scan: Scan, place: Place, steps: Steps) -> str | None:
+    """Prepare a scan and write its files; why not in one line, where that failed.
+
+    Whatever goes wrong with one scan must not stop the others.
+    """
+    start = time.monotonic()
+    try:
+        with one_thread():
+            write(scan, place, steps, prepare(scan, place.raw, steps), start)
+    except Vol3dError as error:
+        return str(error)
+    except Exception as error:  # ITK, the file system: a scan may fail in any way
+        first = (str(error).strip() or "no word why").splitlines()[-1]
+        return f"{scan.image}: {type(error).__name__}: {first}"
+    return None
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """ITK in one thread: scans run side by side, and sums come out the same on every machine."""
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+
+
+def write(scan: Scan, place: Place, steps: Steps, done: Prepared, start: float) -> None:
+    """All files of a scan; the image's sidecar last."""
+    source = f"bids:raw:{scan.image.relative_to(place.raw).as_posix()}"
+    where = {
+        "SpatialReference": f"{MNI_SPACE} template, as shipped with nilearn",
+        "Resolution": f"{steps.grid} isotropic, {'x'.join(map(str, done.image.shape))} voxels",
+        "Sources": [source],
+    }
+    write_transform(place.transform(scan), done.transform, done.native, source)
+    mask = place.mask(scan, steps)
+    done.mask.write(mask)
+    found = {"Description": done.found.method, "Approximate": done.found.approximate}
+    write_json(sidecar_of(mask), {"Type": "Brain", **found, **where})
+    if done.labels is not None:
+        labels = place.labels(scan, steps)
+        done.labels.write(labels)
+        about = {"Description": "the data set's labels, nearest neighbour", "Manual": False}
+        write_json(sidecar_of(labels), {**about, **where})
+    image = place.image(scan, steps)
+    done.image.write(image, slope=STEP)
+    write_json(
+        sidecar_of(image),
+        {
+            "Description": f"{place.suffix} brain, {steps.align}ly aligned",
+            "SkullStripped": True,
+            **where,
+            "SourceSHA256": hashlib.sha256(scan.image.read_bytes()).hexdigest(),
+            "Steps": steps_told(steps, done),
+            "Transform": place.transform(scan).relative_to(place.folder).as_posix(),
+            "Intensity": MEANING,
+            "IntensityOne": done.one,
+            "Software": {
+                "vol3d": vol3d.__version__,
+                **{p: version(p) for p in ("SimpleITK", "nilearn", "scipy")},
+            },
+            "QC": done.measures,
+            "Seconds": round(time.monotonic() - start, 1),
+        },
+    )
+
+
+def steps_told(steps: Steps, done: Prepared) -> list[dict]:
+    """What was done, in order, with its parameters."""
+    bias = {"Name": "N4 bias field correction in the brain mask"}
+    return [
+        {"Name": "reorientation to RAS+, no interpolation"},
+        {
+            "Name": "brain mask",
+            "Method": done.found.method,
+            "Approximate": done.found.approximate,
+            "Parameters": steps.mask.dump(),
+        },
+        *([{**bias, "Parameters": steps.bias.dump()}] if steps.bias else []),
+        {
+            "Name": f"{steps.align} registration to {MNI_SPACE}",
+            "Method": "Mattes mutual information, gradient descent (SimpleITK)",
+            "DegreesOfFreedom": 6 if steps.align == "rigid" else 12,
+        },
+        {"Name": f"linear resampling at {steps.grid}; nearest neighbour for labels"},
+        {"Name": "intensity", "Method": MEANING},
+    ]
+
+
+def carry_tables(raw: Path, folder: Path, scans: list[Scan]) -> None:
+    """participants.tsv and the sessions' tables, for the people and visits that were prepared."""
+    people = sorted({s.subject for s in scans})
+    table = raw / "participants.tsv"
+    told = {bare(r["participant_id"]): r for r in read_rows(table)} if table.is_file() else {}
+    columns = next(iter(told.values()), {"participant_id": ""})
+    absent = dict.fromkeys(columns)
+    rows = [{**absent, **told.get(p, {}), "participant_id": f"sub-{p}"} for p in people]
+    meaning = raw / "participants.json"
+    known = json.loads(meaning.read_text()) if meaning.is_file() else {}
+    write_participants(
+        folder, rows, {c: known.get(c, {}) for c in columns if c != "participant_id"}
+    )
+    for person in people:
+        name = f"sub-{person}/sub-{person}_sessions"
+        if (raw / f"{name}.tsv").is_file():
+            there = {s.session for s in scans if s.subject == person}
+            visits = read_rows(raw / f"{name}.tsv")
+            kept = [v for v in visits if v.get("session_id", "").removeprefix("ses-") in there]
+            write_tsv(folder / f"{name}.tsv", kept or visits)
+            if (raw / f"{name}.json").is_file():
+                write_json(folder / f"{name}.json", json.loads((raw / f"{name}.json").read_text()))
+
+
+def qc_row(image: Path) -> dict[str, object]:
+    """What a complete scan's sidecar says for the QC table: its numbers."""
+    return json.loads(sidecar_of(image).read_text())["QC"]

@@ -1,0 +1,157 @@
+"""One scan, from the raw head to the brain on the template's grid."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import SimpleITK as sitk
+from pydantic import field_validator
+
+from vol3d.config import Config
+from vol3d.data.preparation import qc
+from vol3d.data.preparation.alignment import align, move, template_mask, template_volume
+from vol3d.data.preparation.bias import BiasField
+from vol3d.data.preparation.intensity import scaled
+from vol3d.data.preparation.masks import Found, Mask, Own
+from vol3d.data.scan import Scan
+from vol3d.errors import DataError
+from vol3d.volume import Grid, Volume, mni_grid
+
+QC_MM = 2.0
+"""Checks are made on the template at this spacing, whatever the grid."""
+
+
+class Steps(Config):
+    """What is done to every scan."""
+
+    grid: str = "2mm"
+    """Voxel size on the field of view of 160 x 224 x 160 mm: 1mm, 2mm, 4mm or any other."""
+    align: Literal["rigid", "affine"] = "rigid"
+    """rigid keeps the sizes of brains; affine gives them all the template's."""
+    mask: Mask = Own()
+    """How the brain is found: own (the data set's, else template), template, or command."""
+    bias: BiasField | None = BiasField()
+    """N4 bias field correction; null leaves it out."""
+
+    @field_validator("grid", mode="before")
+    @classmethod
+    def names_a_spacing(cls, grid: object) -> str:
+        """A number of mm, with or without the unit."""
+        try:
+            spacing = float(str(grid).removesuffix("mm"))
+        except ValueError:
+            spacing = 0.0
+        if not 0.5 <= spacing <= 8:
+            raise ValueError(f"'{grid}': a voxel size of 0.5mm to 8mm is due, for example 2mm")
+        return f"{spacing:g}mm"
+
+    @property
+    def spacing(self) -> float:
+        """Voxel size in mm."""
+        return float(self.grid.removesuffix("mm"))
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A scan that was prepared.
+
+    Attributes:
+        image: the brain on the template's grid, on the scale of the networks; 0 outside.
+        mask: where the brain is.
+        labels: the label map, where there is one.
+        transform: from points of the template to points of the scan (LPS+, mm).
+        native: the grid of the raw file.
+        found: how the brain was found.
+        one: the raw intensity that became 1, after the bias field was divided out.
+        measures: the numbers of the QC table.
+    """
+
+    image: Volume
+    mask: Volume
+    labels: Volume | None
+    transform: sitk.Transform
+    native: Grid
+    found: Found
+    one: float
+    measures: dict[str, float]
+
+
+def prepare(scan: Scan, folder: Path, steps: Steps) -> Prepared:
+    """Mask, bias field, alignment, resampling and intensity, in this order.
+
+    Raises:
+        DataError: a file is not as it should be, or no brain was found.
+    """
+    raw = Volume.read(scan.image)
+    head = raw.reorient("RAS")
+    head = Volume(head.data.astype(np.float32), head.affine, head.space_code)
+    found = steps.mask.find(head, scan, folder)
+    mask = found.mask
+    inside = mask.data > 0
+    if not (head.data[inside] > 0).any():
+        raise DataError(f"{scan.image}: nothing is above 0 inside the brain mask; check both")
+    field = steps.bias.estimate(head, mask) if steps.bias else np.ones_like(head.data)
+    brain = Volume(np.maximum(head.data / field, 0) * inside, head.affine)
+    transform = align(brain, mask, steps.align)
+
+    grid = mni_grid(steps.spacing)
+    share = move(Volume(inside.astype(np.float32), mask.affine), transform, grid)
+    moved_mask = Volume(share.data > 0.5, grid.affine, 4)
+    moved = move(brain, transform, grid).data * moved_mask.data
+    if not (moved > 0).any():
+        raise DataError(f"{scan.name}: the alignment lost the brain; look at the raw scan")
+    data, one = scaled(moved)
+    labels = read_labels(scan, raw.grid)
+    low, high = np.percentile(field[inside], [1, 99])
+    return Prepared(
+        image=Volume(data, grid.affine, 4),
+        mask=moved_mask,
+        labels=move(labels, transform, grid, nearest=True) if labels else None,
+        transform=transform,
+        native=raw.grid,
+        found=found,
+        one=one,
+        measures={
+            **likeness(brain, mask, transform),
+            "brain_ml": round(float(inside.sum() * mask.grid.voxel_ml), 1),
+            "cut_percent": round(100 * outside(mask, share, transform), 2),
+            "bias_range": round(float(high / low), 3),
+        },
+    )
+
+
+def read_labels(scan: Scan, native: Grid) -> Volume | None:
+    """The scan's label map, which lies on the scan's grid."""
+    if scan.labels is None:
+        return None
+    labels = Volume.read(scan.labels)
+    if not labels.grid.matches(native, tolerance_mm=0.01):
+        raise DataError(
+            f"{scan.labels}: lies on a grid of {labels.grid}, the scan on {native} (or elsewhere in "
+            f"the world); resample it onto the scan"
+        )
+    whole = np.rint(labels.data).astype(np.int32)
+    return Volume(whole, labels.affine).reorient("RAS")
+
+
+def likeness(brain: Volume, mask: Volume, transform: sitk.Transform) -> dict[str, float]:
+    """How well the brain lies on the template, 2 mm apart: NMI in either brain; both masks."""
+    template, theirs = template_volume(QC_MM), template_mask(QC_MM)
+    moved = move(brain, transform, template.grid)
+    ours = move(Volume(mask.data.astype(np.float32), mask.affine), transform, template.grid)
+    either = (ours.data > 0.5) | (theirs.data > 0)
+    nmi = qc.normalised_mutual_information(template.data[either], moved.data[either])
+    masks = ours.data > 0.5, theirs.data
+    return {
+        "nmi": round(nmi, 4),
+        "dice": round(qc.dice(*masks), 4),
+        "overlap": round(qc.overlap(*masks), 4),
+    }
+
+
+def outside(mask: Volume, moved: Volume, transform: sitk.Transform) -> float:
+    """Which share of the brain lies outside the field of view."""
+    stretch = abs(np.linalg.det(np.reshape(transform.GetMatrix(), (3, 3))))  # template to scan
+    before = mask.data.sum() * mask.grid.voxel_ml
+    return float(max(0.0, 1 - moved.data.sum() * moved.grid.voxel_ml * stretch / before))

@@ -1,0 +1,67 @@
+"""Numbers that tell whether a prepared scan came out well, and which ones stand out."""
+
+import numpy as np
+
+MIN_SCANS = 8
+"""Fewer scans have no spread to stand out from."""
+OUTLIER_Z = 3.5
+"""Iglewicz and Hoaglin 1993, How to detect and handle outliers: a modified z-score above this."""
+LEAST = {"overlap": 0.85}
+"""Below this the brain is not where the template's is, however alike the scans are."""
+MOST = {"cut_percent": 1.0}
+"""Above this, part of the brain lies outside the field of view."""
+BINS = 32
+
+
+def normalised_mutual_information(a: np.ndarray, b: np.ndarray) -> float:
+    """(H(a) + H(b)) / H(a, b) of paired values: 1 unrelated, 2 the same (Studholme et al. 1999)."""
+    joint, _, _ = np.histogram2d(a.ravel(), b.ravel(), bins=BINS)
+    p = joint / joint.sum()
+    return (entropy(p.sum(0)) + entropy(p.sum(1))) / entropy(p)
+
+
+def entropy(p: np.ndarray) -> float:
+    """Of probabilities that sum to 1, in nats."""
+    p = p[p > 0]
+    return float(-(p * np.log(p)).sum())
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    """Overlap of two masks: 1 the same, 0 apart."""
+    a, b = a > 0, b > 0
+    return float(2 * (a & b).sum() / max(a.sum() + b.sum(), 1))
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Which share of the smaller mask lies in the other: Dice falls with size alone, this does not."""
+    a, b = a > 0, b > 0
+    return float((a & b).sum() / max(min(a.sum(), b.sum()), 1))
+
+
+def robust_z(values: np.ndarray) -> np.ndarray:
+    """How far each value is from the median, in standard deviations as the MAD tells them."""
+    away = values - np.median(values)
+    mad = np.median(np.abs(away))
+    return 0.6745 * away / mad if mad > 0 else np.zeros_like(away)
+
+
+def flags(rows: list[dict[str, float]]) -> list[str]:
+    """What stands out in each row, as words; empty where nothing does.
+
+    Args:
+        rows: the same numbers of each scan, among them those of `LEAST` and `MOST`.
+    """
+    found = [misplaced(row) for row in rows]
+    if len(rows) >= MIN_SCANS:
+        for name in rows[0]:
+            z = robust_z(np.array([row[name] for row in rows], float))
+            for words, value in zip(found, z, strict=True):
+                if abs(value) > OUTLIER_Z:
+                    words.append(f"{name} {'high' if value > 0 else 'low'}")
+    return ["; ".join(words) for words in found]
+
+
+def misplaced(row: dict[str, float]) -> list[str]:
+    """What is wrong with a scan whatever the others look like."""
+    low = [f"{name} below {least}" for name, least in LEAST.items() if row[name] < least]
+    return low + [f"{name} above {most:g}" for name, most in MOST.items() if row[name] > most]

@@ -1,0 +1,74 @@
+"""Transforms as files: ITK's text for the map, JSON beside it for what it ties together."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from vol3d.data.bids_writer import MNI_SPACE, bids_name, write_json
+from vol3d.errors import DataError
+from vol3d.volume import Grid
+
+
+def transform_path(folder: Path, scan: str, suffix: str) -> Path:
+    """Where the transform of a scan goes: in sourcedata, as BIDS has no name for it yet."""
+    name = bids_name({"from": suffix, "to": MNI_SPACE, "mode": "image"}, "xfm", scan)
+    return folder.joinpath("sourcedata", *scan.split("_"), f"{name}.txt")
+
+
+def write_transform(path: Path, transform: sitk.Transform, native: Grid, source: str) -> None:
+    """Write the transform, whole or not at all, and beside it the raw scan's grid.
+
+    Args:
+        path: ends in .txt.
+        transform: from points of the template to points of the scan.
+        native: the grid of the raw scan's file.
+        source: the raw scan, for people.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.stem}.{os.getpid()}.txt")
+    try:
+        sitk.WriteTransform(transform, part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    content = {
+        "Description": "ITK transform; as ITK and ANTs apply it, it moves an image of the scan "
+        "onto the template: it maps points of the template to points of the scan, mm, LPS+",
+        "Source": source,
+        "NativeShape": list(native.shape),
+        "NativeAffine": native.affine.tolist(),
+    }
+    write_json(path.with_suffix(".json"), content)
+
+
+def read_transform(path: Path) -> sitk.Transform:
+    """Read an ITK transform.
+
+    Raises:
+        DataError: no such file, or it is none.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such transform")
+    try:
+        return sitk.ReadTransform(path)
+    except RuntimeError:
+        raise DataError(f"{path}: cannot be read as an ITK transform") from None
+
+
+def read_native_grid(path: Path) -> Grid:
+    """The grid of the raw scan, which stands beside the transform.
+
+    Raises:
+        DataError: it is not there.
+    """
+    try:
+        said = json.loads(path.with_suffix(".json").read_text())
+        return Grid(tuple(said["NativeShape"]), np.array(said["NativeAffine"]))
+    except (OSError, ValueError, KeyError):
+        raise DataError(
+            f"{path.with_suffix('.json')}: does not tell the raw scan's grid; "
+            f"name the raw scan with native=FILE"
+        ) from None

@@ -1,0 +1,207 @@
+"""Prepare raw scans for training: brain mask, bias field, alignment to MNI152, grid, intensity."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field, PositiveInt
+
+from vol3d.data.bids_writer import write_description, write_text, write_tsv
+from vol3d.data.dataset import Text
+from vol3d.data.datasets.bids import Bids, Entities
+from vol3d.data.preparation.output import (
+    Place,
+    carry_tables,
+    prepare_and_write,
+    qc_row,
+    sidecar_of,
+)
+from vol3d.data.preparation.pipeline import Steps
+from vol3d.data.preparation.qc import flags
+from vol3d.data.scan import Scan
+from vol3d.errors import ConfigError, RunError
+from vol3d.progress import Bar
+from vol3d.report.preparation import write_montage
+
+log = logging.getLogger(__name__)
+RUN_ONLY = {"bids_dir", "out", "subjects", "exclude", "jobs"}
+"""Settings that do not change how a scan comes out."""
+README = """\
+Brains prepared by vol3d prepare from the raw scans of: {name}
+
+sub-*/anat/*_desc-brain_T1w.nii.gz   the brain on the template's grid; its .json says what was done
+sub-*/anat/*_desc-brain_mask.nii.gz  where the brain is
+sourcedata/sub-*/*_xfm.txt           the transform, as ITK and ANTs apply it to move the raw scan onto
+                                     the template (points of the template to points of the scan,
+                                     mm, LPS+); its .json keeps the raw scan's grid
+sourcedata/qc/                       a table of numbers and a picture to look at
+
+vol3d restore takes an image on the template's grid back to the raw scan's.
+"""
+
+
+class Prepare(Steps):
+    """Prepare raw scans: vol3d prepare BIDS_DIR OUT [grid=2mm] [align=rigid] [jobs=4].
+
+    Writes a BIDS derivatives dataset to train on. Run it again to make only what is missing; a scan
+    that fails does not stop the others.
+    """
+
+    positional: ClassVar[tuple[str, ...]] = ("bids_dir", "out")
+    bids_dir: Path
+    """The raw dataset, the folder with participants.tsv."""
+    out: Path
+    """Folder to write; new, empty, or one of the same settings."""
+    suffix: str = "T1w"
+    """Which kind of image: the last word of the file names."""
+    entities: Entities = Field(default_factory=dict)
+    """What the file names must say, where a person has several: {acq: mprage, run: 1}."""
+    labels_entities: Entities | None = None
+    """Bring label maps along whose names say this, {} for any; without it none are looked for."""
+    subjects: list[Text] | None = None
+    """Only these people."""
+    exclude: list[Text] = Field(default_factory=list)
+    """Not these people."""
+    jobs: PositiveInt | None = None
+    """Scans at a time, each on one core; as many as there are cores if not given."""
+
+    def execute(self) -> list[Path]:
+        """Prepare every scan that is not there yet, then the tables and the picture."""
+        scans = self.source().scans()
+        place = Place(self.out, self.bids_dir, self.suffix)
+        self.claim()
+        self.write_top()
+        missing = [s for s in scans if not self.is_made(s, place)]
+        failed = {}
+        with Bar("prepare", len(scans), len(scans) - len(missing)) as bar:
+            for scan, reason in self.run(missing, place):
+                if reason is not None:
+                    failed[scan.name] = reason
+                    log.error("%s failed: %s", scan.name, reason)
+                bar.say(f"{len(failed)} failed" if failed else "")
+                bar.advance()
+        made = [s for s in scans if self.is_made(s, place)]
+        results = self.write_results(made, place) if made else []
+        if failed:
+            raise RunError(
+                f"{len(failed)} of {len(scans)} scans failed, the others are in {self.out}: "
+                + "; ".join(f"{name} ({failed[name]})" for name in sorted(failed))
+            )
+        return [self.out, *results]
+
+    def source(self) -> Bids:
+        """The raw scans."""
+        return Bids(
+            path=self.bids_dir,
+            suffix=self.suffix,
+            entities=self.entities,
+            labels_entities=self.labels_entities,
+            subjects=self.subjects,
+            exclude=self.exclude,
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """What makes a scan come out as it does."""
+        name = self.raw_description().get("Name", self.bids_dir.resolve().name)
+        return {"raw": name, **{k: v for k, v in self.dump().items() if k not in RUN_ONLY}}
+
+    def raw_description(self) -> dict[str, Any]:
+        """What the raw dataset says about itself."""
+        path = self.bids_dir / "dataset_description.json"
+        try:
+            return json.loads(path.read_text()) if path.is_file() else {}
+        except ValueError:
+            raise ConfigError(f"{path}: is no JSON; mend it") from None
+
+    def claim(self) -> None:
+        """Check that the folder is free, or ours and of the same settings.
+
+        Raises:
+            ConfigError: it holds something else.
+        """
+        if not self.out.exists() or (self.out.is_dir() and not any(self.out.iterdir())):
+            return
+        path = self.out / "dataset_description.json"
+        made_by = json.loads(path.read_text()).get("GeneratedBy", [{}])[0] if path.is_file() else {}
+        if made_by.get("Name") != "vol3d prepare":
+            raise ConfigError(f"{self.out}: holds something else; name another folder")
+        before, now = made_by.get("Settings", {}), self.settings()
+        if before != now:
+            changed = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
+            raise ConfigError(
+                f"{self.out}: was prepared with other settings ({', '.join(changed)}); "
+                f"name another folder"
+            )
+
+    def write_top(self) -> None:
+        """dataset_description.json and README."""
+        raw = self.raw_description()
+        doi = raw.get("DatasetDOI")
+        made_by = {
+            "Name": "vol3d prepare",
+            "Description": "brain mask, bias field, alignment to MNI152, resampling, intensity",
+            "Settings": self.settings(),
+        }
+        name = self.settings()["raw"]
+        write_description(
+            self.out,
+            f"{name}, prepared",
+            raw.get("License", "That of the raw scans"),
+            made_by,
+            {
+                "SourceDatasets": [{"DOI": doi} if doi else {"URL": self.raw_link()}],
+                "DatasetLinks": {"raw": self.raw_link()},
+            },
+        )
+        write_text(self.out / "README", README.format(name=name))
+
+    def raw_link(self) -> str:
+        """The raw dataset, seen from this one."""
+        return Path(os.path.relpath(self.bids_dir, self.out)).as_posix()
+
+    def is_made(self, scan: Scan, place: Place) -> bool:
+        """Whether all files of a scan are there."""
+        image = place.image(scan, self)
+        files = [sidecar_of(image), image, place.mask(scan, self), place.transform(scan)]
+        return all(p.is_file() for p in files + ([place.labels(scan, self)] if scan.labels else []))
+
+    def run(self, scans: list[Scan], place: Place) -> Iterator[tuple[Scan, str | None]]:
+        """Prepare scans side by side; each with why it failed, or None."""
+        jobs = min(self.jobs or os.cpu_count() or 1, len(scans))
+        if jobs <= 1:
+            yield from ((s, prepare_and_write(s, place, self)) for s in scans)
+            return
+        # A fresh interpreter: ITK's and torch's threads do not survive a fork.
+        pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+        try:
+            under_way = {pool.submit(prepare_and_write, s, place, self): s for s in scans}
+            for done in as_completed(under_way):
+                died = done.exception()
+                reason = f"its process died ({died}); run again with fewer jobs" if died else None
+                yield under_way[done], reason or done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def write_results(self, scans: list[Scan], place: Place) -> list[Path]:
+        """The people's tables, the QC table and the montage of all scans that are complete."""
+        carry_tables(self.bids_dir, self.out, scans)
+        images = [place.image(s, self) for s in scans]
+        measures = [qc_row(image) for image in images]
+        words = flags(measures)
+        folder = self.out / "sourcedata" / "qc"
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = [
+            {"scan": s.name, **m, "flag": w or None}
+            for s, m, w in zip(scans, measures, words, strict=True)
+        ]
+        write_tsv(folder / "qc.tsv", rows)
+        for row in rows:
+            if row["flag"]:
+                log.warning("warning: %s stands out: %s", row["scan"], row["flag"])
+        write_montage(folder / "qc_montage.png", images, rows)
+        return [folder / "qc.tsv", folder / "qc_montage.png"]
