@@ -322,7 +322,7 @@ def test_a_scan_that_is_nowhere_near_the_grid(cohort: Path, tmp_path: Path):
 
 
 def test_structures_with_a_side_are_not_mirrored(cohort: Path, tmp_path: Path):
-    sided = "task.structures={left_ventricle_ml: [4], brain_ml: [2, 3]}"
+    sided = "task.structures.left_cortex_ml=[1]"
     words = [f"run={tmp_path / 's'}", *data_words(cohort), *SEGMENTER, sided, "total_nimg=2"]
-    with pytest.raises(ConfigError, match=r"left_ventricle_ml has a side.*set flip=0"):
+    with pytest.raises(ConfigError, match=r"left_cortex_ml has a side.*set flip=0"):
         verb("train", *words)

@@ -83,6 +83,12 @@ class Grid:
         scale[:3, 3] = (factor - 1) / 2  # the centre of a block is between its voxels
         return Grid(tuple(-(-n // factor) for n in self.shape), self.affine @ scale)
 
+    def padded(self, voxels: int) -> "Grid":
+        """So many voxels more on every side."""
+        corner = np.eye(4)
+        corner[:3, 3] = -voxels
+        return Grid(tuple(n + 2 * voxels for n in self.shape), self.affine @ corner)
+
     def at(self, spacing: float) -> "Grid":
         """The same field of view in voxels of `spacing` mm, from the same corner."""
         scale = spacing / np.array(self.spacing)

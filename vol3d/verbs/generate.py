@@ -85,9 +85,9 @@ class Generate(Config):
                 "Settings": settings,
             },
         )
-        write_table(self.out, plan, model)
         paths = {seed: self.path(model, seed) for seed, _, _ in plan}
         missing = [p for p in plan if not is_made(paths[p[0]], p[2])]
+        write_table(self.out, plan, model)
         with Bar("generate", len(plan), len(plan) - len(missing)) as bar:
             for some in batches(missing, sampler.micro_batch, model):
                 x = model.generate(

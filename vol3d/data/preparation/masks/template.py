@@ -33,7 +33,9 @@ RIM_MM = 6.0
 """The metric looks at the template's brain and the dark rim of fluid and skull around it."""
 HEAD_FIELD = BiasField(voxel_mm=6.0, iterations=[30, 30, 30])
 """A rough one, to even out the head before the brain is known."""
-MESH = (5, 7, 5)
+ROOM = 8
+"""Voxels of 2 mm around the template's field of view, which ends close above its crown."""
+MESH = (6, 8, 6)
 """Pieces of the B-spline along X, Y, Z: knots about 32 mm apart."""
 REACH_MM = 4.0
 """How far the brain may reach beyond the warped template; sulci and shape differ by that."""
@@ -55,7 +57,8 @@ class Template(BrainMask):
         flat = np.minimum(flat, np.percentile(flat[tissue.data], 95))  # fat would rule the metric
         flat = Volume(flat, head.affine)
         affine = fit_affine(flat, tissue)
-        upright = move(flat, affine, template_mask(2.0).grid)  # the head, of the template's size
+        field = template_mask(2.0).grid.padded(ROOM)  # the head, of the template's size
+        upright = move(flat, affine, field)
         share = trim(upright, fit_spline(upright)).astype(np.float32)
         back = move(Volume(share, upright.affine), affine.GetInverse(), head.grid)
         mask = solid(Volume(back.data > 0.5, head.affine))
