@@ -20,7 +20,7 @@ def row(folder: Path) -> str:
             f"{s['slope']:.2f}",
             f"{s['mae_ml']:.1f}",
         ]
-    cells.append(f"{summary['diversity']['samples']['mean']:.3f}")
+    cells.append(f"{summary['diversity']['samples']['ms_ssim']:.3f}")
     return f"| {' | '.join(cells)} |"
 
 
