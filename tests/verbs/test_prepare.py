@@ -155,6 +155,23 @@ def test_running_again_makes_only_what_is_missing(again, prepared):
     assert [r["scan"] for r in read_rows(prepared / "sourcedata/qc/qc.tsv")] == ["sub-01", "sub-02"]
 
 
+def test_a_raw_scan_that_has_changed_is_prepared_again(raw, prepared, tmp_path):
+    folder, out = tmp_path / "raw", tmp_path / "p"
+    shutil.copytree(raw, folder)
+    shutil.copytree(prepared, out)
+    scan = folder / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
+    before = Volume.read(scan)
+    Volume(before.data * 2, before.affine, before.space_code).write(scan)
+    Prepare.parse({"bids_dir": folder, "out": out, **QUICK}).execute()
+    one, two = (
+        json.loads(
+            (p / name("01", "desc-brain_T1w")).with_suffix("").with_suffix(".json").read_text()
+        )
+        for p in (prepared, out)
+    )
+    assert two["IntensityOne"] == pytest.approx(2 * one["IntensityOne"], rel=0.02)
+
+
 def test_other_settings_and_other_folders_are_refused(again, prepared, tmp_path):
     with pytest.raises(ConfigError, match=r"other settings \(align\)"):
         again.model_copy(update={"align": "affine"}).execute()

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, PositiveInt
 
+from vol3d.bundle import sha256
 from vol3d.data.bids_writer import write_description, write_text, write_tsv
 from vol3d.data.dataset import Text
 from vol3d.data.datasets.bids import Bids, Entities
@@ -165,10 +166,14 @@ class Prepare(Steps):
         return Path(os.path.relpath(self.bids_dir, self.out)).as_posix()
 
     def is_made(self, scan: Scan, place: Place) -> bool:
-        """Whether all files of a scan are there."""
+        """Whether all files of a scan are there, made from the raw file as it is now."""
         image = place.image(scan, self)
         files = [sidecar_of(image), image, place.mask(scan, self), place.transform(scan)]
-        return all(p.is_file() for p in files + ([place.labels(scan, self)] if scan.labels else []))
+        files += [place.labels(scan, self)] if scan.labels else []
+        if not all(path.is_file() for path in files):
+            return False
+        said = json.loads(sidecar_of(image).read_text())
+        return said["SourceSHA256"] == sha256(scan.image)
 
     def run(self, scans: list[Scan], place: Place) -> Iterator[tuple[Scan, str | None]]:
         """Prepare scans side by side; each with why it failed, or None."""
