@@ -33,6 +33,9 @@ class Process(Protocol):
     shrinks: bool
     starts_blank: bool
 
+    def levels(self, steps: int) -> "Levels":
+        """What a sampler visits."""
+
 
 @dataclass(frozen=True)
 class Levels:

@@ -18,7 +18,7 @@ from vol3d.diffusion.prediction import FlowVelocity, Prediction
 from vol3d.diffusion.schedules import Schedule
 from vol3d.diffusion.schedules.flow import Flow
 from vol3d.diffusion.solvers import Solver
-from vol3d.diffusion.solvers.heun import Heun
+from vol3d.diffusion.solvers.dpmpp_2m import DPMpp2M
 from vol3d.diffusion.variance import LearnedVariance
 from vol3d.diffusion.weighting import Uniform, Weighting
 from vol3d.errors import ConfigError
@@ -28,11 +28,11 @@ from vol3d.models.denoisers import DenoiserNet
 class Sampler(Config):
     """How samples are made from a trained model."""
 
-    solver: Solver = Heun()
+    solver: Solver = DPMpp2M()
     """The method that follows the noise down."""
     schedule: Schedule | None = None
     """Another way down than the schedule of training; null takes that one."""
-    steps: PositiveInt = 12
+    steps: PositiveInt = 16
     """Noise levels visited; Heun calls the network twice at each but the last."""
     guidance: float | None = Field(default=None, ge=0)
     """One guidance scale for all covariates; null takes each covariate's own default."""
