@@ -1,5 +1,6 @@
 """Tiny real parts: a cohort, and models trained on it for a moment, once per test session."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,18 @@ def vol3d(*words: str, **options) -> subprocess.CompletedProcess:
         check=False,
         **options,
     )
+
+
+def assert_valid_bids(folder: Path) -> None:
+    """The BIDS validator finds no error, with nothing hidden from it."""
+    assert not list(folder.rglob(".bidsignore"))
+    validator = Path(sys.executable).parent / "bids-validator-deno"
+    done = subprocess.run(
+        [validator, str(folder), "--format", "json"], capture_output=True, text=True, check=False
+    )
+    issues = json.loads(done.stdout)["issues"]["issues"]
+    assert [i for i in issues if i["severity"] == "error"] == []
+    assert done.returncode == 0
 
 
 def data_words(cohort: Path) -> list[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 LAYERS = [
     "errors",
+    "files",
     "config",
     "optim",
     "progress",

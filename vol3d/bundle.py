@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 import vol3d
 from vol3d.errors import ConfigError, DataError
+from vol3d.files import sha256
 
 CHECKSUMS = "checksums.json"
 
@@ -134,12 +135,6 @@ def write_bundle(
 def digest(sums: dict[str, str]) -> str:
     """One checksum from those of the files."""
     return hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def versions() -> dict[str, str]:

@@ -118,6 +118,15 @@ def lay(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
+def flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested settings as pairs of dotted name and value."""
+    pairs = []
+    for key, value in settings.items():
+        inner = isinstance(value, dict)
+        pairs += flat(value, f"{prefix}{key}.") if inner else [(f"{prefix}{key}", value)]
+    return pairs
+
+
 def without_nulls(named: dict[str, Any]) -> dict[str, Any]:
     """A group by names, in which an entry of a base config that is set to null is taken away."""
     return {name: entry for name, entry in named.items() if entry is not None}

@@ -4,10 +4,10 @@ Every file is written whole or not at all, so a run that is stopped leaves nothi
 """
 
 import json
-import os
 from pathlib import Path
 
 import vol3d
+from vol3d.files import whole
 
 BIDS_VERSION = "1.9.0"
 ENTITIES = ("from", "to", "mode", "space", "res", "label", "desc")
@@ -37,9 +37,8 @@ def anat_path(folder: Path, scan: str, entities: dict[str, str], suffix: str) ->
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: dict) -> None:

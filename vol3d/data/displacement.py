@@ -1,12 +1,12 @@
 """Displacement fields as files: vectors in mm, RAS+, one per voxel, with NIfTI's vector intent."""
 
-import os
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
 from vol3d.errors import DataError
+from vol3d.files import whole
 from vol3d.volume import Grid
 
 STEP_MM = 0.002
@@ -30,12 +30,8 @@ def write_displacement(path: Path, displacement: np.ndarray, grid: Grid) -> None
     image.header.set_xyzt_units("mm", "sec")
     image.set_sform(grid.affine, 4)
     image.set_qform(grid.affine, 4)
-    part = path.with_name(f".{path.name.split('.')[0]}.{os.getpid()}.nii.gz")
-    try:
+    with whole(path) as part:
         nib.save(image, part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_displacement(path: Path) -> tuple[np.ndarray, Grid]:

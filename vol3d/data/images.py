@@ -7,6 +7,7 @@ import numpy as np
 
 from vol3d.data.scan import Scan
 from vol3d.errors import DataError
+from vol3d.files import sha256
 from vol3d.volume import Grid, Volume
 
 HEADROOM = 1.2
@@ -91,11 +92,17 @@ class Images:
                 found[key] = said.pop()
         return found
 
+    def digest(self, scan: Scan) -> str:
+        """The SHA-256 of a scan's file, which is read for it once."""
+        if scan.visit not in self.digests:
+            self.digests[scan.visit] = sha256(scan.image)
+        return self.digests[scan.visit]
+
     def fingerprint(self) -> dict:
         """What the data are, without any person's row: counts, grid, and a digest of the files."""
         digest = hashlib.sha256()
-        for visit, image in {s.visit: s.image for s in self.train + self.val}.items():
-            digest.update(visit.encode() + hashlib.sha256(image.read_bytes()).digest())
+        for visit, scan in {s.visit: s for s in self.train + self.val}.items():
+            digest.update(visit.encode() + bytes.fromhex(self.digest(scan)))
         people = {
             split: len({s.subject for s in scans})
             for split, scans in (("train", self.train), ("val", self.val))

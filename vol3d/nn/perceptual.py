@@ -4,7 +4,6 @@ Zhang et al. 2018 (arXiv:1801.03924): features are normalised to unit length at 
 squared differences averaged. The feature network is read from a local file, never downloaded.
 """
 
-import hashlib
 import logging
 from pathlib import Path
 from typing import Literal
@@ -13,6 +12,7 @@ import torch
 from pydantic import model_validator
 from torch import Tensor, nn
 
+from vol3d import files
 from vol3d.config import Config
 from vol3d.errors import ConfigError
 
@@ -90,7 +90,7 @@ def resnet_features(name: str, weights: Path, sha256: str) -> nn.ModuleList:
 
     if not weights.is_file():
         raise ConfigError(f"{weights}: no such file; perceptual.weights is a local state dict")
-    found = hashlib.sha256(weights.read_bytes()).hexdigest()
+    found = files.sha256(weights)
     if found != sha256:
         raise ConfigError(f"{weights}: SHA-256 is {found}, perceptual.sha256 says {sha256}")
     if weights.suffix == ".safetensors":

@@ -10,8 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vol3d.bundle import sha256
 from vol3d.errors import RunError
+from vol3d.files import sha256
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 import vol3d
-from vol3d.bundle import sha256
 from vol3d.config import Config
 from vol3d.data.datasets import Source
 from vol3d.data.images import Images
@@ -90,7 +89,7 @@ def origin_of(autoencoder: TrainedAutoencoder, images: Images, scan: Scan) -> di
     affine = images.grid_of(scan).coarser(autoencoder.downsample).affine
     return {
         "autoencoder": autoencoder.checksum,
-        "image": sha256(scan.image),
+        "image": images.digest(scan),
         "affine": json.dumps(affine.tolist()),
     }
 

@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 import vol3d
 from vol3d.bundle import versions
-from vol3d.config import Config
+from vol3d.config import Config, flat
 from vol3d.data.bids_writer import write_json, write_text, write_tsv
 from vol3d.data.dataset import SPACING
 from vol3d.data.datasets import Bids, Source
@@ -385,16 +385,6 @@ def spread(items: list, n: int) -> list:
 
 def command(asked: Evaluate) -> str:
     """The settings that were given, as one would type them."""
-    words = []
-
-    def flatten(prefix: str, value: object) -> None:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                flatten(f"{prefix}.{key}" if prefix else key, inner)
-        else:
-            words.append(f"{prefix}={value}")
-
     given = asked.model_dump(mode="json", exclude_unset=True)
     out = given.pop("out")
-    flatten("", given)
-    return f"vol3d evaluate {out} {' '.join(words)}"
+    return f"vol3d evaluate {out} {' '.join(f'{k}={v}' for k, v in flat(given))}"

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 from pydantic import Field, PositiveInt
 
-from vol3d.bundle import sha256
 from vol3d.data.bids_writer import write_description, write_text, write_tsv
 from vol3d.data.dataset import Text
 from vol3d.data.datasets.bids import Bids, Entities
@@ -26,6 +25,7 @@ from vol3d.data.preparation.pipeline import Steps
 from vol3d.data.preparation.qc import flags
 from vol3d.data.scan import Scan
 from vol3d.errors import ConfigError, RunError
+from vol3d.files import sha256
 from vol3d.progress import Bar
 from vol3d.report.preparation import write_montage
 

@@ -1,6 +1,5 @@
 """The prepared dataset on disk: where files go, what the sidecars say, and what is carried over."""
 
-import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from vol3d.data.preparation.transforms import transform_path, write_transform
 from vol3d.data.scan import Scan
 from vol3d.data.tables import bare, read_rows
 from vol3d.errors import Vol3dError
+from vol3d.files import sha256
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def write(scan: Scan, place: Place, steps: Steps, done: Prepared, start: float) 
             "Description": f"{place.suffix} brain, {steps.align}ly aligned",
             "SkullStripped": True,
             **where,
-            "SourceSHA256": hashlib.sha256(scan.image.read_bytes()).hexdigest(),
+            "SourceSHA256": sha256(scan.image),
             "Steps": steps_told(steps, done),
             "Transform": place.transform(scan).relative_to(place.folder).as_posix(),
             "Intensity": MEANING,

@@ -1,7 +1,6 @@
 """Transforms as files: ITK's text for the map, JSON beside it for what it ties together."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import SimpleITK as sitk
 
 from vol3d.data.bids_writer import MNI_SPACE, bids_name, write_json
 from vol3d.errors import DataError
+from vol3d.files import whole
 from vol3d.volume import Grid
 
 
@@ -28,12 +28,8 @@ def write_transform(path: Path, transform: sitk.Transform, native: Grid, source:
         source: the raw scan, for people.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.stem}.{os.getpid()}.txt")
-    try:
+    with whole(path) as part:
         sitk.WriteTransform(transform, part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
     content = {
         "Description": "ITK transform; as ITK and ANTs apply it, it moves an image of the scan "
         "onto the template: it maps points of the template to points of the scan, mm, LPS+",

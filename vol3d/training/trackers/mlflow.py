@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
+from vol3d.config import flat
 from vol3d.errors import ConfigError
 from vol3d.training.tracker import Track, Tracker
 
@@ -121,20 +122,9 @@ def log_settings(client: Any, run_id: str, settings: dict[str, Any]) -> None:
     """Every setting as a parameter, by its dotted name."""
     from mlflow.entities import Param
 
-    params = [Param(k, str(v)[:LONGEST]) for k, v in flat("", settings)]
+    params = [Param(k, str(v)[:LONGEST]) for k, v in flat(settings)]
     for i in range(0, len(params), AT_ONCE):
         client.log_batch(run_id, params=params[i : i + AT_ONCE])
-
-
-def flat(prefix: str, value: Any) -> list[tuple[str, Any]]:
-    """Nested settings as (dotted name, value)."""
-    if not isinstance(value, dict):
-        return [(prefix, value)]
-    return [
-        pair
-        for key, inner in value.items()
-        for pair in flat(f"{prefix}.{key}" if prefix else key, inner)
-    ]
 
 
 def one_line(error: Exception) -> str:
