@@ -10,6 +10,7 @@ from vol3d.nn.blocks import (
     AttentionBlock,
     Down,
     ResBlock,
+    SteeredBlock,
     TransformerBlock,
     Up,
     double,
@@ -37,7 +38,8 @@ def test_attention_equals_torch_multihead():
 
 
 def test_adaptive_norm_scales_and_shifts():
-    block = ResBlock(4, 4, groups=2, emb_dim=3, adaptive=True)
+    block = SteeredBlock(4, 4, groups=2, emb_dim=3, adaptive=True)
+    nn.init.normal_(block.conv2.weight)
     x, emb = randn(1, 4, 3, 4, 5), randn(1, 3)
     scale, shift = block.emb(nnf.silu(emb))[:, :, None, None, None].chunk(2, dim=1)
     h = block.norm2(block.conv1(nnf.silu(block.norm1(x)))) * (1 + scale) + shift
@@ -45,8 +47,8 @@ def test_adaptive_norm_scales_and_shifts():
 
 
 def test_a_block_that_starts_at_zero_is_the_identity():
-    x = randn(1, 4, 3, 4, 5)
-    assert torch.equal(ResBlock(4, 4, groups=2, starts_at_zero=True)(x), x)
+    x, emb = randn(1, 4, 3, 4, 5), randn(1, 3)
+    assert torch.equal(SteeredBlock(4, 4, groups=2, emb_dim=3, adaptive=True)(x, emb), x)
     assert torch.equal(TransformerBlock(4, groups=2, token_dim=3)(x, randn(1, 2, 3)), x)
 
 
@@ -66,8 +68,9 @@ def test_double_returns_to_the_size_before(shape: tuple):
 
 BLOCKS = {
     "res": ResBlock(8, 16, groups=4),
-    "down": ResBlock(8, 8, groups=4, resample="down"),
-    "up": ResBlock(8, 8, groups=4, resample="up"),
+    "steered": SteeredBlock(8, 16, groups=4, emb_dim=6, adaptive=True),
+    "down": SteeredBlock(8, 8, groups=4, emb_dim=6, adaptive=False, resample="down"),
+    "up": SteeredBlock(8, 8, groups=4, emb_dim=6, adaptive=True, resample="up"),
     "attention": AttentionBlock(8, groups=4, head_channels=4),
     "Down": Down(8),
     "Up": Up(8),
@@ -79,9 +82,10 @@ BLOCKS = {
 def test_channels_last_stays_in_bf16(block: nn.Module, shape: tuple):
     block.to(memory_format=CHANNELS_LAST)
     x = randn(2, 8, *shape).contiguous(memory_format=CHANNELS_LAST)
+    emb = [randn(2, 6)] if isinstance(block, SteeredBlock) else []
     with torch.autocast("cpu", torch.bfloat16):
-        y = block(x.bfloat16())
+        y = block(x.bfloat16(), *emb)
     assert y.dtype == torch.bfloat16
     assert y.is_contiguous(memory_format=CHANNELS_LAST)
     with torch.no_grad():
-        assert torch.allclose(y.float(), block(x), atol=0.1)
+        assert torch.allclose(y.float(), block(x, *emb), atol=0.1)

@@ -9,10 +9,17 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vol3d.nn.slab_layers import Affine, down_conv, residual, up_conv
+
 
 def conv3(cin: int, cout: int, stride: int = 1, padding: int = 1) -> nn.Conv3d:
     """A 3 x 3 x 3 convolution."""
     return nn.Conv3d(cin, cout, 3, stride=stride, padding=padding)
+
+
+def affine(norm: nn.GroupNorm) -> Affine:
+    """A group norm as the slab-wise layers take it."""
+    return norm.weight, norm.bias, norm.num_groups, norm.eps
 
 
 def zeroed(module: nn.Module) -> nn.Module:
@@ -33,18 +40,15 @@ def recompute(is_on: bool, block: nn.Module, *inputs: Tensor | None) -> Tensor:
 
 
 class ResBlock(nn.Module):
-    """Norm, SiLU, convolution, twice, and the input added (He et al. 2016).
+    """Norm, SiLU, convolution, twice, and the input added (He et al. 2016), slab by slab.
 
     Args:
         cin: channels in.
         cout: channels out.
         groups: of the group norm.
         eps: of the group norm.
-        emb_dim: length of an embedding that steers the block; None without.
-        adaptive: the embedding scales and shifts after the second norm (adaptive group norm,
-            Dhariwal and Nichol 2021, arXiv:2105.05233, section 3.1); else it is added before it.
-        resample: "down" or "up" halves or doubles the grid inside the block.
-        starts_at_zero: the second convolution begins as zero.
+        keep: what lies between the convolutions, for the backward pass; else it is computed again.
+        splits: slabs; None takes as many as suit the device.
     """
 
     def __init__(
@@ -54,23 +58,68 @@ class ResBlock(nn.Module):
         *,
         groups: int,
         eps: float = 1e-6,
-        emb_dim: int | None = None,
-        adaptive: bool = False,
+        keep: bool = True,
+        splits: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.keep, self.splits = keep, splits
+        self.norm1 = nn.GroupNorm(groups, cin, eps)
+        self.conv1 = conv3(cin, cout)
+        self.norm2 = nn.GroupNorm(groups, cout, eps)
+        self.conv2 = conv3(cout, cout)
+        self.shortcut = nn.Conv3d(cin, cout, 1) if cin != cout else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, cin, X, Y, Z] -> [B, cout, X, Y, Z]."""
+        return residual(
+            x,
+            affine(self.norm1),
+            (self.conv1.weight, self.conv1.bias),
+            affine(self.norm2),
+            (self.conv2.weight, self.conv2.bias),
+            None
+            if isinstance(self.shortcut, nn.Identity)
+            else (self.shortcut.weight, self.shortcut.bias),
+            keep=self.keep,
+            splits=self.splits,
+        )
+
+
+class SteeredBlock(nn.Module):
+    """A residual block steered by an embedding, as diffusion networks have it.
+
+    Args:
+        cin: channels in.
+        cout: channels out.
+        groups: of the group norm.
+        eps: of the group norm.
+        emb_dim: length of the embedding.
+        adaptive: the embedding scales and shifts after the second norm (adaptive group norm,
+            Dhariwal and Nichol 2021, arXiv:2105.05233, section 3.1); else it is added before it.
+        resample: "down" or "up" halves or doubles the grid inside the block.
+    """
+
+    def __init__(
+        self,
+        cin: int,
+        cout: int,
+        *,
+        groups: int,
+        eps: float = 1e-6,
+        emb_dim: int,
+        adaptive: bool,
         resample: str | None = None,
-        starts_at_zero: bool = False,
     ) -> None:
         super().__init__()
         self.adaptive, self.resample = adaptive, resample
         self.norm1 = nn.GroupNorm(groups, cin, eps)
         self.conv1 = conv3(cin, cout)
-        self.emb = nn.Linear(emb_dim, 2 * cout if adaptive else cout) if emb_dim else None
+        self.emb = nn.Linear(emb_dim, 2 * cout if adaptive else cout)
         self.norm2 = nn.GroupNorm(groups, cout, eps)
-        self.conv2 = zeroed(conv3(cout, cout)) if starts_at_zero else conv3(cout, cout)
+        self.conv2 = zeroed(conv3(cout, cout))  # the block begins as nothing
         self.shortcut = nn.Conv3d(cin, cout, 1) if cin != cout else nn.Identity()
 
-    def forward(
-        self, x: Tensor, emb: Tensor | None = None, size_of: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor, size_of: Tensor | None = None) -> Tensor:
         """x [B, C, X, Y, Z], emb [B, emb_dim]; going up, the size of `size_of` is met exactly."""
         h = nnf.silu(self.norm1(x))
         if self.resample == "down":
@@ -78,15 +127,12 @@ class ResBlock(nn.Module):
         elif self.resample == "up":
             x, h = double(x, size_of), double(h, size_of)
         h = self.conv1(h)
-        if self.emb is None:
-            h = self.norm2(h)
+        e = rearrange(self.emb(nnf.silu(emb)), "b c -> b c 1 1 1")
+        if self.adaptive:
+            scale, shift = e.chunk(2, dim=1)
+            h = torch.addcmul(shift, self.norm2(h), 1 + scale)
         else:
-            e = rearrange(self.emb(nnf.silu(emb)), "b c -> b c 1 1 1")
-            if self.adaptive:
-                scale, shift = e.chunk(2, dim=1)
-                h = torch.addcmul(shift, self.norm2(h), 1 + scale)
-            else:
-                h = self.norm2(h + e)
+            h = self.norm2(h + e)
         return self.shortcut(x) + self.conv2(nnf.silu(h))
 
 
@@ -184,23 +230,28 @@ class TransformerBlock(nn.Module):
 
 
 class Down(nn.Module):
-    """A strided convolution; `padding` 0 pads one voxel at the high end only, as autoencoders do."""
+    """A convolution with stride 2; `padding` 0 pads a voxel at the high end only, as autoencoders do."""
 
-    def __init__(self, channels: int, padding: int = 1) -> None:
+    def __init__(self, channels: int, padding: int = 1, splits: int | None = None) -> None:
         super().__init__()
+        self.splits = splits
         self.conv = conv3(channels, channels, stride=2, padding=padding)
 
     def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
         """[B, C, X, Y, Z] -> half of each axis."""
-        return self.conv(x if self.conv.padding[0] else nnf.pad(x, (0, 1) * 3))
+        if self.conv.padding[0]:
+            return self.conv(x)
+        return down_conv(x, (self.conv.weight, self.conv.bias), self.splits)
 
 
 class Up(nn.Module):
     """Nearest-neighbour doubling and a convolution, or a transposed convolution."""
 
-    def __init__(self, channels: int, *, transposed: bool = False) -> None:
+    def __init__(
+        self, channels: int, *, transposed: bool = False, splits: int | None = None
+    ) -> None:
         super().__init__()
-        self.transposed = transposed
+        self.transposed, self.splits = transposed, splits
         self.conv = (
             nn.ConvTranspose3d(channels, channels, 2, 2)
             if transposed
@@ -211,7 +262,9 @@ class Up(nn.Module):
         self, x: Tensor, emb: Tensor | None = None, size_of: Tensor | None = None
     ) -> Tensor:
         """[B, C, X, Y, Z] -> twice each axis, or the size of `size_of`."""
-        return self.conv(x if self.transposed else double(x, size_of))
+        if self.transposed:
+            return self.conv(x)
+        return to_size(up_conv(x, (self.conv.weight, self.conv.bias), self.splits), size_of)
 
 
 def halve(x: Tensor) -> Tensor:
@@ -230,7 +283,11 @@ def halve(x: Tensor) -> Tensor:
 
 def double(x: Tensor, size_of: Tensor | None = None) -> Tensor:
     """Each voxel repeated along each axis; the last ones once only where `size_of` is odd there."""
-    x = nnf.interpolate(x, scale_factor=2.0, mode="nearest")
+    return to_size(nnf.interpolate(x, scale_factor=2.0, mode="nearest"), size_of)
+
+
+def to_size(x: Tensor, size_of: Tensor | None) -> Tensor:
+    """x without its last voxels where `size_of` has fewer."""
     if size_of is not None and x.shape[2:] != size_of.shape[2:]:
         a, b, c = size_of.shape[2:]
         x = x[:, :, :a, :b, :c]

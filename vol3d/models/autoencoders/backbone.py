@@ -7,7 +7,18 @@ from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
 from vol3d.config import Config
-from vol3d.nn.blocks import AttentionBlock, Down, ResBlock, Up, conv3, fold, recompute, unfold
+from vol3d.nn.blocks import (
+    AttentionBlock,
+    Down,
+    ResBlock,
+    Up,
+    affine,
+    conv3,
+    fold,
+    recompute,
+    unfold,
+)
+from vol3d.nn.slab_layers import norm_conv
 
 
 class Backbone(Config):
@@ -35,7 +46,10 @@ class Backbone(Config):
     transposed: bool = False
     """Transposed convolutions to go up, instead of repeating voxels."""
     checkpointing: bool = False
-    """Compute activations again in the backward pass, block by block: less memory, more time."""
+    """Keep only what goes into each block, and compute the rest again in the backward pass: a third
+    less memory, a sixth more time."""
+    splits: PositiveInt | None = None
+    """Slabs in which each layer is computed, exactly; null takes as many as suit the device."""
 
     @model_validator(mode="after")
     def check_levels(self) -> "Backbone":
@@ -80,20 +94,21 @@ class Encoder(nn.Module):
 
     def __init__(self, config: Backbone, in_channels: int) -> None:
         super().__init__()
-        self.checkpointing = config.checkpointing
+        self.checkpointing, self.splits = config.checkpointing, config.splits
         self.patch, self.downsample = config.patch, config.downsample
         norm = {"groups": config.norm_groups, "eps": config.norm_eps}
+        how = {**norm, "keep": not config.checkpointing, "splits": config.splits}
         c = config.channels[0]
         blocks = [conv3(in_channels * config.patch**3, c)]
         levels = list(zip(config.channels, config.blocks_per_level, config.attends, strict=True))
         for i, (cout, n, attend) in enumerate(levels):
             for _ in range(n):
-                blocks.append(ResBlock(c, cout, **norm))
+                blocks.append(ResBlock(c, cout, **how))
                 blocks += [AttentionBlock(cout, **norm)] if attend else []
                 c = cout
-            blocks += [Down(c, padding=0)] if i + 1 < len(levels) else []
+            blocks += [Down(c, padding=0, splits=config.splits)] if i + 1 < len(levels) else []
         if config.mid_attention_encoder:
-            blocks += [ResBlock(c, c, **norm), AttentionBlock(c, **norm), ResBlock(c, c, **norm)]
+            blocks += [ResBlock(c, c, **how), AttentionBlock(c, **norm), ResBlock(c, c, **how)]
         blocks += [
             nn.GroupNorm(config.norm_groups, c, config.norm_eps),
             conv3(c, config.z_channels),
@@ -109,9 +124,7 @@ class Encoder(nn.Module):
         if any(rest):
             x = nnf.pad(x, (0, rest[2], 0, rest[1], 0, rest[0]))
         x = fold(x, self.patch) if self.patch > 1 else x  # [B, folded, X / patch, ...]
-        for block in self.blocks:
-            x = recompute(self.checkpointing, block, x)
-        return x
+        return through(self, x)
 
 
 class Decoder(nn.Module):
@@ -119,21 +132,27 @@ class Decoder(nn.Module):
 
     def __init__(self, config: Backbone, out_channels: int) -> None:
         super().__init__()
-        self.checkpointing, self.patch = config.checkpointing, config.patch
+        self.checkpointing, self.splits = config.checkpointing, config.splits
+        self.patch = config.patch
         norm = {"groups": config.norm_groups, "eps": config.norm_eps}
+        how = {**norm, "keep": not config.checkpointing, "splits": config.splits}
         c = config.channels[-1]
         blocks = [conv3(config.z_channels, c)]
         if config.mid_attention_decoder:
-            blocks += [ResBlock(c, c, **norm), AttentionBlock(c, **norm), ResBlock(c, c, **norm)]
+            blocks += [ResBlock(c, c, **how), AttentionBlock(c, **norm), ResBlock(c, c, **how)]
         levels = list(zip(config.channels, config.blocks_per_level, config.attends, strict=True))[
             ::-1
         ]
         for i, (cout, n, attend) in enumerate(levels):
             for _ in range(n):
-                blocks.append(ResBlock(c, cout, **norm))
+                blocks.append(ResBlock(c, cout, **how))
                 blocks += [AttentionBlock(cout, **norm)] if attend else []
                 c = cout
-            blocks += [Up(c, transposed=config.transposed)] if i + 1 < len(levels) else []
+            blocks += (
+                [Up(c, transposed=config.transposed, splits=config.splits)]
+                if i + 1 < len(levels)
+                else []
+            )
         blocks += [
             nn.GroupNorm(config.norm_groups, c, config.norm_eps),
             conv3(c, out_channels * config.patch**3),
@@ -142,7 +161,15 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor, shape: Sequence[int] | None = None) -> Tensor:
         """[B, z_channels, x, y, z] -> [B, out_channels, *shape]; without a shape, all of it."""
-        for block in self.blocks:
-            z = recompute(self.checkpointing, block, z)
-        x = unfold(z, self.patch) if self.patch > 1 else z
+        x = through(self, z)
+        x = unfold(x, self.patch) if self.patch > 1 else x
         return x if shape is None else x[:, :, : shape[0], : shape[1], : shape[2]]
+
+
+def through(net: Encoder | Decoder, x: Tensor) -> Tensor:
+    """x through all blocks; the norm and convolution at the end are one layer."""
+    *blocks, norm, conv = net.blocks
+    for block in blocks:
+        attends = isinstance(block, AttentionBlock)
+        x = recompute(net.checkpointing and attends, block, x)
+    return norm_conv(x, affine(norm), (conv.weight, conv.bias), is_active=False, splits=net.splits)

@@ -12,7 +12,7 @@ from vol3d.config import Config
 from vol3d.nn.blocks import (
     AttentionBlock,
     Down,
-    ResBlock,
+    SteeredBlock,
     TransformerBlock,
     Up,
     conv3,
@@ -217,9 +217,9 @@ class UNetNet(nn.Module):
         return self.conv_out(nnf.silu(self.norm_out(h)))
 
 
-def res_block(config: UNet, cin: int, cout: int, resample: str | None = None) -> ResBlock:
+def res_block(config: UNet, cin: int, cout: int, resample: str | None = None) -> SteeredBlock:
     """A residual block that begins as nothing, steered by noise level and vector."""
-    return ResBlock(
+    return SteeredBlock(
         cin,
         cout,
         groups=config.norm_groups,
@@ -227,7 +227,6 @@ def res_block(config: UNet, cin: int, cout: int, resample: str | None = None) ->
         emb_dim=4 * config.channels[0],
         resample=resample,
         adaptive=config.modulation == "adaptive",
-        starts_at_zero=True,
     )
 
 

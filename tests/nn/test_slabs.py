@@ -1,0 +1,133 @@
+"""Slab by slab is exact: output and gradients of plain torch, for every length and number of slabs."""
+
+from itertools import product
+
+import pytest
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+
+from vol3d.nn.blocks import Down, ResBlock, Up, affine
+from vol3d.nn.slab_layers import norm_conv
+from vol3d.nn.slabs import Norm, slabs
+
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
+
+
+def randomised(net: nn.Module) -> nn.Module:
+    """Weights that do not begin at zero or one."""
+    rng = torch.Generator().manual_seed(0)
+    for p in net.parameters():
+        p.data = torch.randn(p.shape, generator=rng, dtype=p.dtype)
+        p.data = p.data * p[0].numel() ** -0.5 if p.ndim > 1 else p.data
+    return net
+
+
+def randn(*shape: int, dtype: torch.dtype) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
+
+
+def apart(x: Tensor, y: Tensor) -> float:
+    """Relative distance."""
+    return ((x - y).norm() / y.norm()).item()
+
+
+class LastLayer(nn.Module):
+    """A norm and a convolution, with or without a SiLU between."""
+
+    def __init__(self, channels: int, is_active: bool, splits: int | None) -> None:
+        super().__init__()
+        self.norm, self.conv = nn.GroupNorm(2, channels), nn.Conv3d(channels, 3, 3, padding=1)
+        self.is_active, self.splits = is_active, splits
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv = self.conv.weight, self.conv.bias
+        return norm_conv(x, affine(self.norm), conv, is_active=self.is_active, splits=self.splits)
+
+
+def res_block(b: ResBlock, x: Tensor) -> Tensor:
+    return b.shortcut(x) + b.conv2(nnf.silu(b.norm2(b.conv1(nnf.silu(b.norm1(x))))))
+
+
+LAYERS = {
+    "same width": (lambda s: ResBlock(4, 4, groups=2, splits=s), res_block),
+    "wider": (lambda s: ResBlock(4, 6, groups=2, splits=s), res_block),
+    "nothing kept": (lambda s: ResBlock(4, 2, groups=2, keep=False, splits=s), res_block),
+    "up": (
+        lambda s: Up(4, splits=s),
+        lambda b, x: b.conv(nnf.interpolate(x, scale_factor=2.0, mode="nearest")),
+    ),
+    "down": (
+        lambda s: Down(4, padding=0, splits=s),
+        lambda b, x: b.conv(nnf.pad(x, (0, 1) * 3)),
+    ),
+    "last": (lambda s: LastLayer(4, True, s), lambda b, x: b.conv(nnf.silu(b.norm(x)))),
+    "last, plain": (lambda s: LastLayer(4, False, s), lambda b, x: b.conv(b.norm(x))),
+}
+LENGTHS_AND_SPLITS = [*product((1, 2, 3, 5, 8), (1, 2, 3, 4, 5, 7)), (6, None)]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("name", LAYERS)
+def test_output_and_gradients(name: str, dtype: torch.dtype):
+    make, plain = LAYERS[name]
+    for length, splits in LENGTHS_AND_SPLITS:
+        layer = randomised(make(splits).to(dtype))
+        x = (randn(2, 4, length, 3, 5, dtype=dtype) * 2 + 3).requires_grad_()
+        of = [x, *layer.parameters()]
+        expected = plain(layer, x)
+        g = randn(*expected.shape, dtype=dtype)
+        y = layer(x)
+        pairs = zip(
+            (y, *torch.autograd.grad(y, of, g)),
+            (expected, *torch.autograd.grad(expected, of, g)),
+            strict=True,
+        )
+        for ours, theirs in pairs:
+            assert apart(ours, theirs) < TOLERANCE[dtype], (length, splits)
+        with torch.inference_mode():  # where the output may take the place of what lies between
+            assert (
+                apart(torch.cat([layer(image) for image in x.split(1)]), expected)
+                < TOLERANCE[dtype]
+            )
+
+
+def test_statistics_of_voxels_far_from_zero():
+    """Two passes and Chan's merging: float32 where sums of squares would have nothing left."""
+    x = randn(1, 4, 40, 8, 8, dtype=torch.float64) + 1000
+    ones = torch.ones(4)
+    exact = x.view(2, -1).var(1, unbiased=False).repeat_interleave(2)
+    for splits in (1, 3, 40):
+        norm = Norm.measure(x.float(), ones, ones, 2, 1e-6, splits)
+        assert apart(norm.var.double(), exact) < 1e-4
+        assert apart(norm.mean.double(), torch.full((4,), x.mean().item()).double()) < 1e-5
+
+
+def test_bf16_voxels_keep_float32_where_it_matters():
+    layer = randomised(ResBlock(16, 16, groups=4, splits=3))
+    x = randn(1, 16, 8, 8, 8, dtype=torch.float32)
+    y = layer(x)
+    (exact,) = torch.autograd.grad(y.square().sum(), layer.conv1.weight)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(x)
+    assert y.dtype == torch.bfloat16
+    (rounded,) = torch.autograd.grad(y.float().square().sum(), layer.conv1.weight)
+    assert rounded.dtype == torch.float32
+    assert apart(rounded, exact) < 0.03
+
+
+def test_recomputing_changes_no_bit():
+    x = randn(1, 8, 6, 4, 4, dtype=torch.float32).requires_grad_()
+    kept, lean = (randomised(ResBlock(8, 8, groups=4, keep=keep)) for keep in (True, False))
+    a, b = (
+        torch.autograd.grad(net(x).square().sum(), [x, *net.parameters()]) for net in (kept, lean)
+    )
+    assert all(torch.equal(p, q) for p, q in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("planes", [1, 2, 7, 160])
+@pytest.mark.parametrize("splits", [1, 2, 3, 8, 500, None])
+def test_slabs_cover_an_axis_evenly(planes: int, splits: int | None):
+    cuts = slabs(planes, 2**20, splits, "cpu")
+    assert [i for a, b in cuts for i in range(a, b)] == list(range(planes))
+    assert max(b - a for a, b in cuts) - min(b - a for a, b in cuts) <= 1

@@ -1,0 +1,322 @@
+"""The slab-wise layers as autograd knows them: residual block, last layer, strided and up convolution.
+
+What is kept for the backward pass is their input; of a residual block also what lies between its two
+convolutions, unless that is to be computed again (a sixth of the block's time more).
+"""
+
+import torch
+import torch.nn.functional as nnf
+from einops import einsum
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from vol3d.nn.slabs import LAYOUT, Layer, Norm, exact, planes_of, slabs
+
+Affine = tuple[Tensor, Tensor, int, float]
+"""A group norm's weight, bias, groups and epsilon."""
+Conv = tuple[Tensor, Tensor]
+"""A convolution's weight and bias."""
+
+
+def residual(
+    x: Tensor,
+    norm1: Affine,
+    conv1: Conv,
+    norm2: Affine,
+    conv2: Conv,
+    shortcut: Conv | None,
+    *,
+    keep: bool = True,
+    splits: int | None = None,
+) -> Tensor:
+    """shortcut(x) + conv2(silu(norm2(conv1(silu(norm1(x)))))), [B, C, X, Y, Z] -> [B, D, X, Y, Z].
+
+    Args:
+        x: the input.
+        norm1: the first group norm.
+        conv1: a 3 x 3 x 3 convolution.
+        norm2: the second group norm.
+        conv2: another convolution.
+        shortcut: a 1 x 1 x 1 convolution; None adds x itself.
+        keep: what lies between the convolutions, for the backward pass.
+        splits: slabs; None takes as many as suit the device.
+    """
+    x = laid(x)
+    weights = (*norm1[:2], *conv1, *norm2[:2], *conv2, *(shortcut or (None, None)))
+    return Residual.apply(x, *weights, (norm1[2:], norm2[2:], keep, splits))
+
+
+def norm_conv(
+    x: Tensor, norm: Affine, conv: Conv, *, is_active: bool, splits: int | None = None
+) -> Tensor:
+    """A network's last layer, conv(norm(x)) with a SiLU between or not; float32 from bf16 voxels."""
+    return NormConv.apply(laid(x), *norm[:2], *conv, (norm[2:], is_active, splits))
+
+
+def up_conv(x: Tensor, conv: Conv, splits: int | None = None) -> Tensor:
+    """Voxels doubled along each axis, then a 3 x 3 x 3 convolution: [B, C, X, ..] -> [B, D, 2X, ..].
+
+    Two of a row's three taps fall on the same voxel, so it is 8 convolutions of 2 x 2 x 2 at the
+    coarse grid, an eighth of the output each: 8 products a voxel instead of 27, and the doubled
+    volume never exists.
+    """
+    weight, bias = conv
+    # Rows: which of two output voxels; columns: coarse tap, fine tap.
+    M = weight.new_tensor([[[1, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 1, 1]]])
+    phases = einsum(weight, M, M, M, "d c i j k, p a i, q b j, r e k -> p q r d c a b e")
+    phases = phases.flatten(0, 3)  # [8 D, C, 2, 2, 2]
+    return SlabConv.apply(laid(x), phases, bias, (1, (1, 1), True, splits))
+
+
+def down_conv(x: Tensor, conv: Conv, splits: int | None = None) -> Tensor:
+    """A 3 x 3 x 3 convolution with stride 2, zeros at the high end: half of each axis."""
+    return SlabConv.apply(laid(x), *conv, (2, (0, 1), False, splits))
+
+
+class Residual(torch.autograd.Function):
+    """See `residual`."""
+
+    @staticmethod
+    def forward(ctx, x, g1, b1, w1, c1, g2, b2, w2, c2, ws, cs, how):
+        """Image by image; in inference the output takes the place of what lies between."""
+        norm1, norm2, keep, splits = how
+        first, second = Layer.of(x, w1, c1), Layer.of(x, w2, c2)
+        training = any(ctx.needs_input_grad)
+        ys, moments, between = [], [], []
+        with torch.autocast(x.device.type, enabled=False):
+            for image in x.split(1):
+                n1 = Norm.measure(image, g1, b1, *norm1, splits)
+                h = run(first, image, n1, splits)
+                n2 = Norm.measure(h, g2, b2, *norm2, splits)
+                y = new_like(image, len(w2)) if training else h
+                for i, j, slab in second.forward(h, n2, splits):
+                    straight = image[:, :, i:j]
+                    if ws is not None:
+                        straight = nnf.conv3d(straight, ws.to(x.dtype), cs.to(x.dtype))
+                    torch.add(slab, straight, out=y[:, :, i:j])
+                ys.append(y)
+                moments += [n1.mean, n1.var, n2.mean, n2.var]
+                between += [h] if training and keep else []
+        ctx.save_for_backward(x, g1, b1, w1, c1, g2, b2, w2, c2, ws, *moments, *between)
+        ctx.how = how
+        return together(ys)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gy):
+        """Image by image; gradients of weights are summed."""
+        x, g1, b1, w1, c1, g2, b2, w2, c2, ws, *rest = ctx.saved_tensors
+        norm1, norm2, keep, splits = ctx.how
+        first, second = Layer.of(x, w1, c1), Layer.of(x, w2, c2)
+        kind, gy, gxs, totals = exact(x.dtype), laid(gy, x.dtype), [], Totals()
+        for n, (image, g) in enumerate(zip(x.split(1), gy.split(1), strict=True)):
+            moments = rest[4 * n : 4 * n + 4]
+            n1 = Norm(*moments[:2], g1.to(kind), b1.to(kind), *norm1)
+            n2 = Norm(*moments[2:], g2.to(kind), b2.to(kind), *norm2)
+            h = rest[4 * len(x) + n] if keep else run(first, image, n1, splits)
+            gh, *grads2 = second.backward(g, h, n2, splits)
+            del h
+            gx, *grads1 = first.backward(gh, image, n1, splits)
+            del gh
+            totals.add(*grads1, *grads2, *straight_backward(g, image, ws, gx, splits))
+            gxs.append(gx)
+        gw1, gc1, gg1, gb1, gw2, gc2, gg2, gb2, *gs = totals.sums
+        gs = gs or [None, None]
+        return together(gxs), gg1, gb1, gw1, gc1, gg2, gb2, gw2, gc2, *gs, None
+
+
+class NormConv(torch.autograd.Function):
+    """See `norm_conv`."""
+
+    @staticmethod
+    def forward(ctx, x, gamma, beta, weight, bias, how):
+        """Image by image, the product in float32."""
+        norm, is_active, splits = how
+        kind = exact(x.dtype)
+        layer = Layer(weight.to(kind), bias.to(kind), is_active)
+        ys, moments = [], []
+        with torch.autocast(x.device.type, enabled=False):
+            for image in x.split(1):
+                n = Norm.measure(image, gamma, beta, *norm, splits)
+                ys.append(run(layer, image, n, splits))
+                moments += [n.mean, n.var]
+        ctx.save_for_backward(x, gamma, beta, weight, bias, *moments)
+        ctx.how = how
+        return together(ys)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gy):
+        """Image by image; gradients of weights are summed."""
+        x, gamma, beta, weight, bias, *moments = ctx.saved_tensors
+        norm, is_active, splits = ctx.how
+        layer = Layer(weight.to(x.dtype), bias.to(x.dtype), is_active)
+        kind, gy, gxs, totals = exact(x.dtype), laid(gy, x.dtype), [], Totals()
+        for n, (image, g) in enumerate(zip(x.split(1), gy.split(1), strict=True)):
+            known = Norm(*moments[2 * n : 2 * n + 2], gamma.to(kind), beta.to(kind), *norm)
+            gx, *grads = layer.backward(g, image, known, splits)
+            gxs.append(gx)
+            totals.add(*grads)
+        gw, gb, ggamma, gbeta = totals.sums
+        return together(gxs), ggamma, gbeta, gw, gb, None
+
+
+class SlabConv(torch.autograd.Function):
+    """A convolution with zeros at the ends of each axis, slab by slab.
+
+    `how`: stride, (zeros at the low end, zeros at the high end), whether the channels are 8 phases of
+    an output twice as fine (see `up_conv`), and splits.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, how):
+        """[B, C, X, Y, Z] -> [B, D, X', Y', Z']."""
+        stride, pad, is_up, splits = how
+        w, b = weight.to(x.dtype), bias.to(x.dtype)
+        bias8 = b.repeat(8) if is_up else b
+        size = [(n + sum(pad) - w.shape[2]) // stride + 1 for n in x.shape[2:]]
+        shape = [2 * (n - 1) for n in size] if is_up else size
+        y = torch.empty(
+            (len(x), len(b), *shape), dtype=x.dtype, device=x.device, memory_format=LAYOUT
+        )
+        with torch.autocast(x.device.type, enabled=False):
+            for image, out in zip(x.split(1), y.split(1), strict=True):
+                for i, j in conv_slabs(size, w, x, splits):
+                    made = nnf.conv3d(seen_by(image, i, j, w, stride, pad), w, bias8, stride)
+                    if is_up:
+                        for mine, theirs in phases_in(made, out, i):
+                            theirs.copy_(mine)
+                    else:
+                        out[:, :, i:j] = made
+        ctx.save_for_backward(x, weight)
+        ctx.how, ctx.size = how, size
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gy):
+        """Slabs of the input overlap by what the kernel reaches over; there gradients add up."""
+        (x, weight), (stride, pad, is_up, splits), size = ctx.saved_tensors, ctx.how, ctx.size
+        w, gy, gx = weight.to(x.dtype), laid(gy, x.dtype), torch.zeros_like(x)
+        totals = Totals()
+        for image, g, grad in zip(x.split(1), gy.split(1), gx.split(1), strict=True):
+            for i, j in conv_slabs(size, w, x, splits):
+                if is_up:
+                    shape = (1, len(w), j - i, *size[1:])
+                    slab = torch.zeros(shape, dtype=x.dtype, device=x.device).contiguous(
+                        memory_format=LAYOUT
+                    )
+                    for mine, theirs in phases_in(slab, g, i):
+                        mine.copy_(theirs)
+                else:
+                    slab = g[:, :, i:j]
+                given, by_weight, by_bias = torch.ops.aten.convolution_backward(
+                    slab, seen_by(image, i, j, w, stride, pad), w, [len(w)], [stride] * 3,
+                    [0] * 3, [1] * 3, False, [0] * 3, 1, [ctx.needs_input_grad[0], True, True],
+                )  # fmt: skip
+                kind = exact(x.dtype)
+                by_bias = by_bias.to(kind).view(8, -1).sum(0) if is_up else by_bias.to(kind)
+                totals.add(by_weight.to(kind), by_bias)
+                if ctx.needs_input_grad[0]:
+                    first = i * stride - pad[0]
+                    lo, hi = max(first, 0), min(first + given.shape[2], image.shape[2])
+                    _, _, _, Y, Z = image.shape
+                    p = pad[0]
+                    grad[:, :, lo:hi] += given[:, :, lo - first : hi - first, p : p + Y, p : p + Z]
+        return gx, *totals.sums, None
+
+
+class Totals:
+    """Sums of gradients over images and slabs."""
+
+    def __init__(self) -> None:
+        self.sums: list[Tensor] = []
+
+    def add(self, *grads: Tensor) -> None:
+        """Add one of each."""
+        if self.sums:
+            for total, grad in zip(self.sums, grads, strict=True):
+                total += grad
+        else:
+            self.sums = list(grads)
+
+
+def conv_slabs(size: list[int], w: Tensor, x: Tensor, splits: int | None) -> list[tuple[int, int]]:
+    """Slabs of the output of a convolution."""
+    plane = max(len(w) * size[1] * size[2], x[0, :, 0].numel()) * x.element_size()
+    return slabs(size[0], plane, splits, x.device.type)
+
+
+def seen_by(x: Tensor, i: int, j: int, w: Tensor, stride: int, pad: tuple[int, int]) -> Tensor:
+    """What output planes [i, j) of a convolution see of x, zeros around it included."""
+    first = i * stride - pad[0]
+    slab = planes_of(x, first, first + (j - i - 1) * stride + w.shape[2])
+    return nnf.pad(slab, (*pad, *pad, 0, 0))
+
+
+def phases_in(slab: Tensor, fine: Tensor, i: int):
+    """Where the 8 phases of coarse windows [i, ...) lie in the fine volume: pairs of views.
+
+    Window w of an axis covers coarse voxels w - 1 and w; its phase 0 is fine voxel 2 w - 1, and its
+    phase 1 fine voxel 2 w.
+    """
+    n, size = len(fine[0]), [s // 2 for s in fine.shape[2:]]  # channels; coarse voxels an axis
+    for p in (0, 1):
+        for q in (0, 1):
+            for r in (0, 1):
+                k = 4 * p + 2 * q + r
+                first, last = max(i, 1 - p), min(i + slab.shape[2], size[0] + 1 - p)
+                if last <= first:
+                    continue
+                mine = slab[:, k * n : (k + 1) * n, first - i : last - i]
+                mine = mine[..., 1 - q : size[1] + 1 - q, 1 - r : size[2] + 1 - r]
+                start = 2 * first - 1 + p
+                theirs = fine[:, :, start : start + 2 * (last - first) : 2, 1 - q :: 2, 1 - r :: 2]
+                yield mine, theirs
+
+
+def straight_backward(
+    g: Tensor, x: Tensor, weight: Tensor | None, gx: Tensor, splits: int | None
+) -> list[Tensor]:
+    """Add the shortcut's gradient to gx, slab by slab; gradients of its weight and bias."""
+    cuts = slabs(x.shape[2], max(g[:, :, 0].nbytes, x[:, :, 0].nbytes), splits, x.device.type)
+    totals = Totals()
+    for i, j in cuts:
+        if weight is None:
+            gx[:, :, i:j] += g[:, :, i:j]
+            continue
+        given, by_weight, by_bias = torch.ops.aten.convolution_backward(
+            g[:, :, i:j], x[:, :, i:j], weight.to(x.dtype), [len(weight)], [1] * 3, [0] * 3,
+            [1] * 3, False, [0] * 3, 1, [True, True, True],
+        )  # fmt: skip
+        gx[:, :, i:j] += given
+        totals.add(by_weight.to(exact(x.dtype)), by_bias.to(exact(x.dtype)))
+    return totals.sums
+
+
+def run(layer: Layer, x: Tensor, norm: Norm, splits: int | None) -> Tensor:
+    """All of a layer's output."""
+    y = new_like(x, len(layer.weight), layer.weight.dtype)
+    for i, j, slab in layer.forward(x, norm, splits):
+        y[:, :, i:j] = slab
+    return y
+
+
+def laid(x: Tensor, kind: torch.dtype | None = None) -> Tensor:
+    """Voxels in channels-last layout, in a type; None is autocast's where that is on, else theirs."""
+    device = x.device.type
+    if kind is None:
+        on = torch.is_autocast_enabled(device)
+        kind = torch.get_autocast_dtype(device) if on else x.dtype
+    return x.to(kind).contiguous(memory_format=LAYOUT)
+
+
+def new_like(x: Tensor, channels: int, kind: torch.dtype | None = None) -> Tensor:
+    """Voxels to be written, as x but for their channels."""
+    shape = (len(x), channels, *x.shape[2:])
+    return torch.empty(shape, dtype=kind or x.dtype, device=x.device, memory_format=LAYOUT)
+
+
+def together(images: list[Tensor]) -> Tensor:
+    """Images [1, ...] as a batch; one is not copied."""
+    return images[0] if len(images) == 1 else torch.cat(images)

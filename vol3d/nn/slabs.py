@@ -1,0 +1,214 @@
+"""Exact layers in little memory: computed slab by slab along X, and kept as their input alone.
+
+Between two convolutions an ordinary network keeps what went into the norm, into the SiLU and into
+the convolution. Here only the first is kept; the other two exist for one slab at a time, forward and
+again backward. Statistics are taken over the whole volume first, so that splitting changes nothing,
+whatever the length and the number of slabs (MAISI's split convolution, Guo et al. 2024,
+arXiv:2409.11169, leaves out what does not divide). A slab of a channels-last volume is one piece of
+memory, so no layer copies one to cut it, and one that fits the cache is faster than the whole.
+
+Voxels may be bf16: statistics, weights' gradients and their sums are then float32.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor
+
+from vol3d.nn.moments import add_moments, norm_sums, normalise
+
+LAYOUT = torch.channels_last_3d
+SLAB = {"cpu": 24 * 2**20, "cuda": 512 * 2**20}
+"""Bytes of the widest tensor of a slab, unless a number of splits is given."""
+
+
+def slabs(planes: int, plane: int, splits: int | None, device: str) -> list[tuple[int, int]]:
+    """Cut an axis into pieces of nearly equal length.
+
+    Args:
+        planes: its length.
+        plane: bytes of one plane.
+        splits: how many pieces, at most one a plane; None makes them of about `SLAB` bytes.
+        device: the type of device.
+    """
+    if splits is None:
+        splits = -(-planes * plane // SLAB.get(device, SLAB["cpu"]))
+    splits = max(1, min(splits, planes))
+    cuts = [planes * i // splits for i in range(splits + 1)]
+    return list(pairwise(cuts))
+
+
+def bytes_of_plane(*tensors: Tensor) -> int:
+    """Of the widest of some tensors [B, C, X, Y, Z]."""
+    return max(t[0, :, 0].numel() * t.element_size() for t in tensors)
+
+
+def exact(dtype: torch.dtype) -> torch.dtype:
+    """What sums over voxels are kept in."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+@dataclass
+class Norm:
+    """Group norm of one image, with the statistics known: of each channel [C], float32 or float64."""
+
+    mean: Tensor
+    var: Tensor
+    gamma: Tensor
+    beta: Tensor
+    groups: int
+    eps: float
+
+    @classmethod
+    def measure(
+        cls, x: Tensor, gamma: Tensor, beta: Tensor, groups: int, eps: float, splits: int | None
+    ) -> "Norm":
+        """Statistics of the groups of x [1, C, X, Y, Z]."""
+        kind = exact(x.dtype)
+        mean, m2 = (torch.zeros(x.shape[1], dtype=kind, device=x.device) for _ in range(2))
+        n, seen = x[0, 0, 0].numel(), 0
+        for i, j in slabs(x.shape[2], bytes_of_plane(x), splits, x.device.type):
+            add_moments(x[:, :, i:j], mean, m2, seen)
+            seen += (j - i) * n
+        by_group = mean.view(groups, -1)
+        centre = by_group.mean(1, keepdim=True)
+        var = m2.view(groups, -1).mean(1, keepdim=True) / seen
+        var = var + (by_group - centre).square().mean(1, keepdim=True)
+        spread = [t.expand_as(by_group).reshape(-1) for t in (centre, var)]
+        return cls(*spread, gamma.to(kind), beta.to(kind), groups, eps)
+
+    def apply(self, x: Tensor, out: Tensor) -> Tensor:
+        """The norm of a slab of the image, into `out`."""
+        normalise(x, self.mean, self.var, self.gamma, self.beta, self.eps, out)
+        return out
+
+    def backward(self, g: Tensor, x: Tensor, sums: tuple[Tensor, Tensor], n: int) -> None:
+        """From the gradient of the output to that of the input, in place, for a slab.
+
+        With r = 1 / sqrt(var + eps), x' = (x - mean) r and means over the N voxels of a group:
+        r (gamma g - mean(gamma g) - x' mean(gamma g x')).
+
+        Args:
+            g: gradient of the slab's output, [1, C, X, Y, Z]; becomes that of its input.
+            x: the slab.
+            sums: of g x' and of g over the whole image, [C].
+            n: voxels of the image.
+        """
+        r = (self.var + self.eps).rsqrt()
+        by_group = [(self.gamma * s).view(self.groups, -1) for s in sums]
+        gx, g1 = (
+            s.mean(1, keepdim=True).expand_as(s).reshape(-1) / n for s in by_group
+        )  # [C]: means over group
+        pull = torch.empty_like(x)
+        normalise(x, self.mean, self.var, -gx * r, -g1 * r, self.eps, pull)
+        across = (self.gamma * r).to(g.dtype).view(1, -1, 1, 1, 1)
+        g.copy_(torch.addcmul(pull, g, across))
+
+
+class Window:
+    """What a convolution of 3 planes sees: planes [i - 1, j + 1) of the normed image, zero outside.
+
+    It moves along X; each plane is made once.
+    """
+
+    def __init__(self, x: Tensor, norm: Norm, is_active: bool, longest: int) -> None:
+        self.x, self.norm, self.is_active, self.made = x, norm, is_active, 0
+        shape = (1, x.shape[1], longest + 2, *x.shape[3:])
+        self.buffer = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=LAYOUT)
+        self.length = 0
+
+    def move(self, i: int, j: int) -> Tensor:
+        """The window for output planes [i, j): [1, C, j - i + 2, Y, Z]."""
+        buffer, planes = self.buffer, self.x.shape[2]
+        if i == 0:
+            buffer[:, :, 0].zero_()
+        else:
+            for p in (0, 1):  # planes i - 1 and i are there from the last time
+                buffer[:, :, p].copy_(buffer[:, :, self.length + p])
+        first, last = (i + 1 if i else 0), min(j + 1, planes)
+        if last > first:
+            made = buffer[:, :, first - i + 1 : last - i + 1]
+            self.norm.apply(self.x[:, :, first:last], made)
+            if self.is_active:
+                nnf.silu(made, inplace=True)
+        if j == planes:
+            buffer[:, :, j - i + 1].zero_()
+        self.length = j - i
+        return buffer[:, :, : j - i + 2]
+
+
+@dataclass
+class Layer:
+    """Norm, SiLU (or not), and a 3 x 3 x 3 convolution: weights in the voxels' type."""
+
+    weight: Tensor
+    bias: Tensor
+    is_active: bool = True
+
+    @classmethod
+    def of(cls, x: Tensor, weight: Tensor, bias: Tensor) -> "Layer":
+        """The layer in the type of x."""
+        return cls(weight.to(x.dtype), bias.to(x.dtype))
+
+    def forward(
+        self, x: Tensor, norm: Norm, splits: int | None
+    ) -> Iterator[tuple[int, int, Tensor]]:
+        """Planes i to j of the output, slab after slab."""
+        cuts = self.cuts(x, splits)
+        window = Window(x, norm, self.is_active, max(j - i for i, j in cuts))
+        for i, j in cuts:
+            yield (
+                i,
+                j,
+                nnf.conv3d(
+                    window.move(i, j).to(self.weight.dtype), self.weight, self.bias, 1, (0, 1, 1)
+                ),
+            )
+
+    def backward(
+        self, g: Tensor, x: Tensor, norm: Norm, splits: int | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Gradients of x, weight, bias, gamma and beta from that of the output, g [1, D, X, Y, Z]."""
+        weight = self.weight.to(x.dtype)
+        turned = weight.transpose(0, 1).flip(2, 3, 4).contiguous(memory_format=LAYOUT)
+        grad, cuts = torch.empty_like(x), self.cuts(x, splits)
+        kind = exact(x.dtype)
+        by_weight, by_bias = torch.zeros_like(weight, dtype=kind), 0.0
+        sums = [torch.zeros_like(norm.mean) for _ in range(2)]
+        window = Window(x, norm, self.is_active, max(j - i for i, j in cuts))
+        for i, j in cuts:
+            slab = grad[:, :, i:j]
+            slab.copy_(nnf.conv3d(planes_of(g, i - 1, j + 1), turned, None, 1, (0, 1, 1)))
+            _, w, b = torch.ops.aten.convolution_backward(
+                g[:, :, i:j], window.move(i, j), weight, [len(weight)], [1] * 3, [0, 1, 1],
+                [1] * 3, False, [0] * 3, 1, [False, True, True],
+            )  # fmt: skip
+            by_weight, by_bias = by_weight + w, by_bias + b.to(kind)
+            if self.is_active:
+                normed = norm.apply(x[:, :, i:j], torch.empty_like(slab))
+                slab.copy_(torch.ops.aten.silu_backward(slab, normed))
+            for total, part in zip(
+                sums,
+                norm_sums(slab, x[:, :, i:j], norm.mean, norm.var, norm.gamma, norm.eps),
+                strict=True,
+            ):
+                total += part
+        n = x[0, 0].numel()
+        for i, j in cuts:
+            norm.backward(grad[:, :, i:j], x[:, :, i:j], tuple(sums), n)
+        return grad, by_weight, by_bias, *sums
+
+    def cuts(self, x: Tensor, splits: int | None) -> list[tuple[int, int]]:
+        """The slabs of x."""
+        widest = max(self.weight.shape[:2]) * x[0, 0, 0].numel() * x.element_size()
+        return slabs(x.shape[2], widest, splits, x.device.type)
+
+
+def planes_of(x: Tensor, i: int, j: int) -> Tensor:
+    """Planes [i, j) of x [1, C, X, Y, Z], zero where there are none."""
+    before, after = max(0, -i), max(0, j - x.shape[2])
+    inside = x[:, :, max(i, 0) : min(j, x.shape[2])]
+    return nnf.pad(inside, (0, 0, 0, 0, before, after)) if before or after else inside
