@@ -35,9 +35,9 @@ def apart(x: Tensor, y: Tensor) -> float:
 class LastLayer(nn.Module):
     """A norm and a convolution, with or without a SiLU between."""
 
-    def __init__(self, channels: int, is_active: bool, splits: int | None) -> None:
+    def __init__(self, channels: int, is_active: bool, splits: int | None, out: int = 3) -> None:
         super().__init__()
-        self.norm, self.conv = nn.GroupNorm(2, channels), nn.Conv3d(channels, 3, 3, padding=1)
+        self.norm, self.conv = nn.GroupNorm(2, channels), nn.Conv3d(channels, out, 3, padding=1)
         self.is_active, self.splits = is_active, splits
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ def res_block(b: ResBlock, x: Tensor) -> Tensor:
 LAYERS = {
     "same width": (lambda s: ResBlock(4, 4, groups=2, splits=s), res_block),
     "wider": (lambda s: ResBlock(4, 6, groups=2, splits=s), res_block),
-    "nothing kept": (lambda s: ResBlock(4, 2, groups=2, keep=False, splits=s), res_block),
+    "nothing kept": (lambda s: ResBlock(4, 8, groups=2, keep=False, splits=s), res_block),
     "up": (
         lambda s: Up(4, splits=s),
         lambda b, x: b.conv(nnf.interpolate(x, scale_factor=2.0, mode="nearest")),
@@ -62,6 +62,10 @@ LAYERS = {
         lambda b, x: b.conv(nnf.pad(x, (0, 1) * 3)),
     ),
     "last": (lambda s: LastLayer(4, True, s), lambda b, x: b.conv(nnf.silu(b.norm(x)))),
+    "last, of one channel": (
+        lambda s: LastLayer(4, True, s, 1),
+        lambda b, x: b.conv(nnf.silu(b.norm(x))),
+    ),
     "last, plain": (lambda s: LastLayer(4, False, s), lambda b, x: b.conv(b.norm(x))),
 }
 LENGTHS_AND_SPLITS = [*product((1, 2, 3, 5, 8), (1, 2, 3, 4, 5, 7)), (6, None)]
@@ -72,6 +76,8 @@ LENGTHS_AND_SPLITS = [*product((1, 2, 3, 5, 8), (1, 2, 3, 4, 5, 7)), (6, None)]
 def test_output_and_gradients(name: str, dtype: torch.dtype):
     make, plain = LAYERS[name]
     for length, splits in LENGTHS_AND_SPLITS:
+        if name == "down" and length == 1:
+            continue  # torch's own wants a whole kernel
         layer = randomised(make(splits).to(dtype))
         x = (randn(2, 4, length, 3, 5, dtype=dtype) * 2 + 3).requires_grad_()
         of = [x, *layer.parameters()]
@@ -96,11 +102,11 @@ def test_statistics_of_voxels_far_from_zero():
     """Two passes and Chan's merging: float32 where sums of squares would have nothing left."""
     x = randn(1, 4, 40, 8, 8, dtype=torch.float64) + 1000
     ones = torch.ones(4)
-    exact = x.view(2, -1).var(1, unbiased=False).repeat_interleave(2)
+    var, mean = (t.repeat_interleave(2) for t in torch.var_mean(x.view(2, -1), 1, correction=0))
     for splits in (1, 3, 40):
         norm = Norm.measure(x.float(), ones, ones, 2, 1e-6, splits)
-        assert apart(norm.var.double(), exact) < 1e-4
-        assert apart(norm.mean.double(), torch.full((4,), x.mean().item()).double()) < 1e-5
+        assert apart(norm.var.double(), var) < 1e-4
+        assert apart(norm.mean.double(), mean) < 1e-7
 
 
 def test_bf16_voxels_keep_float32_where_it_matters():

@@ -10,7 +10,7 @@ from einops import einsum
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vol3d.nn.slabs import LAYOUT, Layer, Norm, exact, planes_of, slabs
+from vol3d.nn.slabs import LAYOUT, Layer, Norm, exact, planes_of, slabs, widened
 
 Affine = tuple[Tensor, Tensor, int, float]
 """A group norm's weight, bias, groups and epsilon."""
@@ -44,6 +44,13 @@ def residual(
     x = laid(x)
     weights = (*norm1[:2], *conv1, *norm2[:2], *conv2, *(shortcut or (None, None)))
     return Residual.apply(x, *weights, (norm1[2:], norm2[2:], keep, splits))
+
+
+def conv_in(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A network's first layer, a 3 x 3 x 3 convolution."""
+    if x.shape[1] == 1:
+        x, weight = widened(x), widened(weight)
+    return nnf.conv3d(x, weight, bias, padding=1)
 
 
 def norm_conv(

@@ -12,10 +12,11 @@ Voxels may be bf16: statistics, weights' gradients and their sums are then float
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 
 import torch
 import torch.nn.functional as nnf
+from einops import rearrange
 from torch import Tensor
 
 from vol3d.nn.moments import add_moments, norm_sums, normalise
@@ -23,6 +24,8 @@ from vol3d.nn.moments import add_moments, norm_sums, normalise
 LAYOUT = torch.channels_last_3d
 SLAB = {"cpu": 24 * 2**20, "cuda": 512 * 2**20}
 """Bytes of the widest tensor of a slab, unless a number of splits is given."""
+TAPS = list(product(range(3), repeat=3))
+"""Places in a 3 x 3 x 3 kernel."""
 
 
 def slabs(planes: int, plane: int, splits: int | None, device: str) -> list[tuple[int, int]]:
@@ -105,7 +108,7 @@ class Norm:
         pull = torch.empty_like(x)
         normalise(x, self.mean, self.var, -gx * r, -g1 * r, self.eps, pull)
         across = (self.gamma * r).to(g.dtype).view(1, -1, 1, 1, 1)
-        g.copy_(torch.addcmul(pull, g, across))
+        torch.addcmul(pull, g, across, out=g)
 
 
 class Window:
@@ -160,13 +163,7 @@ class Layer:
         cuts = self.cuts(x, splits)
         window = Window(x, norm, self.is_active, max(j - i for i, j in cuts))
         for i, j in cuts:
-            yield (
-                i,
-                j,
-                nnf.conv3d(
-                    window.move(i, j).to(self.weight.dtype), self.weight, self.bias, 1, (0, 1, 1)
-                ),
-            )
+            yield i, j, convolve(window.move(i, j), self.weight, self.bias)
 
     def backward(
         self, g: Tensor, x: Tensor, norm: Norm, splits: int | None
@@ -181,15 +178,14 @@ class Layer:
         window = Window(x, norm, self.is_active, max(j - i for i, j in cuts))
         for i, j in cuts:
             slab = grad[:, :, i:j]
-            slab.copy_(nnf.conv3d(planes_of(g, i - 1, j + 1), turned, None, 1, (0, 1, 1)))
-            _, w, b = torch.ops.aten.convolution_backward(
-                g[:, :, i:j], window.move(i, j), weight, [len(weight)], [1] * 3, [0, 1, 1],
-                [1] * 3, False, [0] * 3, 1, [False, True, True],
-            )  # fmt: skip
+            given = convolve(planes_of(g, i - 1, j + 1), turned, None)
+            w, b = weight_gradient(g[:, :, i:j], window.move(i, j), weight)
             by_weight, by_bias = by_weight + w, by_bias + b.to(kind)
             if self.is_active:
                 normed = norm.apply(x[:, :, i:j], torch.empty_like(slab))
-                slab.copy_(torch.ops.aten.silu_backward(slab, normed))
+                torch.ops.aten.silu_backward.grad_input(given, normed, grad_input=slab)
+            else:
+                slab.copy_(given)
             for total, part in zip(
                 sums,
                 norm_sums(slab, x[:, :, i:j], norm.mean, norm.var, norm.gamma, norm.eps),
@@ -205,6 +201,55 @@ class Layer:
         """The slabs of x."""
         widest = max(self.weight.shape[:2]) * x[0, 0, 0].numel() * x.element_size()
         return slabs(x.shape[2], widest, splits, x.device.type)
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A 3 x 3 x 3 convolution of planes [i - 1, j + 1) that gives planes [i, j), in the weight's type.
+
+    With one channel in or out, oneDNN falls back to a loop several times slower than 64 channels.
+    """
+    if x.shape[1] == 1:  # the same with channels that are zero
+        x, weight = (widened(t) for t in (x, weight))
+    if len(weight) > 1:
+        return nnf.conv3d(x.to(weight.dtype), weight, bias, 1, (0, 1, 1))
+    return by_taps(x.to(weight.dtype), weight, bias)
+
+
+def widened(x: Tensor, to: int = 4) -> Tensor:
+    """x with channels of zeros after its own."""
+    shape = (len(x), to - x.shape[1], *x.shape[2:])
+    return torch.cat([x, x.new_zeros(shape)], 1).contiguous(memory_format=LAYOUT)
+
+
+def by_taps(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A convolution to one channel: a matrix product gives each of the 27 taps' share, then their sum."""
+    X, Y, Z = x.shape[2:]
+    rows = rearrange(x, "1 c x y z -> (x y z) c")
+    taps = rearrange(weight, "1 c i j k -> (i j k) c") @ rows.T  # [27, X Y Z]
+    taps = nnf.pad(taps.view(27, X, Y, Z), (1, 1, 1, 1))
+    y = (
+        torch.zeros_like(taps[0, 2:, 1:-1, 1:-1])
+        if bias is None
+        else bias.expand(X - 2, Y, Z).clone()
+    )
+    for n, (i, j, k) in enumerate(TAPS):
+        y += taps[n, i : X - 2 + i, j : Y + j, k : Z + k]
+    return y[None, None]
+
+
+def weight_gradient(g: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Of weight and bias, from that of planes [i, j) and the window they saw; see `convolve`."""
+    if len(weight) > 1:
+        return torch.ops.aten.convolution_backward(
+            g, x, weight, [len(weight)], [1] * 3, [0, 1, 1], [1] * 3, False, [0] * 3, 1,
+            [False, True, True],
+        )[1:]  # fmt: skip
+    X, Y, Z = x.shape[2:]  # oneDNN writes where it must not, where one channel comes out of bf16
+    g = nnf.pad(g[0, 0], (1, 1, 1, 1, 2, 2))
+    taps = [g[2 - i : X + 2 - i, 2 - j : Y + 2 - j, 2 - k : Z + 2 - k] for i, j, k in TAPS]
+    rows = rearrange(x, "1 c x y z -> (x y z) c")
+    by_tap = torch.stack(taps).view(27, -1) @ rows  # [27, C]
+    return rearrange(by_tap, "(i j k) c -> 1 c i j k", i=3, j=3), g.sum().view(1)
 
 
 def planes_of(x: Tensor, i: int, j: int) -> Tensor:

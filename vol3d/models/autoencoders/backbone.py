@@ -18,7 +18,7 @@ from vol3d.nn.blocks import (
     recompute,
     unfold,
 )
-from vol3d.nn.slab_layers import norm_conv
+from vol3d.nn.slab_layers import conv_in, norm_conv
 
 
 class Backbone(Config):
@@ -168,7 +168,8 @@ class Decoder(nn.Module):
 
 def through(net: Encoder | Decoder, x: Tensor) -> Tensor:
     """x through all blocks; the norm and convolution at the end are one layer."""
-    *blocks, norm, conv = net.blocks
+    first, *blocks, norm, conv = net.blocks
+    x = conv_in(x, first.weight, first.bias)
     for block in blocks:
         attends = isinstance(block, AttentionBlock)
         x = recompute(net.checkpointing and attends, block, x)
