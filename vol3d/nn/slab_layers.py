@@ -10,7 +10,7 @@ from einops import einsum
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vol3d.nn.slabs import LAYOUT, Layer, Norm, exact, planes_of, slabs, widened
+from vol3d.nn.slabs import LAYOUT, Layer, Norm, exact, planes_of, slabs, weight_gradient, widened
 
 Affine = tuple[Tensor, Tensor, int, float]
 """A group norm's weight, bias, groups and epsilon."""
@@ -217,19 +217,17 @@ class SlabConv(torch.autograd.Function):
                         mine.copy_(theirs)
                 else:
                     slab = g[:, :, i:j]
-                given, by_weight, by_bias = torch.ops.aten.convolution_backward(
-                    slab, seen_by(image, i, j, w, stride, pad), w, [len(w)], [stride] * 3,
-                    [0] * 3, [1] * 3, False, [0] * 3, 1, [ctx.needs_input_grad[0], True, True],
+                seen = seen_by(image, i, j, w, stride, pad)
+                by_weight, by_bias = weight_gradient(slab, seen, w, stride)
+                totals.add(by_weight, by_bias.view(8, -1).sum(0) if is_up else by_bias)
+                given, _, _ = torch.ops.aten.convolution_backward(
+                    slab, seen, w, None, [stride] * 3, [0] * 3, [1] * 3, False, [0] * 3, 1,
+                    [True, False, False],
                 )  # fmt: skip
-                kind = exact(x.dtype)
-                by_bias = by_bias.to(kind).view(8, -1).sum(0) if is_up else by_bias.to(kind)
-                totals.add(by_weight.to(kind), by_bias)
-                if ctx.needs_input_grad[0]:
-                    first = i * stride - pad[0]
-                    lo, hi = max(first, 0), min(first + given.shape[2], image.shape[2])
-                    _, _, _, Y, Z = image.shape
-                    p = pad[0]
-                    grad[:, :, lo:hi] += given[:, :, lo - first : hi - first, p : p + Y, p : p + Z]
+                first, (p, _) = i * stride - pad[0], pad
+                lo, hi = max(first, 0), min(first + given.shape[2], image.shape[2])
+                _, _, _, Y, Z = image.shape
+                grad[:, :, lo:hi] += given[:, :, lo - first : hi - first, p : p + Y, p : p + Z]
         return gx, *totals.sums, None
 
 
@@ -292,12 +290,9 @@ def straight_backward(
         if weight is None:
             gx[:, :, i:j] += g[:, :, i:j]
             continue
-        given, by_weight, by_bias = torch.ops.aten.convolution_backward(
-            g[:, :, i:j], x[:, :, i:j], weight.to(x.dtype), [len(weight)], [1] * 3, [0] * 3,
-            [1] * 3, False, [0] * 3, 1, [True, True, True],
-        )  # fmt: skip
-        gx[:, :, i:j] += given
-        totals.add(by_weight.to(exact(x.dtype)), by_bias.to(exact(x.dtype)))
+        across = weight.to(x.dtype)
+        gx[:, :, i:j] += nnf.conv3d(g[:, :, i:j], across.transpose(0, 1))
+        totals.add(*weight_gradient(g[:, :, i:j], x[:, :, i:j], across))
     return totals.sums
 
 
