@@ -41,7 +41,7 @@ def times(asked: Asked, device: torch.device) -> Asked:
     distance = race.distances(entered)
     taken = timing.in_turns({who: c.run for who, c in entered.items()}, device)
     return {
-        "seconds": taken,
+        "seconds": {who: [round(t, 6) for t in all_of] for who, all_of in taken.items()},
         "distance": distance,
         "tflop": race.flop(asked["case"], asked["size"]) / 1e12,
     }

@@ -27,6 +27,10 @@ depends on the order of the calls. With these, every tensor above 1 MiB is given
 hold for all contestants, in times and memory alike."""
 
 
+class FailedError(Exception):
+    """A measurement ended in an error, which it has told."""
+
+
 class Asker:
     """Asks fresh processes for measurements on one device and at one size."""
 
@@ -37,7 +41,7 @@ class Asker:
         """The answer; None if it did not fit into memory.
 
         Raises:
-            SystemExit: the measurement failed for another reason, which it has told.
+            FailedError: it failed for another reason.
         """
         asked = {"what": what, **self.common, **more}
         print(f"  {what} {more.get('case', '')} {more.get('who', '')}", file=sys.stderr, flush=True)
@@ -52,7 +56,7 @@ class Asker:
         if done.returncode == -signal.SIGKILL:  # the system ran out of memory
             return None
         if done.returncode:
-            raise SystemExit(f"benchmark: {what} {more} failed; its own words are above")
+            raise FailedError(f"{what} {more}: failed; its own words are above")
         answer = json.loads(done.stdout.splitlines()[-1])
         return None if "does_not_fit" in answer else answer
 
@@ -63,7 +67,7 @@ def race(ask: Asker, names: list[str]) -> list[dict[str, Any]]:
     fit = [w for w, peak in peaks.items() if peak is not None]
     told = ask("times", case=names[0], who=fit)
     if told is None:  # each fits alone, but not beside the others' weights
-        raise SystemExit(f"benchmark: {', '.join(names)}: no room for the contestants side by side")
+        raise FailedError(f"{', '.join(names)}: no room for the contestants side by side")
     gib = {w: peak["peak_gib"] for w, peak in peaks.items() if peak is not None}
     return [result(name, gib, told) for name in names]
 
@@ -112,25 +116,40 @@ def run(device: str, size: str, names: list[str], out: Path | None) -> dict[str,
     ask, start = Asker(device, size), time.time()
     told = ask("describe")
     if told is None:
-        raise SystemExit("benchmark: not even a matrix product fits into memory")
-    found = {"made": time.strftime("%Y-%m-%d"), "device": device, "size": size, **told, "cases": []}
+        raise FailedError("not even a matrix product fits into memory")
+    found = {
+        "made": time.strftime("%Y-%m-%d"),
+        "device": device,
+        "size": size,
+        **told,
+        "cases": [],
+        "failed": [],
+    }
+    if out is None and size == "full" and set(names) >= set(CASES):
+        out = place(found)  # part of the cases, or small ones, do not replace what is kept
     races: dict[tuple, list[str]] = {}
     for name in names:
         races.setdefault(CASES[name].race if name in CASES else (name,), []).append(name)
     for together in races.values():
         print(f"{', '.join(together)} (after {time.time() - start:.0f} s)", file=sys.stderr)
         one = together[0]
-        found["cases"] += race(ask, together) if one in CASES else [whole(ask, one)]
+        try:
+            found["cases"] += race(ask, together) if one in CASES else [whole(ask, one)]
+        except FailedError as error:
+            print(f"benchmark: {error}", file=sys.stderr)
+            found["failed"] += together
         found["minutes"] = round((time.time() - start) / 60, 1)
         if out is not None:
             out.write_text(json.dumps(found, indent=2) + "\n")
     return found
 
 
-def default_out(device: str, told: str) -> Path:
+def place(found: dict[str, Any]) -> Path:
     """benchmarks/cpu-NAME.json or gpu-NAME.json, by the processor's name."""
+    machine, on_gpu = found["machine"], found["device"].startswith("cuda")
+    told = machine["gpu"] if on_gpu else f"{machine['cpu']}-{machine['cores']}-cores"
     name = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)", "", told.lower())).strip("-")
-    return HERE / f"{'gpu' if device.startswith('cuda') else 'cpu'}-{name}.json"
+    return HERE / f"{'gpu' if on_gpu else 'cpu'}-{name}.json"
 
 
 def main(words: list[str] | None = None) -> None:
@@ -141,11 +160,20 @@ def main(words: list[str] | None = None) -> None:
     every = [*CASES, *WHOLE]
     parser.add_argument("--cases", nargs="+", default=every, choices=every, metavar="CASE")
     parser.add_argument("--without", nargs="+", default=[], choices=every, metavar="CASE")
-    parser.add_argument("--out", type=Path, help="where to keep the figures")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="where to keep the figures; of all cases, benchmarks/cpu-NAME.json or gpu-NAME.json",
+    )
     given = parser.parse_args(words)
     names = [n for n in given.cases if n not in given.without]
-    found = run(given.device, given.size, names, given.out)
+    try:
+        found = run(given.device, given.size, names, given.out)
+    except FailedError as error:
+        raise SystemExit(f"benchmark: {error}") from None
     print(tables(found))
+    if found["failed"]:
+        raise SystemExit(f"benchmark: failed: {', '.join(found['failed'])}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from statistics import median
 
 import torch
 
-AT_LEAST, AT_MOST, ENOUGH_SECONDS = 2, 15, 45.0
+AT_LEAST, AT_MOST, ENOUGH_SECONDS = 2, 9, 45.0
 """Turns of a race; no new one begins after so many seconds."""
 
 

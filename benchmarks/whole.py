@@ -28,7 +28,7 @@ from vol3d.volume import Volume
 
 STEPS = 20
 """Network calls of a sample without guidance."""
-AFFINE = np.diag([1.0, 1.0, 1.0, 1.0])
+AFFINE = np.eye(4)
 
 
 def train_whole(sizes: Sizes, device: torch.device) -> dict[str, Any]:
@@ -145,6 +145,4 @@ def generate(model: TrainedGenerator, out: Path, device: torch.device, **sampler
     settings = verb.merged(model.sampler)
     ((seed, asked, row),) = verb.plan(model)
     x = model.generate([row], [seed], settings)
-    path = verb.path(model, seed)
-    path.parent.mkdir(parents=True)
-    write_brain(path, x[0, 0], asked, row, model, seed, settings)
+    write_brain(verb.path(model, seed), x[0, 0], asked, row, model, seed, settings)
