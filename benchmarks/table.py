@@ -149,11 +149,13 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("--into", type=Path, metavar="PAGE")
     given = parser.parse_args()
-    text = tables(json.loads(given.file.read_text()))
+    found = json.loads(given.file.read_text())
+    text = tables(found)
     if given.into is None:
         print(text)
     else:
-        put(given.into, given.file.name, text)
+        m = found["machine"]
+        put(given.into, given.file.name, f"## On {m.get('gpu', m['cpu'])}\n\n{text}")
 
 
 if __name__ == "__main__":
