@@ -4,10 +4,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test fast check gpu clean
+.PHONY: help setup demo test fast check gpu bench bench-gpu clean
 
 help:  ## what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 setup: $(BIN)/vol3d-test  ## install vol3d and what its tests need into .venv
 
@@ -30,6 +30,12 @@ fast: setup  ## the tests that take no time
 
 gpu: setup  ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
+
+bench: $(BIN)/vol3d  ## vol3d and MONAI with the same weights on the CPU, under 30 minutes on 2 cores with 20 GiB
+	$(BIN)/python -m benchmarks.run --device cpu $(BENCH)
+
+bench-gpu: $(BIN)/vol3d  ## the same on a CUDA device
+	$(BIN)/python -m benchmarks.run --device cuda $(BENCH)
 
 check: setup  ## style
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"

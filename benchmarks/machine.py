@@ -1,0 +1,67 @@
+"""The machine and the software, as far as they bear on the figures."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import vol3d
+
+FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_tile", "asimd", "bf16")
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """What a reader needs to know to compare figures."""
+    cpu = cpuinfo()
+    flags = set(cpu.get("flags", cpu.get("Features", "")).split())
+    found = {
+        "cpu": cpu.get("model name", platform.processor() or platform.machine()),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "flags": [f for f in FLAGS if f in flags],
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "os": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "monai")},
+        "vol3d": vol3d.__version__,
+        "commit": commit(),
+        "malloc": {k: v for k, v in os.environ.items() if k.startswith("MALLOC_")},
+    }
+    if device.type == "cuda":
+        gpu = torch.cuda.get_device_properties(device)
+        found |= {
+            "gpu": gpu.name,
+            "gpu_memory_gib": round(gpu.total_memory / 2**30, 1),
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+        }
+    return found
+
+
+def cpuinfo() -> dict[str, str]:
+    """The first processor in /proc/cpuinfo; empty where there is none."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().split("\n\n")[0].splitlines() if path.is_file() else []
+    pairs = (line.partition(":") for line in lines)
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def commit() -> str | None:
+    """The commit of this checkout, with a + if it was changed since; None outside of git."""
+
+    def git(*words: str) -> str:
+        at = Path(__file__).parent
+        done = subprocess.run(["git", *words], cwd=at, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,105 @@
+"""vol3d's networks: how they are built, cast and set in each case. The one file to change for that.
+
+inference  decoding, encoding, denoising
+fast       training with all activations kept
+lean       training in the least memory
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.contestant import Contestant, Given, moved
+from benchmarks.sizes import Sizes
+from benchmarks.weights import fill
+from vol3d.models.autoencoders.kl import AutoencoderKL, KLNet
+from vol3d.models.denoisers.unet import UNet, UNetNet
+
+AUTOENCODER: dict[str, dict[str, Any]] = {
+    "inference": {},
+    "fast": {"checkpointing": False},
+    "lean": {"checkpointing": True},
+}
+"""What `task.model` says beside its size, in each setting."""
+SAMPLER = {"precision": "bf16", "micro_batch": 1}
+"""What `vol3d generate` is told of the sampler beside its steps and its guidance."""
+PRECISION = "bf16"
+"""Of `vol3d train`."""
+
+
+def autoencoder(sizes: Sizes, setting: str) -> AutoencoderKL:
+    """The settings of the autoencoder."""
+    size = sizes.autoencoder
+    return AutoencoderKL(
+        channels=size["channels"],
+        num_res_blocks=size["num_res_blocks"],
+        z_channels=size["latent_channels"],
+        norm_groups=size["norm_num_groups"],
+        patch=1,
+        **AUTOENCODER[setting],
+    )
+
+
+def unet(sizes: Sizes) -> UNet:
+    """The settings of the U-Net."""
+    size = sizes.unet
+    return UNet(
+        channels=size["channels"],
+        attention_levels=size["attention_levels"],
+        head_channels=size["num_head_channels"],
+        num_res_blocks=size["num_res_blocks"],
+        norm_groups=size["norm_num_groups"],
+        modulation="add",
+        resblock_updown=True,
+    )
+
+
+def build_autoencoder(sizes: Sizes, setting: str) -> nn.Module:
+    """The autoencoder, without memory for its weights."""
+    with torch.device("meta"):
+        return autoencoder(sizes, setting).build()
+
+
+def build_unet(sizes: Sizes) -> nn.Module:
+    """The U-Net, without memory for its weights."""
+    size = sizes.unet
+    with torch.device("meta"):
+        return unet(sizes).build(
+            size["in_channels"], size["out_channels"], token_dim=size["cross_attention_dim"]
+        )
+
+
+def entered(
+    net: str, does: str, setting: str, given: Given, sizes: Sizes, device: torch.device
+) -> Contestant:
+    """A network with its weights, cast and ready to be called as vol3d's own verbs call it."""
+    built = build_unet(sizes) if net == "unet" else build_autoencoder(sizes, setting)
+    built = built.to_empty(device=device).to(memory_format=torch.channels_last_3d)
+    fill(built)
+    return Contestant(
+        built.train(does == "train"),
+        FORWARD[does],
+        moved(given, device, torch.float32, channels_last=True),
+        trains=does == "train",
+        calling=partial(torch.autocast, device.type, torch.bfloat16),
+    )
+
+
+def reconstruct(net: KLNet, given: Given) -> Tensor:
+    """A training pass."""
+    return net(given["x"], given["noise"]).x
+
+
+def denoise(net: UNetNet, given: Given) -> Tensor:
+    """One call of the U-Net."""
+    return net(given["x"], given["t"], tokens=given["tokens"])
+
+
+FORWARD = {
+    "decode": lambda net, given: net.decode(given["z"]),
+    "encode": lambda net, given: net.encode(given["x"]).mean,
+    "train": reconstruct,
+    "denoise": denoise,
+}
