@@ -71,7 +71,7 @@ def test_autoencoder(shape: dict):
             norm_groups=4,
             mid_attention_encoder=mid,
             mid_attention_decoder=mid,
-            transposed=transposed,
+            upsampling="transposed" if transposed else "repeat",
         )
         .build()
         .eval()

@@ -3,11 +3,16 @@
 Shapes: B batch, C channels, N = X Y Z voxels as tokens, H heads, D channels of a head.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as nnf
 from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+Upsampling = Literal["repeat", "transposed", "transposed_wide", "trilinear"]
+"""Ways to double the grid; see `Up`."""
 
 
 def conv3(cin: int, cout: int, stride: int = 1, padding: int = 1) -> nn.Conv3d:
@@ -196,22 +201,35 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """Nearest-neighbour doubling and a convolution, or a transposed convolution."""
+    """The grid doubled, in one of four ways.
 
-    def __init__(self, channels: int, *, transposed: bool = False) -> None:
+    Args:
+        channels: in and out.
+        how: voxels repeated ("repeat") or interpolated ("trilinear"), then a convolution; or a
+            transposed convolution of 2 voxels ("transposed") or 3 ("transposed_wide") an axis.
+    """
+
+    def __init__(self, channels: int, *, how: Upsampling = "repeat") -> None:
         super().__init__()
-        self.transposed = transposed
-        self.conv = (
-            nn.ConvTranspose3d(channels, channels, 2, 2)
-            if transposed
-            else conv3(channels, channels)
-        )
+        self.how = how
+        if how == "transposed":
+            self.conv = nn.ConvTranspose3d(channels, channels, 2, stride=2)
+        elif how == "transposed_wide":
+            self.conv = nn.ConvTranspose3d(
+                channels, channels, 3, stride=2, padding=1, output_padding=1
+            )
+        else:
+            self.conv = conv3(channels, channels)
 
     def forward(
         self, x: Tensor, emb: Tensor | None = None, size_of: Tensor | None = None
     ) -> Tensor:
-        """[B, C, X, Y, Z] -> twice each axis, or the size of `size_of`."""
-        return self.conv(x if self.transposed else double(x, size_of))
+        """[B, C, X, Y, Z] -> twice each axis; if repeating, the size of `size_of`."""
+        if self.how == "repeat":
+            x = double(x, size_of)
+        elif self.how == "trilinear":
+            x = nnf.interpolate(x, scale_factor=2.0, mode="trilinear", align_corners=False)
+        return self.conv(x)
 
 
 def halve(x: Tensor) -> Tensor:

@@ -7,7 +7,17 @@ from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
 from vol3d.config import Config
-from vol3d.nn.blocks import AttentionBlock, Down, ResBlock, Up, conv3, fold, recompute, unfold
+from vol3d.nn.blocks import (
+    AttentionBlock,
+    Down,
+    ResBlock,
+    Up,
+    Upsampling,
+    conv3,
+    fold,
+    recompute,
+    unfold,
+)
 
 
 class Backbone(Config):
@@ -32,8 +42,9 @@ class Backbone(Config):
     """Groups of the group norm."""
     norm_eps: float = 1e-6
     """Epsilon of the group norm."""
-    transposed: bool = False
-    """Transposed convolutions to go up, instead of repeating voxels."""
+    upsampling: Upsampling = "repeat"
+    """How to go up: voxels repeated or interpolated (trilinear) and a convolution; or a transposed
+    convolution of 2 voxels an axis (transposed) or 3 (transposed_wide)."""
     checkpointing: bool = False
     """Compute activations again in the backward pass, block by block: less memory, more time."""
 
@@ -133,7 +144,7 @@ class Decoder(nn.Module):
                 blocks.append(ResBlock(c, cout, **norm))
                 blocks += [AttentionBlock(cout, **norm)] if attend else []
                 c = cout
-            blocks += [Up(c, transposed=config.transposed)] if i + 1 < len(levels) else []
+            blocks += [Up(c, how=config.upsampling)] if i + 1 < len(levels) else []
         blocks += [
             nn.GroupNorm(config.norm_groups, c, config.norm_eps),
             conv3(c, out_channels * config.patch**3),
