@@ -6,7 +6,7 @@ from monai.networks.nets import AutoencoderKL as MonaiAutoencoder
 from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor, nn
 
-from tests.models.monai_weights import renamed
+from vol3d.models.monai.names import renamed
 from vol3d.models.autoencoders.kl import AutoencoderKL
 from vol3d.models.denoisers.unet import UNet
 
