@@ -6,9 +6,9 @@ from monai.networks.nets import AutoencoderKL as MonaiAutoencoder
 from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor, nn
 
-from vol3d.models.monai.names import renamed
 from vol3d.models.autoencoders.kl import AutoencoderKL
 from vol3d.models.denoisers.unet import UNet
+from vol3d.models.monai.names import renamed
 
 
 def randomise(net: nn.Module) -> nn.Module:

@@ -13,6 +13,9 @@ from vol3d.data.images import grids_of
 from vol3d.models.autoencoders import Autoencoder
 from vol3d.volume import Grid
 
+Orientation = Annotated[str, Field(pattern="^[RL][AP][SI]$")]
+"""Where the three axes of an image point."""
+
 
 class AutoencoderBundle(Config):
     """The config in an autoencoder's bundle."""
@@ -20,7 +23,7 @@ class AutoencoderBundle(Config):
     kind: Literal["autoencoder"] = "autoencoder"
     model: Autoencoder
     """The network."""
-    orientation: Annotated[str, Field(pattern="^[RL][AP][SI]$")] = "RAS"
+    orientation: Orientation = "RAS"
     """Where the axes point in images as the network knows them; scans are turned to that and back."""
     gain: PositiveFloat = 1.0
     """The network's intensities are so many times ours."""

@@ -6,6 +6,7 @@ right is proven by names and shapes: the network that is read off must have just
 
 import re
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -73,6 +74,15 @@ def kind_of(state: dict[str, Tensor]) -> str | None:
     return "unet" if "time_embed.0.weight" in state and "out.2.conv.weight" in state else None
 
 
+def channels_of(state: dict[str, Tensor]) -> tuple[int, ...]:
+    """Channels of each level of either network."""
+    ours = renamed(state)
+    if kind_of(state) == "autoencoder":
+        return tuple(level_widths(ours, layers(ours, "encoder")))
+    firsts = (f"down_blocks.{i}.resnets.0.conv1.weight" for i in range(len(ours)))
+    return tuple(ours[k].shape[0] for k in takewhile(ours.__contains__, firsts))
+
+
 def read_autoencoder(state: dict[str, Tensor], hints: KLHints, name: str) -> Read:
     """AutoencoderKL or AutoencoderKlMaisi.
 
@@ -91,9 +101,8 @@ def read_autoencoder(state: dict[str, Tensor], hints: KLHints, name: str) -> Rea
     levels = encoder.split("D")
     mid_encoder = levels[-1].endswith("AR")  # a level ends in A if it attends, else it has no A
     levels[-1] = levels[-1][:-3] if mid_encoder else levels[-1]
-    widths = level_widths(ours, encoder)
     derived = {
-        "channels": tuple(widths[: len(levels)]),
+        "channels": channels_of(state),
         "z_channels": shape_at(ours, "quant_conv_mu.weight", name)[0],
         "num_res_blocks": tuple(level.count("R") for level in levels),
         "attention_levels": tuple("A" in level for level in levels),
@@ -122,13 +131,12 @@ def read_autoencoder(state: dict[str, Tensor], hints: KLHints, name: str) -> Rea
 def read_unet(state: dict[str, Tensor], hints: UNetHints, name: str) -> Read:
     """DiffusionModelUNet; see `read_autoencoder`."""
     ours = refuse_plane(renamed(state), "conv_in.weight", name)
-    levels = range(count(ours, r"down_blocks\.(\d+)\."))
-    at = [f"down_blocks.{i}" for i in levels]
+    at = [f"down_blocks.{i}" for i in range(count(ours, r"down_blocks\.(\d+)\."))]
     transformer = "middle_block.attention.transformer_blocks"
     tokens = ours.get(f"{transformer}.0.attn2.to_k.weight")
     vector = ours.get("vector_embed.weight")
     derived = {
-        "channels": tuple(shape_at(ours, f"{a}.resnets.0.conv1.weight", name)[0] for a in at),
+        "channels": channels_of(state),
         "num_res_blocks": tuple(count(ours, rf"{a}\.resnets\.(\d+)\.") for a in at),
         "attention_levels": tuple(f"{a}.attentions.0.norm.weight" in ours for a in at),
         "resblock_updown": f"{at[0]}.downsampler.norm1.weight" in ours,
