@@ -27,6 +27,7 @@ def autoencoder(**changes) -> AutoencoderKL:
     settings = {"channels": (8, 16), "num_res_blocks": 2, "norm_num_groups": 4, **changes}
     levels = len(settings["channels"])
     settings.setdefault("attention_levels", (False,) * levels)
+    settings.setdefault("latent_channels", 4)
     for end in ("encoder", "decoder"):
         settings.setdefault(f"with_{end}_nonlocal_attn", False)
     return AutoencoderKL(spatial_dims=3, in_channels=1, out_channels=1, **settings)

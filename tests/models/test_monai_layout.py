@@ -103,13 +103,14 @@ def test_maisi(shape: dict):
     theirs = randomise(maisi(**shape))
     read = read_autoencoder(theirs.state_dict(), GROUPS, "a.pt")
     assert read.what == "AutoencoderKlMaisi"
-    assert read.assumed["upsampling"] == "trilinear"
+    assert read.config.upsampling == "trilinear"
+    assert read.assumed == {"norm_eps": 1e-6, "transposed": False}
     assert_same_autoencoder(theirs, read)
 
 
 def test_maisi_with_transposed_convolutions():
     theirs = randomise(maisi(use_convtranspose=True))
-    hints = KLHints(norm_groups=4, upsampling="transposed_wide")
+    hints = KLHints(norm_groups=4, transposed=True)
     assert_same_autoencoder(theirs, read_autoencoder(theirs.state_dict(), hints, "a.pt"))
 
 

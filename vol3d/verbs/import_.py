@@ -111,21 +111,18 @@ class Import(Config):
         zoo = zoo_of(self.source, self.config)
         reader = Reader(zoo, self.kl, self.unet, self.key)
         found = reader.folder() if self.source.is_dir() else reader.by_kind(self.source)
-        if self.autoencoder is not None:
-            if "unet" not in found:
-                raise ConfigError(
-                    f"{self.source}: is an autoencoder itself; leave autoencoder= out"
-                )
-            found = {"unet": found["unet"]}
-            if not self.autoencoder.is_dir():
-                found = reader.by_kind(self.autoencoder) | found
-            if "autoencoder" not in found and not self.autoencoder.is_dir():
-                raise ConfigError(f"{self.autoencoder}: is no autoencoder")
-        elif "autoencoder" not in found:
+        if self.autoencoder is None and "autoencoder" not in found:
             raise ConfigError(
                 f"{self.source}: is a U-Net of latents; name what makes them: autoencoder=FILE, or a "
                 f"bundle of vol3d"
             )
+        if self.autoencoder is not None:
+            given = {} if self.autoencoder.is_dir() else reader.by_kind(self.autoencoder)
+            if "unet" not in found or "unet" in given:
+                raise ConfigError(
+                    f"autoencoder={self.autoencoder}: goes with a U-Net as SOURCE, and is none itself"
+                )
+            found = {**given, "unet": found["unet"]}
         for one in found.values():
             one.tell()
         return found

@@ -18,7 +18,6 @@ from vol3d.errors import ConfigError, DataError
 from vol3d.models.autoencoders.kl import AutoencoderKL
 from vol3d.models.denoisers.unet import UNet
 from vol3d.models.monai.names import is_maisi, renamed
-from vol3d.nn.blocks import Upsampling
 
 
 class KLHints(Config):
@@ -28,9 +27,9 @@ class KLHints(Config):
     """Groups of the group norm; 32 if nothing says it, as in MONAI."""
     norm_eps: PositiveFloat | None = None
     """Epsilon of the group norm; 1e-6 likewise."""
-    upsampling: Upsampling | None = None
-    """How the decoder goes up, where the weights leave it open: in MAISI trilinear or transposed_wide,
-    in GenerativeModels repeat or transposed_wide; the first of the two if nothing says it."""
+    transposed: bool | None = None
+    """Whether the decoder goes up by transposed convolutions, where the weights leave it open (MAISI
+    and MONAI GenerativeModels); false likewise."""
 
 
 class UNetHints(Config):
@@ -96,7 +95,7 @@ def read_autoencoder(state: dict[str, Tensor], hints: KLHints, name: str) -> Rea
         DataError: it is not quite that network.
     """
     ours = refuse_plane(renamed(state), "encoder.blocks.0.weight", name)
-    up_open = is_maisi(state) or any(re.match(r"decoder.*\.conv\.conv\.", n) for n in state)
+    up_open = is_maisi(state) or any(re.match(r"decoder.*\.\d+\.conv\.conv\.", n) for n in state)
     encoder, decoder = layers(ours, "encoder"), layers(ours, "decoder")
     levels = encoder.split("D")
     mid_encoder = levels[-1].endswith("AR")  # a level ends in A if it attends, else it has no A
@@ -109,14 +108,13 @@ def read_autoencoder(state: dict[str, Tensor], hints: KLHints, name: str) -> Rea
         "mid_attention_encoder": mid_encoder,
         "mid_attention_decoder": len(decoder.split("D")[0]) > len(levels[-1]),
     }
-    told, assumed = settle(hints, norm_groups=32, norm_eps=1e-6)
-    if len(levels) == 1:
-        up = {"upsampling": "repeat"}
-    elif up_open:
-        default = "trilinear" if is_maisi(state) else "repeat"
-        up, guess = {"upsampling": hints.upsampling or default}, hints.upsampling is None
-        assumed |= up if guess else {}
+    told, assumed = settle(hints, norm_groups=32, norm_eps=1e-6, transposed=False)
+    wide = told.pop("transposed")
+    if len(levels) > 1 and up_open:
+        plain = "trilinear" if is_maisi(state) else "repeat"
+        up = {"upsampling": "transposed_wide" if wide else plain}
     else:
+        assumed.pop("transposed", None)
         transposed = any(".deconv." in n for n in state)
         up = {"upsampling": "transposed" if transposed else "repeat"}
         derived |= up
