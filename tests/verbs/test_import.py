@@ -348,6 +348,13 @@ def test_a_mistake_is_one_line(
     assert not (tmp_path / "out").exists()
 
 
+def test_scans_of_another_grid_leave_nothing(kl_file: Path, cohort: Path, tmp_path: Path):
+    words = ["kl.norm_groups=4", "device=cpu", *data_words(cohort)]
+    with pytest.raises(DataError, match=r"has voxels of \(4.0, 4.0, 4.0\) mm, and the autoencoder"):
+        verb("import", str(kl_file), str(tmp_path / "o"), *words)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_several_of_a_kind(zoo: Path, brainldm, tmp_path: Path):
     two = write_zoo(tmp_path / "two", *(net.state_dict() for net in brainldm))
     torch.save(brainldm[0].state_dict(), two / "models" / "other.pt")

@@ -1,6 +1,7 @@
 """Import networks that MONAI trained: an autoencoder, or an autoencoder and its diffusion model."""
 
 import logging
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, ClassVar
@@ -38,9 +39,9 @@ class Import(Config):
     """Import weights of MONAI: vol3d import SOURCE OUT [configs/import/brainldm.yaml] [key=value ...].
 
     SOURCE is a state dict of AutoencoderKL, AutoencoderKlMaisi or DiffusionModelUNet, or a folder of
-    MONAI's model zoo. The architecture is read off the weights; the log says what was not, and docs/
-    import.md what to do about it. An autoencoder becomes an autoencoder bundle; a U-Net, with its
-    autoencoder, a diffusion bundle.
+    MONAI's model zoo. The architecture is read off the weights; the log says what was not (see
+    docs/import.md). An autoencoder becomes an autoencoder bundle; a U-Net, with its autoencoder, a
+    diffusion bundle.
     """
 
     positional: ClassVar[tuple[str, ...]] = ("source", "out")
@@ -87,17 +88,17 @@ class Import(Config):
         if self.out.exists() and (self.out.is_file() or any(self.out.iterdir())):
             raise ConfigError(f"{self.out}: is there already; name another folder")
         found = self.find()
-        own = found.get("autoencoder")
-        if "unet" not in found:
-            self.write_autoencoder(own, self.out)
-        elif own is not None:
-            self.out.parent.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(dir=self.out.parent) as folder:
-                inside = Path(folder) / "autoencoder"
-                self.write_autoencoder(own, inside)
-                self.write_diffusion(found["unet"], inside)
-        else:
-            self.write_diffusion(found["unet"], Bundle(self.autoencoder, "autoencoder").path)
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=self.out.parent, prefix=f".{self.out.name}.") as folder:
+            autoencoder = Path(folder) / "autoencoder"
+            if "autoencoder" in found:
+                self.write_autoencoder(found["autoencoder"], autoencoder)
+            else:
+                autoencoder = Bundle(self.autoencoder, "autoencoder").path
+            if "unet" in found:
+                self.write_diffusion(found["unet"], autoencoder)
+            else:
+                os.replace(autoencoder, self.out)  # over an empty folder at most
         return self.out
 
     # -- reading ----------------------------------------------------------------------------------
@@ -129,14 +130,14 @@ class Import(Config):
 
     # -- writing ----------------------------------------------------------------------------------
 
-    def fingerprint(self, *found: Found) -> dict[str, Any]:
+    def fingerprint(self, found: Found) -> dict[str, Any]:
         """Where the weights come from and what is known of their images."""
         grid = mni_grid(float(self.grid.removesuffix("mm")))
         if self.shape is not None:
             grid = around(grid, self.shape)
-        files = {f.weights.path.name: sha256(f.weights.path) for f in found}
+        sha = sha256(found.weights.path)
         return {
-            "imported": {"from": "MONAI", "files": files},
+            "imported": {"from": "MONAI", "files": {found.weights.path.name: sha}},
             "scans": {"train": 0, "val": 0},
             "people": {"train": 0, "val": 0},
             "shape": list(grid.shape),
@@ -146,7 +147,7 @@ class Import(Config):
             "space_code": 2,  # aligned, to something that the files do not name
             "entities": {},
             "intensity": f"{self.gain:g} times those of vol3d",
-            "sha256": next(iter(files.values())),
+            "sha256": sha,
         }
 
     def write_autoencoder(self, found: Found, out: Path) -> None:
@@ -255,7 +256,7 @@ class Import(Config):
             log.warning(
                 "assumed, as nothing says it: schedule=%s, prediction=%s", schedule, prediction
             )
-        if found.scheduler.get("clip_sample", False):
+        if found.scheduler and found.scheduler.get("clip_sample", True):  # MONAI's default
             log.warning("the JSON clips samples of the latent to [-1, 1]; vol3d does not")
         return {
             "schedule": self.schedule.dump() if self.schedule else schedule,

@@ -66,11 +66,10 @@ class Read:
 
 def kind_of(state: dict[str, Tensor]) -> str | None:
     """autoencoder, unet, or neither."""
-    if any(".conv_cond." in n or n.startswith("controlnet") for n in state):
-        return None
     if "quant_conv_mu.conv.weight" in state:
         return "autoencoder"
-    return "unet" if "time_embed.0.weight" in state and "out.2.conv.weight" in state else None
+    ends = {"down_blocks.0.resnets.0.conv1.conv.weight", "out.2.conv.weight"}
+    return "unet" if ends <= state.keys() else None
 
 
 def channels_of(state: dict[str, Tensor]) -> tuple[int, ...]:
