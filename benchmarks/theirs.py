@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from benchmarks.contestant import Contestant, Given, moved
 from benchmarks.sizes import Sizes
 from benchmarks.weights import fill_monai
-from tests.models.monai_weights import renamed
+from vol3d.models.monai.names import renamed
 
 
 def build(net: str, sizes: Sizes, *, fused_attention: bool = False) -> nn.Module:

@@ -9,7 +9,7 @@ import zlib
 import torch
 from torch import Tensor, nn
 
-from tests.models.monai_weights import renamed
+from vol3d.models.monai.names import renamed
 
 
 def draw(name: str, shape: torch.Size) -> Tensor:

@@ -44,7 +44,7 @@ def data_words(cohort: Path) -> list[str]:
 
 AUTOENCODER = [
     "task.kind=autoencode",
-    "task.model={kind: kl, channels: [8, 8], patch: 2, transposed: true}",
+    "task.model={kind: kl, channels: [8, 8], patch: 2, upsampling: transposed}",
     "batch=2",
     "precision=fp32",
     "device=cpu",

@@ -106,6 +106,7 @@ def test_reorient_moves_no_value(volume: Volume):
     for world in some_points(volume):
         assert value_at(turned, world) == value_at(volume, world)
     assert turned.reorient(volume.orientation).grid.matches(volume.grid)
+    assert volume.grid.turned("PSL").matches(volume.reorient("PSL").grid)
 
 
 def test_resample_to_its_own_reoriented_grid_changes_nothing(volume: Volume):

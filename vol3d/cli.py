@@ -6,6 +6,7 @@
 import ast
 import importlib
 import inspect
+import keyword
 import logging
 import sys
 from pathlib import Path
@@ -70,7 +71,7 @@ def verbs() -> dict[str, str]:
     found = {}
     for path in sorted(VERBS.glob("[a-z]*.py")):
         doc = ast.get_docstring(ast.parse(path.read_text())) or ""
-        found[path.stem.replace("_", "-")] = doc.splitlines()[0]
+        found[path.stem.rstrip("_").replace("_", "-")] = doc.splitlines()[0]
     return found
 
 
@@ -95,7 +96,8 @@ def overview() -> str:
 
 def load_verb(name: str) -> type:
     """The one class of a verb's file that can be executed."""
-    module = importlib.import_module(f"vol3d.verbs.{name.replace('-', '_')}")
+    file = name.replace("-", "_") + "_" * keyword.iskeyword(name)  # import is in import_.py
+    module = importlib.import_module(f"vol3d.verbs.{file}")
     return next(
         c
         for _, c in inspect.getmembers(module, inspect.isclass)

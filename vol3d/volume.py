@@ -83,6 +83,12 @@ class Grid:
         scale[:3, 3] = (factor - 1) / 2  # the centre of a block is between its voxels
         return Grid(tuple(-(-n // factor) for n in self.shape), self.affine @ scale)
 
+    def turned(self, codes: str) -> "Grid":
+        """The same voxels with axes that point as the codes say, such as LAS."""
+        turn = ornt_transform(io_orientation(self.affine), axcodes2ornt(codes))
+        shape = tuple(int(self.shape[i]) for i in np.argsort(turn[:, 0]))
+        return Grid(shape, self.affine @ inv_ornt_aff(turn, self.shape))
+
     def padded(self, voxels: int) -> "Grid":
         """So many voxels more on every side."""
         corner = np.eye(4)
@@ -224,7 +230,7 @@ class Volume:
         """Turn and flip the axes so that they point as the codes say; no voxel changes its value."""
         turn = ornt_transform(io_orientation(self.affine), axcodes2ornt(codes))
         data = np.ascontiguousarray(apply_orientation(self.data, turn))
-        return Volume(data, self.affine @ inv_ornt_aff(turn, self.shape), self.space_code)
+        return Volume(data, self.grid.turned(codes).affine, self.space_code)
 
     def resample(self, grid: Grid, *, nearest: bool = False) -> "Volume":
         """The values on another grid: linear, or nearest neighbour for labels; 0 outside."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from vol3d.data.covariates import Covariates, Wanted
+from vol3d.data.ranges import CategoryRange, NumberRange, schema_of
 from vol3d.errors import ConfigError, DataError
 
 WANTED = {
@@ -176,3 +177,44 @@ def test_a_level_that_is_a_number_is_called_as_the_table_has_it():
     assert schema["site"].levels == {"1": 1, "2": 2}
     assert schema.encode({"site": 2.0}) == schema.encode(schema.check({"site": 2})) == [-1, 1, 1]
     assert schema.cells[0].levels == {"site": "1"}
+
+
+# -- known by their ranges alone -----------------------------------------------------------------------
+
+RANGES = {
+    "sex": CategoryRange(levels=("F", "M")),
+    "age": NumberRange(low=44, high=82, unit="years"),
+    "site": CategoryRange(levels=("a", "b", "c"), coding="one_hot"),
+}
+
+
+def test_ranges_are_told_from_0_to_1():
+    schema = schema_of(RANGES)
+    row = schema.encode({"sex": "M", "age": 53.5, "site": "b"})
+    assert row == [1.0, 0.25, 0.0, 1.0, 0.0, 1.0, 1.0, 1.0]
+    assert schema.width == len(row)
+    assert schema.places("site") == [2, 3, 4, 7]
+    assert Covariates.parse(schema.dump()) == schema
+    assert schema.doubts({"age": 83.0})
+
+
+def test_what_is_not_asked_for_is_drawn_from_the_range():
+    schema, rng = schema_of(RANGES), np.random.default_rng(0)
+    drawn = [schema.complete({"sex": "F"}, rng) for _ in range(2000)]
+    ages = np.array([r["age"] for r in drawn])
+    assert ages.min() >= 44
+    assert ages.max() <= 82
+    assert abs(ages.mean() - 63) < 1
+    assert {r["sex"] for r in drawn} == {"F"}
+    shares = [sum(r["site"] == s for r in drawn) / 2000 for s in "abc"]
+    assert max(abs(s - 1 / 3) for s in shares) < 0.05
+
+
+def test_no_covariates_at_all():
+    schema = schema_of({})
+    assert schema.encode(schema.complete({}, np.random.default_rng(0))) == []
+
+
+def test_a_range_has_two_ends():
+    with pytest.raises(ConfigError, match="low=2 must be below high=1"):
+        NumberRange.parse({"low": 2, "high": 1})

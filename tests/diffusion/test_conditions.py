@@ -54,7 +54,10 @@ def build(schema, **conditions):
     [
         ({"v": {"kind": "vector", "dim": 6}}, {"vector": (3, 6)}),
         ({"t": {"kind": "tokens", "dim": 6}}, {"tokens": (3, 4, 6)}),
+        ({"v": {"kind": "vector", "dim": None}}, {"vector": (3, 11)}),
+        ({"t": {"kind": "tokens", "dim": None}}, {"tokens": (3, 1, 11)}),
         ({"c": {"kind": "channels"}}, {"channels": (3, 11, *SHAPE)}),
+        ({"c": {"kind": "channels", "mask": False}}, {"channels": (3, 7, *SHAPE)}),
         ({"a": {"kind": "addition", "dim": 2}}, {"addition": (3, 2, *SHAPE)}),
         (
             {
@@ -66,7 +69,16 @@ def build(schema, **conditions):
             {"vector": (3, 11), "tokens": (3, 2, 64), "channels": (3, 2, *SHAPE)},
         ),
     ],
-    ids=["vector", "tokens", "channels", "addition", "several"],
+    ids=[
+        "vector",
+        "tokens",
+        "plain vector",
+        "plain token",
+        "channels",
+        "no mask",
+        "addition",
+        "several",
+    ],
 )
 def test_covariates_reach_the_ports_they_are_sent_to(schema, conditions, ports):
     model = build(schema, **conditions)
@@ -83,6 +95,16 @@ def test_braindlm_s_way_channels_and_tokens_at_once(schema):
     assert told.vector is None
     age = schema["age"].encode(ROWS[0]["age"])[0]
     torch.testing.assert_close(told.channels[0, 0], torch.full(SHAPE, age))
+
+
+def test_numbers_as_they_are(schema):
+    plain = {"mask": False, "dim": None}
+    model = build(schema, t={"kind": "tokens", **plain}, v={"kind": "vector", **plain})
+    assert not list(model.conditions.parameters())
+    row = torch.tensor([schema.encode(ROWS[5])])
+    told = model.condition(row, SHAPE)
+    torch.testing.assert_close(told.vector, row[:, :-4])  # without what is known
+    torch.testing.assert_close(told.tokens, row[:, None, :-4])
 
 
 @pytest.mark.parametrize("kind", ["vector", "tokens", "channels", "addition"])

@@ -6,9 +6,9 @@ from monai.networks.nets import AutoencoderKL as MonaiAutoencoder
 from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor, nn
 
-from tests.models.monai_weights import renamed
 from vol3d.models.autoencoders.kl import AutoencoderKL
 from vol3d.models.denoisers.unet import UNet
+from vol3d.models.monai.names import renamed
 
 
 def randomise(net: nn.Module) -> nn.Module:
@@ -71,7 +71,7 @@ def test_autoencoder(shape: dict):
             norm_groups=4,
             mid_attention_encoder=mid,
             mid_attention_decoder=mid,
-            transposed=transposed,
+            upsampling="transposed" if transposed else "repeat",
         )
         .build()
         .eval()

@@ -39,15 +39,30 @@ class Number(Config):
     missing: int
     absent: Literal["null", "draw"]
     guidance: float
+    scaling: Literal["standard", "range"] = "standard"
+    """standard: zero mean and unit variance over the training set; range: 0 at low, 1 at high."""
 
     @property
     def width(self) -> int:
         """How many entries of the condition vector it takes."""
         return 1
 
+    @property
+    def shift_and_scale(self) -> tuple[float, float]:
+        """What is taken away from a value, and what it is then divided by."""
+        if self.scaling == "range":
+            return self.low, self.high - self.low
+        return self.mean, self.std
+
     def encode(self, value: float | str) -> list[float]:
-        """Standardised: zero mean and unit variance over the training set."""
-        return [(float(value) - self.mean) / self.std]
+        """The value as the network is told it."""
+        shift, scale = self.shift_and_scale
+        return [(float(value) - shift) / scale]
+
+    def decode(self, z: float) -> float:
+        """The value that is told as z, within the range seen in training."""
+        shift, scale = self.shift_and_scale
+        return float(np.clip(shift + scale * z, self.low, self.high))
 
     def check(self, value: float | str) -> float:
         """Check a value somebody asked for.
@@ -88,15 +103,22 @@ class Category(Config):
     missing: int
     absent: Literal["null", "draw"]
     guidance: float
+    coding: Literal["signs", "one_hot", "index"] = "signs"
+    """signs: 1 at the level that holds and -1 at the others; one_hot: 1 and 0; index: its place in
+    the list, as a single number from 0."""
 
     @property
     def width(self) -> int:
         """How many entries of the condition vector it takes."""
-        return len(self.levels)
+        return 1 if self.coding == "index" else len(self.levels)
 
     def encode(self, value: float | str) -> list[float]:
-        """One of [-1, 1] per level: 1 at the one that holds."""
-        return [1.0 if level_of(value) == level else -1.0 for level in self.levels]
+        """The level as the network is told it."""
+        at = list(self.levels).index(level_of(value))
+        if self.coding == "index":
+            return [float(at)]
+        other = -1.0 if self.coding == "signs" else 0.0
+        return [1.0 if i == at else other for i in range(len(self.levels))]
 
     def check(self, value: float | str) -> str:
         """Check a level somebody asked for.
@@ -124,7 +146,7 @@ class Cell(Config):
     levels: dict[str, str]
     count: int
     mean: list[float]
-    """Of the numbers, standardised."""
+    """Of the numbers, as they are encoded."""
 
 
 class Covariates(Config):
@@ -138,7 +160,7 @@ class Covariates(Config):
     columns: list[Annotated[Number | Category, Field(discriminator="kind")]]
     cells: list[Cell]
     covariance: list[list[float]]
-    """Of the standardised numbers, within cells."""
+    """Of the numbers as they are encoded, within cells."""
 
     @classmethod
     def measure(cls, wanted: dict[str, Wanted], rows: list[Row], names: list[str]) -> "Covariates":
@@ -262,7 +284,7 @@ class Covariates(Config):
             if isinstance(c, Number) and row[c.name] is None:
                 z = float(next(drawn))
                 if c.absent == "draw":
-                    row[c.name] = float(np.clip(c.mean + c.std * z, c.low, c.high))
+                    row[c.name] = c.decode(z)
             elif row[c.name] is None and c.absent == "draw":
                 row[c.name] = cell.levels[c.name]
         return row

@@ -16,6 +16,9 @@ class CovariatePort(Config, ABC):
 
     of: tuple[str, ...] | None = None
     """The covariates that go this way; all of them if not given."""
+    mask: bool = True
+    """Beside a covariate's values also pass 1 or 0, for known or not; false passes the values alone,
+    and a model then cannot tell what is hidden from what is 0."""
 
     @abstractmethod
     def ports(self, widths: list[int]) -> Ports:
@@ -34,6 +37,7 @@ class CovariateModule(nn.Module, ABC):
         """The condition.
 
         Args:
-            rows: of each covariate its standardised values and 1 or 0 for known, [B, width].
+            rows: of each covariate its values and, unless `mask` is false, 1 or 0 for known,
+                [B, width].
             shape: of the latent.
         """

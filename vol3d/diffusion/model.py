@@ -104,9 +104,12 @@ class LatentDiffusion(nn.Module):
     def __init__(self, settings: Diffusion, z_channels: int, schema: Covariates) -> None:
         super().__init__()
         ways = ways_of(settings.conditions, schema)
-        widths = [[schema[n].width + 1 for n in names] for names in ways.values()]
         kinds = [settings.conditions[name] for name in ways]
-        self.places = [[schema.places(n) for n in names] for names in ways.values()]
+        self.places = [
+            [schema.places(n) if c.mask else schema.places(n)[:-1] for n in names]
+            for c, names in zip(kinds, ways.values(), strict=True)
+        ]
+        widths = [[len(place) for place in places] for places in self.places]
         self.conditions = nn.ModuleDict(
             {name: c.build(w) for name, c, w in zip(ways, kinds, widths, strict=True)}
         )

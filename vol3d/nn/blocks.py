@@ -3,6 +3,8 @@
 Shapes: B batch, C channels, N = X Y Z voxels as tokens, H heads, D channels of a head.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as nnf
 from einops import rearrange
@@ -10,6 +12,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vol3d.nn.slab_layers import Affine, down_conv, residual, up_conv
+
+Upsampling = Literal["repeat", "transposed", "transposed_wide", "trilinear"]
+"""Ways to double the grid; see `Up`."""
 
 
 def conv3(cin: int, cout: int, stride: int = 1, padding: int = 1) -> nn.Conv3d:
@@ -245,26 +250,38 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """Nearest-neighbour doubling and a convolution, or a transposed convolution."""
+    """The grid doubled, in one of four ways.
+
+    Args:
+        channels: in and out.
+        how: voxels repeated ("repeat") or interpolated ("trilinear"), then a convolution; or a
+            transposed convolution of 2 voxels ("transposed") or 3 ("transposed_wide") an axis.
+        splits: slabs, if repeating; None takes as many as suit the device.
+    """
 
     def __init__(
-        self, channels: int, *, transposed: bool = False, splits: int | None = None
+        self, channels: int, *, how: Upsampling = "repeat", splits: int | None = None
     ) -> None:
         super().__init__()
-        self.transposed, self.splits = transposed, splits
-        self.conv = (
-            nn.ConvTranspose3d(channels, channels, 2, 2)
-            if transposed
-            else conv3(channels, channels)
-        )
+        self.how, self.splits = how, splits
+        if how == "transposed":
+            self.conv = nn.ConvTranspose3d(channels, channels, 2, stride=2)
+        elif how == "transposed_wide":
+            self.conv = nn.ConvTranspose3d(
+                channels, channels, 3, stride=2, padding=1, output_padding=1
+            )
+        else:
+            self.conv = conv3(channels, channels)
 
     def forward(
         self, x: Tensor, emb: Tensor | None = None, size_of: Tensor | None = None
     ) -> Tensor:
-        """[B, C, X, Y, Z] -> twice each axis, or the size of `size_of`."""
-        if self.transposed:
-            return self.conv(x)
-        return to_size(up_conv(x, (self.conv.weight, self.conv.bias), self.splits), size_of)
+        """[B, C, X, Y, Z] -> twice each axis; if repeating, the size of `size_of`."""
+        if self.how == "repeat":
+            return to_size(up_conv(x, (self.conv.weight, self.conv.bias), self.splits), size_of)
+        if self.how == "trilinear":
+            x = nnf.interpolate(x, scale_factor=2.0, mode="trilinear", align_corners=False)
+        return self.conv(x)
 
 
 def halve(x: Tensor) -> Tensor:

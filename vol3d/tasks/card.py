@@ -38,13 +38,8 @@ def model_card(
             *[covariate_row(c) for c in schema.columns],
             "",
         ]
-    lines += ["## Quality on held-out people", ""]
     lines += [
-        f"- {k}: {v:.4g}" if isinstance(v, float) else f"- {k}: {v}"
-        for k, v in quality.items()
-        if isinstance(v, float | int | str)
-    ] or ["Never measured."]
-    lines += [
+        *quality_lines(quality),
         "",
         "## Use",
         "",
@@ -58,6 +53,46 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def imported_card(
+    what: str,
+    fingerprint: dict[str, Any],
+    quality: dict[str, Any],
+    schema: Covariates | None = None,
+) -> str:
+    """The card of a model that somebody else trained: of its data no more is known than its files say."""
+    shape = " x ".join(map(str, fingerprint["shape"]))
+    spacing = " x ".join(f"{s:g}" for s in fingerprint["spacing_mm"])
+    lines = [
+        f"# A vol3d {what}",
+        "",
+        "Imported with `vol3d import`; it was trained elsewhere. Names and shapes of all weights are "
+        "those of our network, so it computes the same. What it was trained on, how well it does and "
+        "under which licence it may be used, its authors say.",
+        "",
+        *[f"- {name}: SHA-256 `{sha}`" for name, sha in fingerprint["imported"]["files"].items()],
+        f"- images of {shape} voxels of {spacing} mm, as the import was told",
+        "",
+    ]
+    if schema is not None and schema.columns:
+        lines += ["## Covariates", "", "| name | unit | range |", "|---|---|---|"]
+        for c in schema.columns:
+            is_number = isinstance(c, Number)
+            seen = f"{c.low:g} to {c.high:g}" if is_number else ", ".join(c.levels)
+            lines.append(f"| {c.name} | {c.unit if is_number else ''} | {seen} |")
+        lines += ["", "What is not asked for is drawn evenly from these, each by itself.", ""]
+    return "\n".join([*lines, *quality_lines(quality), "", "Not a medical device.", ""])
+
+
+def quality_lines(quality: dict[str, Any]) -> list[str]:
+    """The section on quality."""
+    measures = [
+        f"- {k}: {v:.4g}" if isinstance(v, float) else f"- {k}: {v}"
+        for k, v in quality.items()
+        if isinstance(v, float | int | str)
+    ]
+    return ["## Quality on held-out people", "", *(measures or ["Never measured."])]
 
 
 def covariate_row(c) -> str:

@@ -62,7 +62,8 @@ class DiffuseJob:
         if not quality:
             raise ConfigError(
                 f"{latents.path}: its autoencoder was never measured on held-out people; train it on "
-                f"data with a validation split (data.val_fraction, or a column `split`)"
+                f"data with a validation split (data.val_fraction, or a column `split`), or import it "
+                f"with data"
             )
         log.info(
             "autoencoder: in-brain PSNR %.1f dB on %d held-out scans (block averaging %.1f dB)",

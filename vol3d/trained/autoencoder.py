@@ -1,9 +1,10 @@
 """A trained autoencoder: volumes to latents and back."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from vol3d.bundle import Bundle
@@ -12,6 +13,9 @@ from vol3d.data.images import grids_of
 from vol3d.models.autoencoders import Autoencoder
 from vol3d.volume import Grid
 
+Orientation = Annotated[str, Field(pattern="^[RL][AP][SI]$")]
+"""Where the three axes of an image point."""
+
 
 class AutoencoderBundle(Config):
     """The config in an autoencoder's bundle."""
@@ -19,6 +23,10 @@ class AutoencoderBundle(Config):
     kind: Literal["autoencoder"] = "autoencoder"
     model: Autoencoder
     """The network."""
+    orientation: Orientation = "RAS"
+    """Where the axes point in images as the network knows them; scans are turned to that and back."""
+    gain: PositiveFloat = 1.0
+    """The network's intensities are so many times ours."""
 
 
 class TrainedAutoencoder:
@@ -34,7 +42,10 @@ class TrainedAutoencoder:
         self.path, self.checksum = bundle.path, bundle.checksum
         self.quality: dict = bundle.documents["quality"]
         self.fingerprint: dict = bundle.documents["fingerprint"]
-        self.net = AutoencoderBundle.parse(bundle.config).model.build(in_channels=1)
+        settings = AutoencoderBundle.parse(bundle.config)
+        self.orientation, self.gain = settings.orientation, settings.gain
+        self.turned = [2 + i for i in range(3) if settings.orientation[i] != "RAS"[i]]  # axes
+        self.net = settings.model.build(in_channels=1)
         self.net.load_state_dict(bundle.weights())
         self.net.to(device, memory_format=torch.channels_last_3d).eval()
         self.device = torch.device(device)
@@ -51,16 +62,25 @@ class TrainedAutoencoder:
         """All grids that it was trained on."""
         return grids_of(self.fingerprint)
 
+    def latent_grid(self, grid: Grid) -> Grid:
+        """Where the voxels of the latent lie, for a scan on a grid in RAS+."""
+        return grid.turned(self.orientation).coarser(self.downsample)
+
     @torch.inference_mode()
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x [B, 1, X, Y, Z] in [0, 1] -> posterior mean and log-variance [B, C, x, y, z]."""
-        posterior = self.net.encode(channels_last(x.to(self.device)))
+        """x [B, 1, X, Y, Z] in [0, 1] -> posterior mean and log-variance [B, C, x, y, z].
+
+        x is in RAS+, the latent in the network's own orientation.
+        """
+        x = self.gain * x.to(self.device).flip(self.turned)
+        posterior = self.net.encode(channels_last(x))
         return posterior.mean, posterior.logvar
 
     @torch.inference_mode()
     def decode(self, z: Tensor, shape: tuple[int, int, int] | None = None) -> Tensor:
-        """z [B, C, x, y, z] -> volumes [B, 1, *shape] in [0, 1]."""
-        return self.net.decode(channels_last(z.to(self.device)), shape).float().clamp(0, 1)
+        """z [B, C, x, y, z] -> volumes [B, 1, *shape] in [0, 1], RAS+ again."""
+        x = self.net.decode(channels_last(z.to(self.device)), shape).float()
+        return (x / self.gain).clamp(0, 1).flip(self.turned)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """x [B, 1, X, Y, Z] in [0, 1], through the posterior's mean and back."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from vol3d.bundle import Bundle
 from vol3d.data.covariates import Covariates, Row
 from vol3d.data.dataset import SPACING
+from vol3d.data.images import grids_of
 from vol3d.data.rng import numpy_rng, randn, torch_rng
 from vol3d.diffusion.condition import Condition
 from vol3d.diffusion.guidance import Guided
@@ -54,14 +55,19 @@ class TrainedGenerator:
     @property
     def grid(self) -> Grid:
         """The grid of the scans it was trained on; the finest of several."""
-        return self.autoencoder.grid
+        return self.grids[0]
+
+    @property
+    def grids(self) -> list[Grid]:
+        """All grids that it was trained on."""
+        return grids_of(self.fingerprint)
 
     def grid_of(self, row: Row) -> Grid:
         """The grid of a sample: where the model knows several, that of the spacing asked for."""
         spacing = row.get(SPACING) if SPACING in self.schema.names else None
         if spacing is None:
             return self.grid
-        known = (g for g in self.autoencoder.grids if np.allclose(g.spacing, spacing, rtol=1e-3))
+        known = (g for g in self.grids if np.allclose(g.spacing, spacing, rtol=1e-3))
         return next(known, None) or self.grid.at(float(spacing))
 
     def complete(self, asked: Row, seed: int) -> Row:

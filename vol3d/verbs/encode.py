@@ -86,7 +86,7 @@ class Encode(Config):
 
 def origin_of(autoencoder: TrainedAutoencoder, images: Images, scan: Scan) -> dict[str, str]:
     """What a latent comes from: the autoencoder, the image's bytes, and where its voxels lie."""
-    affine = images.grid_of(scan).coarser(autoencoder.downsample).affine
+    affine = autoencoder.latent_grid(images.grid_of(scan)).affine
     return {
         "autoencoder": autoencoder.checksum,
         "image": images.digest(scan),
@@ -129,7 +129,7 @@ def write_manifest(
 ) -> None:
     """latents.json, last: with it the dataset is finished."""
     shift, scale = standardise([files[s.name] for s in images.train])
-    latent = images.grid.coarser(autoencoder.downsample)
+    latent = autoencoder.latent_grid(images.grid)
     scans = [
         {
             "name": s.name,

@@ -144,7 +144,7 @@ class Generate(Config):
 
     def path(self, model: TrainedGenerator, seed: int) -> Path:
         """Where a brain goes."""
-        entities = {**model.autoencoder.fingerprint.get("entities", {}), "desc": "synth"}
+        entities = {**model.fingerprint.get("entities", {}), "desc": "synth"}
         return anat_path(self.out, name_of(seed), entities, "T1w")
 
 
@@ -264,17 +264,13 @@ def write_brain(
             f"seed {seed}: the sample is not finite; try less guidance, or sampler.precision=fp32"
         )
     grid = model.grid_of(row)
-    Volume(x.cpu().numpy(), grid.affine, model.autoencoder.fingerprint["space_code"]).write(
-        path, slope=STEP
-    )
+    Volume(x.cpu().numpy(), grid.affine, model.fingerprint["space_code"]).write(path, slope=STEP)
     write_json(
         path.with_suffix("").with_suffix(".json"),
         {
             "Description": "synthetic T1-weighted brain; nobody's",
             "SkullStripped": True,
-            "SpatialReference": model.autoencoder.fingerprint.get("entities", {}).get(
-                "space", "orig"
-            ),
+            "SpatialReference": model.fingerprint.get("entities", {}).get("space", "orig"),
             "Resolution": str(grid),
             "Model": model.checksum,
             "Autoencoder": model.autoencoder.checksum,

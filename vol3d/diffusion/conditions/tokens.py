@@ -15,16 +15,17 @@ class Tokens(CovariatePort):
 
     kind: Literal["tokens"] = "tokens"
 
-    dim: PositiveInt = 64
-    """Length of a token."""
+    dim: PositiveInt | None = 64
+    """Length of a token; null makes a single token of all numbers as they are (BrainLDM, Pinaya et al.
+    2022, arXiv:2209.07162)."""
 
     def ports(self, widths: list[int]) -> Ports:
-        """Tokens of `dim`."""
-        return Ports(tokens=self.dim)
+        """Tokens of `dim`, or one of all numbers."""
+        return Ports(tokens=self.dim or sum(widths))
 
     def build(self, widths: list[int]) -> CovariateModule:
-        """Two layers for each covariate of its own."""
-        return TokenModule(widths, self.dim)
+        """Two layers for each covariate of its own, or nothing to learn."""
+        return PlainTokenModule() if self.dim is None else TokenModule(widths, self.dim)
 
 
 class TokenModule(CovariateModule):
@@ -40,3 +41,11 @@ class TokenModule(CovariateModule):
         """[B, width] each -> tokens [B, T, dim]."""
         made = [layers(row) for layers, row in zip(self.layers, rows, strict=True)]
         return Condition(tokens=torch.stack(made, dim=1))
+
+
+class PlainTokenModule(CovariateModule):
+    """All numbers -> one token."""
+
+    def forward(self, rows: list[Tensor], shape: Grid3) -> Condition:
+        """[B, width] each -> tokens [B, 1, sum of widths]."""
+        return Condition(tokens=torch.cat(rows, dim=1)[:, None])

@@ -15,24 +15,28 @@ class Vector(CovariatePort):
 
     kind: Literal["vector"] = "vector"
 
-    dim: PositiveInt = 128
-    """Length of the vector."""
+    dim: PositiveInt | None = 128
+    """Length of the vector; null passes the numbers as they are."""
 
     def ports(self, widths: list[int]) -> Ports:
-        """A vector of `dim`."""
-        return Ports(vector=self.dim)
+        """A vector of `dim`, or of all numbers."""
+        return Ports(vector=self.dim or sum(widths))
 
     def build(self, widths: list[int]) -> CovariateModule:
-        """Two layers over all rows at once, so that covariates may act together."""
+        """Two layers over all rows at once, so that covariates may act together; or none."""
         return VectorModule(sum(widths), self.dim)
 
 
 class VectorModule(CovariateModule):
     """All rows -> one vector [B, dim]."""
 
-    def __init__(self, width: int, dim: int) -> None:
+    def __init__(self, width: int, dim: int | None) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(width, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.layers = (
+            nn.Sequential(nn.Linear(width, dim), nn.SiLU(), nn.Linear(dim, dim))
+            if dim
+            else nn.Identity()
+        )
 
     def forward(self, rows: list[Tensor], shape: Grid3) -> Condition:
         """[B, width] each -> vector [B, dim]."""

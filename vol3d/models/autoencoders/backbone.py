@@ -12,6 +12,7 @@ from vol3d.nn.blocks import (
     Down,
     ResBlock,
     Up,
+    Upsampling,
     affine,
     conv3,
     fold,
@@ -43,8 +44,9 @@ class Backbone(Config):
     """Groups of the group norm."""
     norm_eps: float = 1e-6
     """Epsilon of the group norm."""
-    transposed: bool = False
-    """Transposed convolutions to go up, instead of repeating voxels."""
+    upsampling: Upsampling = "repeat"
+    """How to go up: voxels repeated or interpolated (trilinear) and a convolution; or a transposed
+    convolution of 2 voxels an axis (transposed) or 3 (transposed_wide)."""
     checkpointing: bool = False
     """Keep only what goes into each block, and compute the rest again in the backward pass: a third
     less memory, a sixth more time."""
@@ -149,9 +151,7 @@ class Decoder(nn.Module):
                 blocks += [AttentionBlock(cout, **norm)] if attend else []
                 c = cout
             blocks += (
-                [Up(c, transposed=config.transposed, splits=config.splits)]
-                if i + 1 < len(levels)
-                else []
+                [Up(c, how=config.upsampling, splits=config.splits)] if i + 1 < len(levels) else []
             )
         blocks += [
             nn.GroupNorm(config.norm_groups, c, config.norm_eps),

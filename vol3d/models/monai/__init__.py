@@ -1,0 +1,1 @@
+"""Networks of MONAI as ours: their files, their names, their architecture, their zoo's folders."""

@@ -1,0 +1,117 @@
+"""A folder of MONAI's model zoo: configs/*.json say how the networks in models/ were made.
+
+Only plain values and references to them (`@latent_channels`) are read; an expression (`$...`) is not
+evaluated, and counts as not said.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vol3d.errors import ConfigError, DataError
+from vol3d.models.monai.weights import ENDINGS, first_line
+
+CLASSES = {
+    "autoencoder": ("AutoencoderKL", "AutoencoderKlMaisi"),
+    "unet": ("DiffusionModelUNet",),
+    "scheduler": ("DDPMScheduler", "DDIMScheduler", "PNDMScheduler"),
+}
+
+
+class Zoo:
+    """The settings of a folder.
+
+    Args:
+        folder: with configs/ and models/.
+        config: the file with the networks; configs/inference.json if not given.
+    """
+
+    def __init__(self, folder: Path, config: Path | None = None) -> None:
+        self.folder = folder
+        self.config = config or folder / "configs" / "inference.json"
+        if not self.config.is_file():
+            raise ConfigError(
+                f"{self.config}: no such file; name the JSON with the networks: config=FILE"
+            )
+        try:
+            self.settings: dict[str, Any] = json.loads(self.config.read_text())
+        except (ValueError, OSError) as error:
+            raise DataError(f"{self.config}: not readable as JSON ({first_line(error)})") from None
+
+    def weights(self) -> list[Path]:
+        """The files of weights."""
+        found = sorted(p for p in self.folder.glob("models/*") if p.suffix in ENDINGS)
+        if not found:
+            raise ConfigError(
+                f"{self.folder}: has no weights in models/ ({', '.join(ENDINGS)}); the zoo keeps them "
+                f"apart, download them first (large_files.yml says where)"
+            )
+        return found
+
+    def said_of(self, kind: str, channels: tuple[int, ...] = ()) -> dict[str, Any]:
+        """The arguments of the network of these channels, or of the scheduler; {} where not said."""
+        for entry in objects(self.settings):
+            if str(entry.get("_target_", "")).rsplit(".", 1)[-1] in CLASSES[kind]:
+                said = {k: self.resolved(v) for k, v in entry.items() if k != "_target_"}
+                said = {k: v for k, v in said.items() if v is not None}
+                widths = said.get("channels", said.get("num_channels", ()))
+                if kind == "scheduler" or tuple(widths) == channels:
+                    return said
+        return {}
+
+    def resolved(self, value: Any) -> Any:
+        """A plain value; None for an expression."""
+        for _ in range(8):
+            if not (isinstance(value, str) and value.startswith("@")):
+                break
+            value = self.settings.get(value[1:])
+        return None if isinstance(value, str) and value.startswith(("$", "@")) else value
+
+
+def objects(settings: Any) -> Iterator[dict[str, Any]]:
+    """All entries that say which class they are of, wherever they are."""
+    if isinstance(settings, dict):
+        if "_target_" in settings:
+            yield settings
+        for value in settings.values():
+            yield from objects(value)
+    elif isinstance(settings, list):
+        for value in settings:
+            yield from objects(value)
+
+
+def hints_of(kind: str, said: dict[str, Any]) -> dict[str, Any]:
+    """A network's arguments as hints for `layout.py`."""
+    names = {"norm_groups": "norm_num_groups", "norm_eps": "norm_eps"}
+    if kind == "unet":
+        names["head_channels"] = "num_head_channels"
+    hints = {ours: said[theirs] for ours, theirs in names.items() if theirs in said}
+    if kind == "autoencoder" and said:
+        hints["transposed"] = bool(said.get("use_convtranspose", False))
+    return hints
+
+
+PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
+SCHEDULES = {"linear": "linear_beta", "scaled_linear": "scaled_linear_beta"}
+"""Names that MONAI GenerativeModels had at first."""
+
+
+def process_of(said: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The schedule as settings of ours, and the prediction.
+
+    Raises:
+        ConfigError: one that vol3d does not have.
+    """
+    name = said.get("schedule", said.get("beta_schedule", "linear_beta"))
+    kind = SCHEDULES.get(name, name)
+    if kind not in ("linear_beta", "scaled_linear_beta", "sigmoid_beta", "cosine"):
+        raise ConfigError(f"scheduler: unknown schedule '{name}'; name ours: schedule.kind=...")
+    prediction = said.get("prediction_type", "epsilon")
+    if prediction not in PREDICTIONS:
+        raise ConfigError(f"scheduler: unknown prediction_type '{prediction}'")
+    schedule = {"kind": kind, "num_train_timesteps": said.get("num_train_timesteps", 1000)}
+    if kind != "cosine":
+        schedule |= {k: said[k] for k in ("beta_start", "beta_end") if k in said}
+        schedule = {"beta_start": 1e-4, "beta_end": 2e-2} | schedule  # MONAI's defaults
+    return schedule | {"spacing": "leading"}, PREDICTIONS[prediction]
