@@ -36,7 +36,7 @@ def is_maisi(state: dict[str, Tensor]) -> bool:
 def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """A state dict of AutoencoderKL, AutoencoderKlMaisi or DiffusionModelUNet with our names.
 
-    Everything is float32. Classes become a vector, one-hot, through the same numbers.
+    Classes become a vector, one-hot, through the same numbers.
     """
     rules = (*MAISI, *RENAMED) if is_maisi(state) else RENAMED
     out = {}
@@ -44,7 +44,6 @@ def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
         name = old
         for pattern, new in rules:
             name = re.sub(pattern, new, name)
-        value = value.float()
         if name == "class_embedding.weight":
             out["vector_embed.weight"] = value.T.contiguous()  # [E, classes]
         elif match := re.fullmatch(r"(.*\.)qkv\.(weight|bias)", name):
@@ -62,6 +61,6 @@ def last_layers(state: dict[str, Tensor]) -> dict[str, Tensor]:
         attention = name.removesuffix(".to_q.weight")
         if attention != name and f"{attention}.out_proj.weight" not in state:
             channels = value.shape[0]
-            added[f"{attention}.out_proj.weight"] = torch.eye(channels)
-            added[f"{attention}.out_proj.bias"] = torch.zeros(channels)
+            added[f"{attention}.out_proj.weight"] = torch.eye(channels, dtype=value.dtype)
+            added[f"{attention}.out_proj.bias"] = torch.zeros(channels, dtype=value.dtype)
     return added

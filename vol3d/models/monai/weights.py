@@ -48,7 +48,8 @@ def read_weights(path: Path, key: str | None = None) -> Weights:
     content = read(path)
     state = within(content, path, key)
     scale = content.get("scale_factor") if isinstance(content, dict) else None
-    return Weights(path, without_prefix(state), None if scale is None else float(scale))
+    state = {name: value.float() for name, value in without_prefix(state).items()}
+    return Weights(path, state, None if scale is None else float(scale))
 
 
 def read(path: Path) -> Any:
