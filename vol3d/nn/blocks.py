@@ -3,6 +3,7 @@
 Shapes: B batch, C channels, N = X Y Z voxels as tokens, H heads, D channels of a head.
 """
 
+from itertools import product
 from typing import Literal
 
 import torch
@@ -17,9 +18,36 @@ Upsampling = Literal["repeat", "transposed", "transposed_wide", "trilinear"]
 """Ways to double the grid; see `Up`."""
 
 
+class Conv3(nn.Conv3d):
+    """A 3 x 3 x 3 convolution.
+
+    Where oneDNN's kernels are slow on the CPU it is done in another way (torch 2.13, Xeon with AMX): in
+    parts, with more than 256 channels out and many voxels; as one matrix product, with few voxels.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, cin, X, Y, Z] -> [B, cout, ...]."""
+        voxels, is_plain = len(x) * x[0, 0].numel(), self.stride[0] == self.padding[0] == 1
+        if x.device.type == "cpu" and is_plain and voxels <= 256:
+            return as_product(x, self.weight, self.bias)
+        if x.device.type == "cpu" and is_plain and voxels > 4096 and len(self.weight) > 256:
+            parts = zip(self.weight.split(256), self.bias.split(256), strict=True)
+            return torch.cat([nnf.conv3d(x, w, b, padding=1) for w, b in parts], 1)
+        return super().forward(x)
+
+
+def as_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A 3 x 3 x 3 convolution as a matrix product with every voxel's neighbourhood."""
+    X, Y, Z = x.shape[2:]
+    x = rearrange(nnf.pad(x, (1,) * 6), "b c x y z -> b x y z c")
+    near = [x[:, i : X + i, j : Y + j, k : Z + k] for i, j, k in product(range(3), repeat=3)]
+    rows = rearrange(weight, "d c i j k -> d (i j k c)")  # no copy in channels-last layout
+    return rearrange(nnf.linear(torch.cat(near, -1), rows, bias), "b x y z d -> b d x y z")
+
+
 def conv3(cin: int, cout: int, stride: int = 1, padding: int = 1) -> nn.Conv3d:
     """A 3 x 3 x 3 convolution."""
-    return nn.Conv3d(cin, cout, 3, stride=stride, padding=padding)
+    return Conv3(cin, cout, 3, stride=stride, padding=padding)
 
 
 def affine(norm: nn.GroupNorm) -> Affine:
@@ -127,11 +155,13 @@ class SteeredBlock(nn.Module):
     def forward(self, x: Tensor, emb: Tensor, size_of: Tensor | None = None) -> Tensor:
         """x [B, C, X, Y, Z], emb [B, emb_dim]; going up, the size of `size_of` is met exactly."""
         h = nnf.silu(self.norm1(x))
-        if self.resample == "down":
-            x, h = halve(x), halve(h)
-        elif self.resample == "up":
-            x, h = double(x, size_of), double(h, size_of)
-        h = self.conv1(h)
+        if self.resample == "up":
+            x = double(x, size_of)
+            h = to_size(up_conv(h, (self.conv1.weight, self.conv1.bias)), size_of)
+        elif self.resample == "down":
+            x, h = halve(x), self.conv1(halve(h))
+        else:
+            h = self.conv1(h)
         e = rearrange(self.emb(nnf.silu(emb)), "b c -> b c 1 1 1")
         if self.adaptive:
             scale, shift = e.chunk(2, dim=1)

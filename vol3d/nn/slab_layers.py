@@ -6,7 +6,6 @@ convolutions, unless that is to be computed again (a sixth of the block's time m
 
 import torch
 import torch.nn.functional as nnf
-from einops import einsum
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -65,14 +64,17 @@ def up_conv(x: Tensor, conv: Conv, splits: int | None = None) -> Tensor:
 
     Two of a row's three taps fall on the same voxel, so it is 8 convolutions of 2 x 2 x 2 at the
     coarse grid, an eighth of the output each: 8 products a voxel instead of 27, and the doubled
-    volume never exists.
+    volume never exists. On a small grid the weights would be more than that saves.
     """
     weight, bias = conv
-    # Rows: which of two output voxels; columns: coarse tap, fine tap.
-    M = weight.new_tensor([[[1, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 1, 1]]])
-    phases = einsum(weight, M, M, M, "d c i j k, p a i, q b j, r e k -> p q r d c a b e")
-    phases = phases.flatten(0, 3)  # [8 D, C, 2, 2, 2]
-    return SlabConv.apply(laid(x), phases, bias, (1, (1, 1), True, splits))
+    if x[0, 0].numel() < 1024:
+        fine = nnf.interpolate(x, scale_factor=2.0, mode="nearest")
+        return SlabConv.apply(laid(fine), weight, bias, (1, (1, 1), False, splits))
+    for axis in (4, 3, 2):  # of the two voxels, the first sees taps (0 1)(2), the second (0)(1 2)
+        low, mid, high = weight.split(1, axis)
+        first, second = torch.cat([low + mid, high], axis), torch.cat([low, mid + high], axis)
+        weight = torch.cat([first, second])  # Z varies fastest: phases of X before those of Y
+    return SlabConv.apply(laid(x), weight, bias, (1, (1, 1), True, splits))
 
 
 def down_conv(x: Tensor, conv: Conv, splits: int | None = None) -> Tensor:
