@@ -16,6 +16,7 @@ from benchmarks.sizes import Sizes
 from benchmarks.weights import fill
 from vol3d.models.autoencoders.kl import AutoencoderKL, KLNet
 from vol3d.models.denoisers.unet import UNet, UNetNet
+from vol3d.nn.precision import lowered
 
 AUTOENCODER: dict[str, dict[str, Any]] = {
     "inference": {},
@@ -76,6 +77,8 @@ def entered(
 ) -> Contestant:
     """A network with its weights, cast and ready to be called as vol3d's own verbs call it."""
     built = build_unet(sizes) if net == "unet" else build_autoencoder(sizes, setting)
+    if does != "train":
+        lowered(built)
     built = built.to_empty(device=device).to(memory_format=torch.channels_last_3d)
     fill(built)
     return Contestant(

@@ -15,9 +15,10 @@ from benchmarks.sizes import Sizes
 from benchmarks.timing import seconds
 from benchmarks.weights import fill
 from vol3d.bundle import write_bundle
+from vol3d.config import lay
 from vol3d.data.covariates import Covariates, Wanted
 from vol3d.data.datasets.table import Table
-from vol3d.diffusion.model import Diffusion
+from vol3d.diffusion.model import Diffusion, Sampler
 from vol3d.tasks.autoencode import Adversarial, Autoencode
 from vol3d.tasks.base import Batch, Job
 from vol3d.trained.generator import TrainedGenerator
@@ -119,7 +120,7 @@ def write_generator(sizes: Sizes, folder: Path) -> None:
 def sample(folder: Path, device: torch.device) -> dict[str, Any]:
     """One brain, plain and guided, from the bundle that `write_generator` wrote."""
     start = time.perf_counter()
-    model = TrainedGenerator(folder / "generator", device)
+    model = TrainedGenerator(folder / "generator", device, ours.SAMPLER)
     found: dict[str, Any] = {"seconds_loading": time.perf_counter() - start}
     calls = []
     model.net.denoiser.net.register_forward_hook(lambda *_: calls.append(1))
@@ -139,10 +140,8 @@ def sample(folder: Path, device: torch.device) -> dict[str, Any]:
 
 def generate(model: TrainedGenerator, out: Path, device: torch.device, **sampler: Any) -> None:
     """What `vol3d generate` does for one brain, once the model is loaded."""
-    verb = Generate(
-        bundle=model.path, out=out, device=str(device), sampler={**ours.SAMPLER, **sampler}
-    )
-    settings = verb.merged(model.sampler)
+    verb = Generate(bundle=model.path, out=out, device=str(device))
+    model.sampler = Sampler.parse(lay(model.sampler.dump(), sampler))
     ((seed, asked, row),) = verb.plan(model)
-    x = model.generate([row], [seed], settings)
-    write_brain(verb.path(model, seed), x[0, 0], asked, row, model, seed, settings)
+    x = model.generate([row], [seed])
+    write_brain(verb.path(model, seed), x[0, 0], asked, row, model, seed, model.sampler)

@@ -35,7 +35,8 @@ LEAST = 1e-4
 
 def main(generator: str, latents: str, out: str, samples: str = "32") -> None:
     """Sample with every pair at every budget, measure, and draw."""
-    model, people = TrainedGenerator(generator), LatentImages(Path(latents))
+    model = TrainedGenerator(generator, sampler={"precision": "bf16"})
+    people = LatentImages(Path(latents))
     scans = people.val[: int(samples)]
     rows = [
         model.complete({n: s.covariates.get(n) for n in model.schema.names}, seed)

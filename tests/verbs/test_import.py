@@ -107,7 +107,7 @@ def imported(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @torch.inference_mode()
 def assert_same(theirs, bundle: Path) -> None:
-    ours = TrainedAutoencoder(bundle)
+    ours = TrainedAutoencoder(bundle, precision="fp32")
     x = torch.rand(1, 1, 16, 24, 16, generator=torch.Generator().manual_seed(1))
     mean, sigma = theirs.encode(x)
     z, logvar = ours.encode(x)
@@ -177,7 +177,9 @@ def test_hints_come_from_the_json_beside_a_file(zoo: Path, brainldm, tmp_path: P
 
 def test_orientation_and_gain(kl, kl_file: Path, tmp_path: Path):
     words = ["kl.norm_groups=4", "orientation=LAS", "gain=1.2", "grid=4mm"]
-    ours = TrainedAutoencoder(verb("import", str(kl_file), str(tmp_path / "o"), *words))
+    ours = TrainedAutoencoder(
+        verb("import", str(kl_file), str(tmp_path / "o"), *words), precision="fp32"
+    )
     x = torch.rand(1, 1, 16, 24, 16, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         mean, _ = kl.encode(1.2 * x.flip(2))
@@ -201,7 +203,7 @@ def test_what_the_bundle_says(imported: Path):
     assert config["schedule"]["beta_end"] == 0.0205
     assert config["prediction"]["kind"] == "eps"
     assert config["model"]["head_channels"] == [0, 16, 24]
-    model = TrainedGenerator(imported)
+    model = TrainedGenerator(imported, sampler={"precision": "fp32"})
     assert model.schema.names == ["sex", "age", "ventricles", "brain"]
     assert model.schema.encode({"sex": "M", "age": 63.0, "ventricles": 0.2, "brain": 0.4})[:4] == [
         1.0,
@@ -214,7 +216,7 @@ def test_what_the_bundle_says(imported: Path):
 @torch.inference_mode()
 def test_the_denoiser_and_the_way_down_are_monais(imported: Path, brainldm):
     kl, net = brainldm
-    model = TrainedGenerator(imported)
+    model = TrainedGenerator(imported, sampler={"precision": "fp32"})
     row = {"sex": "M", "age": 56.0, "ventricles": 0.7, "brain": 0.5}
     told = torch.tensor([[1.0, (56 - 44) / (82 - 44), 0.7, 0.5]])
     shape = (4, 8, 4)

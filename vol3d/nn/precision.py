@@ -1,7 +1,17 @@
 """bf16 where it is fast, float32 where it matters."""
 
+from typing import Literal
+
 import torch
 from torch import nn
+
+Precision = Literal["bf16", "fp32"]
+"""bf16: networks run under autocast, with statistics, sums and the last layer in float32."""
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """The context in which networks are called."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def lowered(net: nn.Module) -> nn.Module:

@@ -195,8 +195,10 @@ class AutoencodeJob:
         net = engine.averaged["autoencoder"].eval()
         for scan in scans:
             x = torch.from_numpy(self.images.read(scan)["x"])[None]
-            z = net.encode(on(engine, x)).mean
-            yield x, net.decode(z, tuple(x.shape[2:])).float().clamp(0, 1).cpu()
+            with engine.autocast():
+                z = net.encode(on(engine, x)).mean
+                y = net.decode(z, tuple(x.shape[2:]))
+            yield x, y.float().clamp(0, 1).cpu()
 
     def bundle(self, engine: Runner) -> dict[str, Any]:
         """The averaged autoencoder with its quality on all held-out people."""

@@ -11,6 +11,7 @@ from vol3d.bundle import Bundle
 from vol3d.config import Config
 from vol3d.data.images import grids_of
 from vol3d.models.autoencoders import Autoencoder
+from vol3d.nn.precision import Precision, autocast
 from vol3d.volume import Grid
 
 Orientation = Annotated[str, Field(pattern="^[RL][AP][SI]$")]
@@ -37,7 +38,12 @@ class TrainedAutoencoder:
         downsample: linear factor between a volume and its latent.
     """
 
-    def __init__(self, path: Path | str, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        device: torch.device | str = "cpu",
+        precision: Precision = "bf16",
+    ) -> None:
         bundle = Bundle(path, "autoencoder")
         self.path, self.checksum = bundle.path, bundle.checksum
         self.quality: dict = bundle.documents["quality"]
@@ -48,7 +54,7 @@ class TrainedAutoencoder:
         self.net = settings.model.build(in_channels=1)
         self.net.load_state_dict(bundle.weights())
         self.net.to(device, memory_format=torch.channels_last_3d).eval()
-        self.device = torch.device(device)
+        self.device, self.precision = torch.device(device), precision
         self.downsample: int = self.net.downsample
         self.z_channels: int = self.net.z_channels
 
@@ -73,13 +79,16 @@ class TrainedAutoencoder:
         x is in RAS+, the latent in the network's own orientation.
         """
         x = self.gain * x.to(self.device).flip(self.turned)
-        posterior = self.net.encode(channels_last(x))
-        return posterior.mean, posterior.logvar
+        with autocast(self.device, self.precision):
+            posterior = self.net.encode(channels_last(x))
+        return posterior.mean.float(), posterior.logvar.float()
 
     @torch.inference_mode()
     def decode(self, z: Tensor, shape: tuple[int, int, int] | None = None) -> Tensor:
-        """z [B, C, x, y, z] -> volumes [B, 1, *shape] in [0, 1], RAS+ again."""
-        x = self.net.decode(channels_last(z.to(self.device)), shape).float()
+        """z [B, C, x, y, z] -> volumes [B, 1, *shape] in [0, 1], RAS+ again; one after the other."""
+        with autocast(self.device, self.precision):
+            made = [self.net.decode(channels_last(z.to(self.device)), shape) for z in z.split(1)]
+        x = torch.cat(made).float()
         return (x / self.gain).clamp(0, 1).flip(self.turned)
 
     def reconstruct(self, x: Tensor) -> Tensor:

@@ -1,13 +1,14 @@
 """A trained generator: covariates and a seed in, a brain out."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vol3d.bundle import Bundle
+from vol3d.config import lay
 from vol3d.data.covariates import Covariates, Row
 from vol3d.data.dataset import SPACING
 from vol3d.data.images import grids_of
@@ -17,6 +18,7 @@ from vol3d.diffusion.guidance import Guided
 from vol3d.diffusion.model import Diffusion, Sampler
 from vol3d.diffusion.reframe import Reframed
 from vol3d.errors import ConfigError
+from vol3d.nn.precision import autocast, lowered
 from vol3d.trained.autoencoder import TrainedAutoencoder, channels_last
 from vol3d.volume import Grid
 
@@ -32,24 +34,44 @@ class TrainedGenerator:
 
     Attributes:
         schema: the covariates it knows.
-        sampler: how it samples unless told otherwise.
+        sampler: how it samples.
         grid: where the voxels of its samples lie.
     """
 
-    def __init__(self, path: Path | str, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        device: torch.device | str = "cpu",
+        sampler: dict[str, Any] | None = None,
+    ) -> None:
+        """Open a bundle.
+
+        Args:
+            path: the bundle, or the run that made it.
+            device: where it runs.
+            sampler: changes to its sampler.
+
+        Raises:
+            ConfigError: it is no diffusion model, or cannot be sampled so.
+        """
         bundle = Bundle(path, "diffusion")
         self.path, self.checksum = bundle.path, bundle.checksum
         settings = DiffusionBundle.parse(bundle.config)
-        self.settings, self.sampler = settings, settings.sampler
+        self.sampler = Sampler.parse(lay(settings.sampler.dump(), sampler or {}))
+        settings.check_sampler(self.sampler)
         self.schema = Covariates.parse(bundle.documents["covariates"])
         self.fingerprint: dict = bundle.documents["fingerprint"]
-        self.autoencoder = TrainedAutoencoder(bundle.path / "autoencoder", device)
+        self.autoencoder = TrainedAutoencoder(
+            bundle.path / "autoencoder", device, self.sampler.precision
+        )
         self.shift, self.scale = (
             torch.tensor(self.fingerprint["latents"][k], device=device).view(1, -1, 1, 1, 1)
             for k in ("shift", "scale")
         )
         self.net = settings.build(self.autoencoder.z_channels, self.schema)
         self.net.load_state_dict(bundle.weights())
+        if self.sampler.precision == "bf16":
+            lowered(self.net.denoiser)
         self.net.to(device, memory_format=torch.channels_last_3d).eval()
 
     @property
@@ -85,7 +107,7 @@ class TrainedGenerator:
                 raise ConfigError(f"{SPACING}={asked[SPACING]:g}: voxels are larger than 0 mm")
         return self.schema.complete(asked, numpy_rng("covariates", seed))
 
-    def generate(self, rows: list[Row], seeds: list[int], sampler: Sampler | None = None) -> Tensor:
+    def generate(self, rows: list[Row], seeds: list[int]) -> Tensor:
         """Volumes [B, 1, X, Y, Z] in [0, 1] for complete rows of one grid; in one micro-batch."""
         grid = self.grid_of(rows[0])
         z = sample_latents(
@@ -93,7 +115,7 @@ class TrainedGenerator:
             self.schema,
             rows,
             seeds,
-            sampler or self.sampler,
+            self.sampler,
             (self.autoencoder.z_channels, *grid.coarser(self.autoencoder.downsample).shape),
         )
         return self.autoencoder.decode(z * self.scale + self.shift, grid.shape)
@@ -128,7 +150,7 @@ def sample_latents(
 
     full, without = conditions(net, schema, rows, sampler, shape[1:])
     x = draw() * levels.sigma[0].item()
-    with torch.autocast(device.type, torch.bfloat16, enabled=sampler.precision == "bf16"):
+    with autocast(device, sampler.precision):
         return sampler.solver.sample(Guided(denoiser, full, without), x, levels, draw)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vol3d.errors import ConfigError, RunError
+from vol3d.nn.precision import Precision, autocast
 from vol3d.optim import Optim
 from vol3d.training.ema import Ema
 
@@ -115,7 +116,7 @@ class Engine:
         averaged: list[str],
         ema_halflife: float,
         device: torch.device,
-        precision: str,
+        precision: Precision,
     ) -> None:
         self.device = device
         self.precision = precision
@@ -144,7 +145,7 @@ class Engine:
 
     def autocast(self) -> torch.autocast:
         """The context in which networks are called."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        return autocast(self.device, self.precision)
 
     def backward(self, name: str, losses: dict[str, Tensor], weight: float) -> None:
         """Add the gradients of one pass; `weight` is its share of the batch."""

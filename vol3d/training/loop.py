@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
@@ -18,6 +17,7 @@ from vol3d.config import Config
 from vol3d.data.rng import item_at, torch_rng
 from vol3d.data.scan import Scan
 from vol3d.errors import ConfigError
+from vol3d.nn.precision import Precision
 from vol3d.optim import Optim
 from vol3d.progress import Bar
 from vol3d.tasks.base import Batch, Job
@@ -47,7 +47,7 @@ class Training(Config):
     """Half-life of the averaged weights, in images."""
     seed: int = 0
     """Fixes initial weights, order of the scans, and all noise."""
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Precision = "bf16"
     """bf16 autocast, or float32 throughout."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:1."""

@@ -19,6 +19,7 @@ from vol3d.data.images import Images
 from vol3d.data.latents import MANIFEST
 from vol3d.data.scan import Scan
 from vol3d.errors import ConfigError, DataError
+from vol3d.nn.precision import Precision
 from vol3d.progress import track
 from vol3d.trained.autoencoder import TrainedAutoencoder
 from vol3d.training.engine import device_of
@@ -42,10 +43,12 @@ class Encode(Config):
     """The scans."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:1."""
+    precision: Precision = "bf16"
+    """bf16 autocast, or float32 throughout."""
 
     def execute(self) -> Path:
         """Encode every scan; a failed one is an error, and nothing is called finished."""
-        autoencoder = TrainedAutoencoder(self.autoencoder, device_of(self.device))
+        autoencoder = TrainedAutoencoder(self.autoencoder, device_of(self.device), self.precision)
         self.claim(autoencoder)
         images = Images(self.data, cache_gb=0)
         scans = images.train + images.val
@@ -85,10 +88,11 @@ class Encode(Config):
 
 
 def origin_of(autoencoder: TrainedAutoencoder, images: Images, scan: Scan) -> dict[str, str]:
-    """What a latent comes from: the autoencoder, the image's bytes, and where its voxels lie."""
+    """What a latent comes from: autoencoder, precision, the image's bytes, where its voxels lie."""
     affine = autoencoder.latent_grid(images.grid_of(scan)).affine
     return {
         "autoencoder": autoencoder.checksum,
+        "precision": autoencoder.precision,
         "image": images.digest(scan),
         "affine": json.dumps(affine.tolist()),
     }

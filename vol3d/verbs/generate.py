@@ -10,7 +10,7 @@ import torch
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 import vol3d
-from vol3d.config import Config, did_you_mean, lay
+from vol3d.config import Config, did_you_mean
 from vol3d.data.bids_writer import anat_path, write_description, write_json, write_participants
 from vol3d.data.covariates import Number, Row
 from vol3d.data.tables import read_rows
@@ -67,9 +67,12 @@ class Generate(Config):
 
     def execute(self) -> Path:
         """Make every brain that is not there yet."""
-        model = TrainedGenerator(self.bundle, device_of(self.device))
-        sampler = self.merged(model.sampler)
-        model.settings.check_sampler(sampler)
+        changes = {
+            **self.sampler,
+            **({"micro_batch": self.micro_batch} if self.micro_batch else {}),
+        }
+        model = TrainedGenerator(self.bundle, device_of(self.device), changes)
+        sampler = model.sampler
         plan = self.plan(model)
         for warning in sorted({w for _, asked, _ in plan for w in model.schema.doubts(asked)}):
             log.warning("warning: %s", warning)
@@ -90,9 +93,7 @@ class Generate(Config):
         write_table(self.out, plan, model)
         with Bar("generate", len(plan), len(plan) - len(missing)) as bar:
             for some in batches(missing, sampler.micro_batch, model):
-                x = model.generate(
-                    [row for _, _, row in some], [seed for seed, _, _ in some], sampler
-                )
+                x = model.generate([row for _, _, row in some], [seed for seed, _, _ in some])
                 fresh = {
                     seed: (x[j, 0], asked, row)
                     for j, (seed, asked, row) in enumerate(some)
@@ -102,14 +103,6 @@ class Generate(Config):
                     write_brain(paths[seed], *brain, model, seed, sampler)
                 bar.advance(len(fresh))
         return self.out
-
-    def merged(self, default: Sampler) -> Sampler:
-        """The model's sampler with the changes that are asked for."""
-        changes = {
-            **self.sampler,
-            **({"micro_batch": self.micro_batch} if self.micro_batch else {}),
-        }
-        return Sampler.parse(lay(default.dump(), changes))
 
     def plan(self, model: TrainedGenerator) -> list[Planned]:
         """Seed, what was asked for, and the complete row of every brain.
