@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from vol3d.nn.blocks import Down, ResBlock, Up, affine
+from vol3d.nn.blocks import Down, ResBlock, Up, affine, conv3
 from vol3d.nn.slab_layers import norm_conv
-from vol3d.nn.slabs import Norm, slabs
+from vol3d.nn.slabs import LAYOUT, Norm, slabs
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 
@@ -137,3 +137,43 @@ def test_slabs_cover_an_axis_evenly(planes: int, splits: int | None):
     cuts = slabs(planes, 2**20, splits, "cpu")
     assert [i for a, b in cuts for i in range(a, b)] == list(range(planes))
     assert max(b - a for a, b in cuts) - min(b - a for a, b in cuts) <= 1
+
+
+@pytest.mark.parametrize("splits", [1, 3])
+def test_weight_gradients_of_thin_volumes_in_bf16(splits: int):
+    """Where oneDNN's own gradient of a 3-D weight is not a number (torch 2.13, AMX)."""
+    x = randn(1, 64, 3, 56, 40, dtype=torch.float32)
+    for layer in (ResBlock(64, 64, groups=8, splits=splits), LastLayer(64, True, splits, 1)):
+        weight = randomised(layer).conv1.weight if hasattr(layer, "conv1") else layer.conv.weight
+        (exact,) = torch.autograd.grad(layer(x).square().sum(), weight)
+        with torch.autocast("cpu", torch.bfloat16):
+            y = layer(x)
+        (rounded,) = torch.autograd.grad(y.float().square().sum(), weight)
+        assert apart(rounded, exact) < 0.03
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 10), (24, 20, 12)])
+def test_wide_and_small_convolutions_are_convolutions(shape: tuple):
+    """Over 256 channels out in parts, few voxels as one product: the same numbers."""
+    conv = randomised(conv3(8, 512)).to(memory_format=torch.channels_last_3d)
+    x = randn(1, 8, *shape, dtype=torch.float32)
+    assert apart(conv(x), nnf.conv3d(x, conv.weight, conv.bias, padding=1)) < 1e-5
+
+
+@pytest.mark.slow
+def test_more_than_two_to_the_31_elements():
+    """The end of a volume of 2.2e9 elements is what it is alone, without what lies before."""
+    x = torch.zeros(1, 8, 2100, 360, 364, dtype=torch.bfloat16).to(memory_format=LAYOUT)
+    assert x.numel() > 2**31
+    x[:, :, -4:] = randn(1, 8, 4, 360, 364, dtype=torch.float32)
+    layer = randomised(LastLayer(8, True, None, 1)).to(torch.bfloat16)
+    with torch.inference_mode():
+        y = layer(x)[:, :, -2:]
+        norm = Norm.measure(x, layer.norm.weight, layer.norm.bias, 2, layer.norm.eps, None)
+        mean, var, gamma, beta = (
+            t.view(1, -1, 1, 1, 1) for t in (norm.mean, norm.var, norm.gamma, norm.beta)
+        )
+        end = nnf.silu((x[:, :, -4:].float() - mean) / (var + norm.eps).sqrt() * gamma + beta)
+        weight, bias = layer.conv.weight.float(), layer.conv.bias.float()
+        expected = nnf.conv3d(end, weight, bias, padding=1)[:, :, -2:]
+    assert apart(y, expected) < 0.01
