@@ -1,0 +1,227 @@
+"""A rehearsal: the real training step on tensors that have a shape but no data, with its costs.
+
+Nothing here knows what a network holds: the engine, the task and autograd run as they will, under
+torch's FakeTensorMode, and a ledger beneath them follows every storage from birth to death.
+"""
+
+import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    UnsupportedFakeTensorException,
+)
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
+
+from vol3d.data.rng import torch_rng
+from vol3d.tasks.base import Batch, Job
+from vol3d.training.loop import Training, engine_of, update
+from vol3d.training.standin import StandIn
+
+WITHOUT_WORK = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "detach"}
+READS = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedFakeTensorException)
+"""What a fake tensor raises where its data are asked for."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One operation: what it computes, in which precision, and what it reads and writes."""
+
+    dtype: torch.dtype
+    flops: float
+    moved: float
+
+
+@dataclass
+class Cost:
+    """What an update costs.
+
+    Attributes:
+        peak: bytes of tensors that live at once, at most.
+        lasting: bytes that live between updates: weights, moments, averages.
+        largest: bytes of the largest convolution's or product's operands, which sets workspaces.
+        work: every operation of an update.
+    """
+
+    peak: int
+    lasting: int
+    largest: int
+    work: list[Work] = field(repr=False)
+
+    @property
+    def flops(self) -> float:
+        """Floating-point operations of an update, two a multiplication and addition."""
+        return sum(w.flops for w in self.work)
+
+
+class Ledger(TorchDispatchMode):
+    """Counts the bytes of the storages that live on one kind of device, and the work that is done."""
+
+    def __init__(self, device: torch.device, memo: dict) -> None:
+        super().__init__()
+        self.device, self.memo = device, memo
+        self.live: dict[int, int] = {}
+        self.now = self.peak = self.largest = 0
+        self.work: list[Work] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        given = {s for t in tensors((args, kwargs)) for s in (self.enter(t),)}
+        made = tensors(out)
+        fresh = [t for t in made if self.enter(t) not in given]
+        if fresh or func._schema.is_mutable:  # else it is a view
+            self.note(func, args, kwargs or {}, out, [*tensors((args, kwargs)), *fresh])
+        # FakeTensorMode remembers tensors weakly, and a module cannot be moved while it does.
+        self.memo.clear()
+        return out
+
+    def enter(self, t: Tensor) -> int:
+        """Count the storage of a tensor, once, until it dies; its key."""
+        storage = t.untyped_storage()
+        key = storage._cdata
+        if key not in self.live:
+            counts = t.device.type == self.device.type
+            self.live[key] = storage.nbytes() if counts else 0
+            self.now += self.live[key]
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self.leave, key)
+        return key
+
+    def leave(self, key: int) -> None:
+        """A storage has died."""
+        self.now -= self.live.pop(key)
+
+    def note(self, func: Any, args: tuple, kwargs: dict, out: Any, touched: list[Tensor]) -> None:
+        """Add an operation to the work."""
+        packet = func.overloadpacket
+        if packet.__name__ in WITHOUT_WORK:
+            return
+        moved = sum(t.numel() * t.element_size() for t in touched if t.device.type == self.device.type)
+        flops = flops_of(packet, args, kwargs, out)
+        if flops:
+            self.largest = max(self.largest, moved)
+        self.work.append(Work(touched[0].dtype, flops, moved))
+
+
+def tensors(tree: Any) -> list[Tensor]:
+    """The tensors in nested arguments."""
+    return [t for t in tree_leaves(tree) if isinstance(t, Tensor)]
+
+
+def flops_of(packet: Any, args: tuple, kwargs: dict, out: Any) -> float:
+    """As torch's own counter has them; attention is named differently on each device."""
+    if packet in flop_registry:
+        return flop_registry[packet](*args, **kwargs, out_val=out)
+    name = packet.__name__
+    if name.startswith("_scaled_dot_product") and "backward" in name:
+        _, q, k, v = (t.shape for t in args[:4])
+        return 2.5 * sdpa_flop_count(q, k, v)  # five products for the forward pass's two
+    if name.startswith("_scaled_dot_product"):
+        return sdpa_flop_count(*(t.shape for t in args[:3]))
+    return 0.0
+
+
+class Copies(TorchFunctionMode):
+    """Copies of fake tensors that are fake (torch's own would copy the data)."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
+        if func is not Tensor.__deepcopy__:
+            return func(*args, **(kwargs or {}))
+        t, memo = args
+        if id(t) not in memo:
+            copy = t.detach().clone()
+            is_weight = isinstance(t, nn.Parameter)
+            memo[id(t)] = nn.Parameter(copy, t.requires_grad) if is_weight else copy
+        return memo[id(t)]
+
+
+@contextmanager
+def stage(device: torch.device) -> Iterator[tuple[Ledger, torch.device]]:
+    """Where tensors have no data; the ledger, and the device on which the engine is to run.
+
+    A GPU that is not at hand is stood in for by the CPU: autograd knows no device that is not there.
+    """
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    ledger = Ledger(device, fake.fake_tensor_converter.meta_converter.tensor_memo)
+    with ExitStack() as entered:
+        if device.type == "cuda" and not torch.cuda.is_available():
+            device = ledger.device = torch.device("cpu")
+            entered.enter_context(StandIn())
+        for mode in (Copies(), fake, ledger):
+            entered.enter_context(mode)
+        yield ledger, device
+
+
+def rehearse(training: Training, imagined: Any, device: torch.device) -> Cost:
+    """What an update of this training costs on a device, once its optimisers have their moments.
+
+    Args:
+        training: with its task; the last update is rehearsed, when all its parts take part.
+        imagined: the data, as the task's `rehearsal` takes them.
+        device: where the training is to run; it need not be at hand.
+    """
+    on_cpu = device.type == "cpu"
+    micro = training.micro_batch or training.batch
+    with stage(device) as (ledger, device):
+        job = training.task.rehearsal(imagined)
+        engine = engine_of(job, training, device)
+        with suspended():
+            drawn = largest_draw(job)
+        waiting = [blank(drawn) for _ in range(2 * training.batch * on_cpu)]  # this and the next
+        del waiting[: 2 * micro]
+
+        costs = []
+        for passes in (1, 1, 2)[: 2 + (micro < training.batch)]:
+            batch = imagine_batch(job, training, drawn, passes * micro)
+            ledger.work = []
+            update(job, training, engine, batch)
+            engine.watch.waiting.clear()
+            costs.append(ledger.work)
+            del batch
+        lasting = ledger.now
+        with suppress(*READS):  # the networks have run when the first figure is read
+            job.validate(engine)
+        del job, engine
+    passes = training.batch // micro
+    work = costs[1] + (passes - 1) * costs[-1][: len(costs[-1]) - len(costs[1])]
+    return Cost(ledger.peak, lasting, ledger.largest, work)
+
+
+@contextmanager
+def suspended() -> Iterator[None]:
+    """Real tensors for a while: what is drawn for an image looks at its numbers."""
+    from torch.utils._python_dispatch import _disable_current_modes
+
+    with _disable_current_modes():
+        yield
+
+
+def largest_draw(job: Job) -> dict[str, Tensor]:
+    """What the task draws for an image, of the resolution where that is most."""
+    scans = {scan.res: scan for scan in job.scans}.values()
+    drawn = [job.draw(scan, torch_rng("rehearsal", i)) for i, scan in enumerate(scans)]
+    return max(drawn, key=lambda d: sum(t.numel() for t in d.values()))
+
+
+def blank(drawn: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Fake tensors of the same shapes."""
+    return {k: torch.empty(t.shape, dtype=t.dtype) for k, t in drawn.items()}
+
+
+def imagine_batch(job: Job, training: Training, drawn: dict[str, Tensor], n: int) -> Batch:
+    """The last batch of the training, of n images."""
+    scan = job.scans[0]
+    rngs = [torch_rng("rehearsal", i) for i in range(n)]
+    nimg = max(training.total_nimg - training.batch, 0)
+    images = [blank(drawn) for _ in range(n)]
+    return Batch(nimg, [scan.name] * n, [scan.covariates] * n, rngs, images)
