@@ -11,15 +11,22 @@ from vol3d.data.scan import Scan
 from vol3d.errors import DataError
 from vol3d.volume import Grid
 
-PEOPLE = 2
-"""As many as it takes for a covariate to differ among them."""
+PEOPLE = 4
+"""They differ in their covariates, and fill a batch of validation."""
 
 
 def imagined_scans(covariates: dict[str, str]) -> list[Scan]:
     """People who differ in their covariates, which are numbers or categories by name."""
     values = {"number": (0.0, 1.0), "category": ("a", "b")}
     return [
-        Scan(f"{i}", None, Path(), None, {n: values[k][i] for n, k in covariates.items()}, "train")
+        Scan(
+            f"{i}",
+            None,
+            Path(),
+            None,
+            {n: values[k][i % 2] for n, k in covariates.items()},
+            "train",
+        )
         for i in range(PEOPLE)
     ]
 
@@ -55,7 +62,10 @@ class ImaginedLatents:
 
     def read(self, scan: Scan) -> dict[str, np.ndarray]:
         """`mean` and `logvar`."""
-        return {"mean": np.zeros(self.shape, np.float32), "logvar": np.zeros(self.shape, np.float32)}
+        return {
+            "mean": np.zeros(self.shape, np.float32),
+            "logvar": np.zeros(self.shape, np.float32),
+        }
 
 
 def largest_shape(data: Dataset) -> tuple[int, int, int]:

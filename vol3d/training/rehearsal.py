@@ -5,6 +5,7 @@ torch's FakeTensorMode, and a ledger beneath them follows every storage from bir
 """
 
 import weakref
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 from vol3d.data.rng import torch_rng
 from vol3d.tasks.base import Batch, Job
 from vol3d.training.loop import Training, engine_of, update
-from vol3d.training.standin import StandIn
+from vol3d.training.standin import cuda_rules
 
 WITHOUT_WORK = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "detach"}
 READS = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedFakeTensorException)
@@ -50,18 +51,18 @@ class Cost:
         peak: bytes of tensors that live at once, at most.
         lasting: bytes that live between updates: weights, moments, averages.
         largest: bytes of the largest convolution's or product's operands, which sets workspaces.
-        work: every operation of an update.
+        work: the operations of an update, and how often each is done.
     """
 
     peak: int
     lasting: int
     largest: int
-    work: list[Work] = field(repr=False)
+    work: Counter[Work] = field(repr=False)
 
     @property
     def flops(self) -> float:
         """Floating-point operations of an update, two a multiplication and addition."""
-        return sum(w.flops for w in self.work)
+        return sum(n * w.flops for w, n in self.work.items())
 
 
 class Ledger(TorchDispatchMode):
@@ -72,9 +73,11 @@ class Ledger(TorchDispatchMode):
         self.device, self.memo = device, memo
         self.live: dict[int, int] = {}
         self.now = self.peak = self.largest = 0
-        self.work: list[Work] = []
+        self.work: Counter[Work] = Counter()
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: Any = None
+    ) -> Any:
         out = func(*args, **(kwargs or {}))
         given = {s for t in tensors((args, kwargs)) for s in (self.enter(t),)}
         made = tensors(out)
@@ -106,11 +109,13 @@ class Ledger(TorchDispatchMode):
         packet = func.overloadpacket
         if packet.__name__ in WITHOUT_WORK:
             return
-        moved = sum(t.numel() * t.element_size() for t in touched if t.device.type == self.device.type)
+        moved = sum(
+            t.numel() * t.element_size() for t in touched if t.device.type == self.device.type
+        )
         flops = flops_of(packet, args, kwargs, out)
         if flops:
             self.largest = max(self.largest, moved)
-        self.work.append(Work(touched[0].dtype, flops, moved))
+        self.work[Work(touched[0].dtype, flops, moved)] += 1
 
 
 def tensors(tree: Any) -> list[Tensor]:
@@ -134,7 +139,9 @@ def flops_of(packet: Any, args: tuple, kwargs: dict, out: Any) -> float:
 class Copies(TorchFunctionMode):
     """Copies of fake tensors that are fake (torch's own would copy the data)."""
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: Any = None
+    ) -> Any:
         if func is not Tensor.__deepcopy__:
             return func(*args, **(kwargs or {}))
         t, memo = args
@@ -156,9 +163,9 @@ def stage(device: torch.device) -> Iterator[tuple[Ledger, torch.device]]:
     with ExitStack() as entered:
         if device.type == "cuda" and not torch.cuda.is_available():
             device = ledger.device = torch.device("cpu")
-            entered.enter_context(StandIn())
-        for mode in (Copies(), fake, ledger):
-            entered.enter_context(mode)
+            entered.enter_context(cuda_rules())
+        entered.enter_context(fake)
+        entered.enter_context(ledger)
         yield ledger, device
 
 
@@ -174,7 +181,8 @@ def rehearse(training: Training, imagined: Any, device: torch.device) -> Cost:
     micro = training.micro_batch or training.batch
     with stage(device) as (ledger, device):
         job = training.task.rehearsal(imagined)
-        engine = engine_of(job, training, device)
+        with Copies():
+            engine = engine_of(job, training, device)
         with suspended():
             drawn = largest_draw(job)
         waiting = [blank(drawn) for _ in range(2 * training.batch * on_cpu)]  # this and the next
@@ -183,17 +191,19 @@ def rehearse(training: Training, imagined: Any, device: torch.device) -> Cost:
         costs = []
         for passes in (1, 1, 2)[: 2 + (micro < training.batch)]:
             batch = imagine_batch(job, training, drawn, passes * micro)
-            ledger.work = []
+            ledger.work = Counter()
             update(job, training, engine, batch)
             engine.watch.waiting.clear()
             costs.append(ledger.work)
             del batch
         lasting = ledger.now
+        job.draw = lambda scan, rng: blank(drawn)
         with suppress(*READS):  # the networks have run when the first figure is read
             job.validate(engine)
         del job, engine
-    passes = training.batch // micro
-    work = costs[1] + (passes - 1) * costs[-1][: len(costs[-1]) - len(costs[1])]
+    work, another_pass = costs[1], costs[-1] - costs[1]
+    for w, n in another_pass.items():
+        work[w] += n * (training.batch // micro - 1)
     return Cost(ledger.peak, lasting, ledger.largest, work)
 
 

@@ -1,54 +1,83 @@
-"""The CPU in the place of a GPU that is not at hand: it rounds where the GPU would."""
+"""The CPU in the place of a GPU that is not at hand: under autocast it rounds where the GPU would."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
+from torch.library import Library
 from torch.utils._pytree import tree_map
 
-IN_FLOAT32 = {
-    functional.group_norm,
-    functional.layer_norm,
-    functional.softmax,
-    functional.l1_loss,
-    functional.mse_loss,
-    functional.cross_entropy,
-    functional.normalize,
-    torch.exp,
-    torch.log,
-    torch.pow,
-    torch.prod,
-    torch.rsqrt,
-    torch.softmax,
-    torch.sum,
-    torch.Tensor.exp,
-    torch.Tensor.log,
-    torch.Tensor.pow,
-    torch.Tensor.prod,
-    torch.Tensor.rsqrt,
-    torch.Tensor.softmax,
-    torch.Tensor.sum,
-    torch.Tensor.norm,
-}
-"""What autocast computes in float32 on a GPU, but not on the CPU, and our networks use."""
+IN_FLOAT32 = [
+    "cosine_similarity",
+    "cumprod",
+    "cumsum",
+    "dist",
+    "exp",
+    "expm1",
+    "group_norm",
+    "layer_norm",
+    "linalg_vector_norm",
+    "log",
+    "log10",
+    "log1p",
+    "log2",
+    "log_softmax.int",
+    "logsumexp",
+    "native_layer_norm",
+    "norm.Scalar",
+    "norm.ScalarOpt_dim",
+    "pow.Scalar",
+    "pow.Tensor_Scalar",
+    "pow.Tensor_Tensor",
+    "reciprocal",
+    "rsqrt",
+    "softmax.int",
+    "softplus",
+    "sum",
+    "sum.dim_IntList",
+    "upsample_nearest3d",
+    "upsample_trilinear3d",
+]
+"""What CUDA's autocast computes in float32, and the CPU's does in whatever it gets
+(pytorch.org/docs/stable/amp.html, the two lists of ops that autocast to float32)."""
 
 
-class StandIn(TorchFunctionMode):
-    """CUDA's autocast rules, and its group norm, which leaves the channels-last layout."""
+@contextmanager
+def cuda_rules() -> Iterator[None]:
+    """While it lasts, the CPU's autocast follows CUDA's rules, and its group norm CUDA's layout."""
+    library, group_norm = Library("aten", "IMPL"), torch.group_norm
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is functional.group_norm:
-            args = (args[0].contiguous(), *args[1:])
-        if func not in IN_FLOAT32 or not torch.is_autocast_enabled("cpu"):
-            return func(*args, **kwargs)
+    def plain_layout(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return group_norm(x.contiguous(), *args, **kwargs)
+
+    try:
+        torch.group_norm = plain_layout
+        for name in IN_FLOAT32:
+            if not torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{name}", "AutocastCPU"):
+                library.impl(name, in_float32(name), "AutocastCPU")
+        yield
+    finally:
+        torch.group_norm = group_norm
+        library._destroy()
+
+
+def in_float32(name: str) -> Callable[..., Any]:
+    """An operation of aten on what it is given in float32."""
+    packet, _, overload = name.partition(".")
+    op = getattr(getattr(torch.ops.aten, packet), overload or "default")
+    autocast = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
+
+    def run(*args: Any, **kwargs: Any) -> Any:
         args, kwargs = tree_map(wide, (args, kwargs))
-        with torch.autocast("cpu", enabled=False):
-            return func(*args, **kwargs)
+        with torch._C._ExcludeDispatchKeyGuard(autocast):
+            return op(*args, **kwargs)
+
+    return run
 
 
 def wide(x: Any) -> Any:
     """A tensor in half precision as float32."""
-    half = isinstance(x, torch.Tensor) and x.dtype in (torch.bfloat16, torch.float16)
+    half = isinstance(x, Tensor) and x.dtype in (torch.bfloat16, torch.float16)
     return x.float() if half else x
