@@ -4,13 +4,15 @@
     python benchmarks/plan.py calibrate  the others, and the constants that they suggest
     python benchmarks/plan.py measure CONFIG.yaml key=value ...   one, as JSON
 
-On the CPU the peak is the high-water mark of resident memory less what was resident before the job
-was built, on a GPU that of torch's allocator. Add device=cuda:0 for a GPU.
+Two peaks are compared: that of an update, and that while validation people are looked at. On the CPU
+a peak is the high-water mark of resident memory less what was resident before the job was built, on
+a GPU it is that of torch's allocator. Add device=cuda:0 for a GPU.
 """
 
 import gc
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -47,8 +49,8 @@ HELD_OUT = (
     f"{VQGAN} shape=[128,128,128]",
     f"{DIFFUSION} shape=[8,40,56,40] batch=2 micro_batch=1 task.model.checkpointing=true",
     f"{DIFFUSION} shape=[4,32,32,32] batch=4 task.model.modulation=add precision=fp32"
-    " task.conditions={tokens:{kind:tokens}}",
-    f"{DIFFUSION} shape=[8,20,28,20] batch=8 task.model={{kind:dit,patch:2}}",
+    " 'task.conditions={tokens: {kind: tokens}}'",
+    f"{DIFFUSION} shape=[8,20,28,20] batch=8 'task.model={{kind: dit, patch: 2}}'",
     f"{SEGMENTER} shape=[128,160,128]",
 )
 HONEST = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
@@ -88,10 +90,14 @@ def measure(words: list[str]) -> dict:
         told = imagine_batch(job, training, drawn, training.batch)
         batch = Batch(told.nimg, told.names, told.rows, told.rngs, images[: training.batch])
         update(job, training, engine, batch)
+    step = peak(device) - before
+    begin(device)
+    job.validate(engine)
+    beside = peak_of(cost, device.type) - cost.peak
     return {
-        "predicted": peak_of(cost, device.type),
-        "measured": peak(device) - before,
-        "tensors": cost.peak,
+        "step": {"predicted": cost.step + beside, "measured": step},
+        "look": {"predicted": cost.look + beside, "measured": peak(device) - before},
+        "tensors": cost.step,
         "largest": cost.largest,
     }
 
@@ -135,18 +141,16 @@ def status(key: str) -> float:
 
 
 def compare(configurations: tuple[str, ...], more: list[str]) -> list[dict]:
-    """Print predicted, measured and their ratio, a line each."""
+    """Print predicted and measured peaks and their ratio, two lines each."""
     found = []
-    print("predicted MB  measured MB  ratio  configuration")
+    print("what  predicted MB  measured MB  ratio  configuration")
     for words in configurations:
-        m = in_child([*words.split(), *more])
-        ratio = m["predicted"] / m["measured"]
+        found.append(in_child([*shlex.split(words), *more]))
         told = words.removeprefix("configs/").replace(" data.kind=bids data.path=none", "")
-        print(
-            f"{m['predicted'] / MB:12.0f} {m['measured'] / MB:12.0f} {ratio:6.2f}  {told}",
-            flush=True,
-        )
-        found.append(m)
+        for what in ("step", "look"):
+            predicted, measured = (found[-1][what][k] for k in ("predicted", "measured"))
+            line = f"{predicted / MB:12.0f} {measured / MB:12.0f} {predicted / measured:6.2f}"
+            print(f"{what}  {line}  {told}", flush=True)
     return found
 
 
@@ -156,7 +160,8 @@ def main(words: list[str]) -> None:
         print(json.dumps(measure(words[1:])))
     elif words[:1] == ["calibrate"]:
         rest = [
-            (m["measured"] - m["tensors"], m["largest"]) for m in compare(CALIBRATION, words[1:])
+            (m["step"]["measured"] - m["tensors"], m["largest"])
+            for m in compare(CALIBRATION, words[1:])
         ]
         slope, at_none = statistics.linear_regression([x for _, x in rest], [y for y, _ in rest])
         alone = statistics.mean(y for y, _ in rest)

@@ -14,10 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
     DynamicOutputShapeException,
+    FakeTensor,
     FakeTensorMode,
-    UnsupportedFakeTensorException,
 )
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -30,8 +29,8 @@ from vol3d.training.loop import Training, engine_of, update
 from vol3d.training.standin import cuda_rules
 
 WITHOUT_WORK = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "detach"}
-READS = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedFakeTensorException)
-"""What a fake tensor raises where its data are asked for."""
+NUMBER = torch.ops.aten._local_scalar_dense.default
+"""Asks for a number; a tensor without data says 0."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +47,23 @@ class Cost:
     """What an update costs.
 
     Attributes:
-        peak: bytes of tensors that live at once, at most.
+        step: bytes of tensors that live at once in an update, at most.
+        look: the same while validation people are looked at, which is done on whole volumes.
         lasting: bytes that live between updates: weights, moments, averages.
         largest: bytes of the largest convolution's or product's operands, which sets workspaces.
         work: the operations of an update, and how often each is done.
     """
 
-    peak: int
+    step: int
+    look: int
     lasting: int
     largest: int
     work: Counter[Work] = field(repr=False)
+
+    @property
+    def peak(self) -> int:
+        """The more of the two: what the run must have."""
+        return max(self.step, self.look)
 
     @property
     def flops(self) -> float:
@@ -78,6 +84,9 @@ class Ledger(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: Any = None
     ) -> Any:
+        if func is NUMBER and isinstance(args[0], FakeTensor):
+            dtype = args[0].dtype
+            return 0.0 if dtype.is_floating_point else 0 if dtype != torch.bool else False
         out = func(*args, **(kwargs or {}))
         given = {s for t in tensors((args, kwargs)) for s in (self.enter(t),)}
         made = tensors(out)
@@ -136,20 +145,28 @@ def flops_of(packet: Any, args: tuple, kwargs: dict, out: Any) -> float:
     return 0.0
 
 
-class Copies(TorchFunctionMode):
-    """Copies of fake tensors that are fake (torch's own would copy the data)."""
+class Aside(TorchFunctionMode):
+    """What is done otherwise with fake tensors: copies stay fake, lists of indices have numbers."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple = (), kwargs: Any = None
     ) -> Any:
-        if func is not Tensor.__deepcopy__:
-            return func(*args, **(kwargs or {}))
-        t, memo = args
-        if id(t) not in memo:
-            copy = t.detach().clone()
-            is_weight = isinstance(t, nn.Parameter)
-            memo[id(t)] = nn.Parameter(copy, t.requires_grad) if is_weight else copy
-        return memo[id(t)]
+        if func is Tensor.__deepcopy__:  # torch's own would copy the data
+            return fake_copy(*args)
+        indices = func is torch.arange and "device" not in (kwargs or {})
+        if indices or (func is Tensor.tolist and not isinstance(args[0], FakeTensor)):
+            with suspended():
+                return func(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def fake_copy(t: Tensor, memo: dict[int, Tensor]) -> Tensor:
+    """As `copy.deepcopy` does it, with its memory of what it has copied."""
+    if id(t) not in memo:
+        copy = t.detach().clone()
+        is_weight = isinstance(t, nn.Parameter)
+        memo[id(t)] = nn.Parameter(copy, t.requires_grad) if is_weight else copy
+    return memo[id(t)]
 
 
 @contextmanager
@@ -164,8 +181,8 @@ def stage(device: torch.device) -> Iterator[tuple[Ledger, torch.device]]:
         if device.type == "cuda" and not torch.cuda.is_available():
             device = ledger.device = torch.device("cpu")
             entered.enter_context(cuda_rules())
-        entered.enter_context(fake)
-        entered.enter_context(ledger)
+        for mode in (Aside(), fake, ledger):
+            entered.enter_context(mode)
         yield ledger, device
 
 
@@ -181,8 +198,7 @@ def rehearse(training: Training, imagined: Any, device: torch.device) -> Cost:
     micro = training.micro_batch or training.batch
     with stage(device) as (ledger, device):
         job = training.task.rehearsal(imagined)
-        with Copies():
-            engine = engine_of(job, training, device)
+        engine = engine_of(job, training, device)
         with suspended():
             drawn = largest_draw(job)
         waiting = [blank(drawn) for _ in range(2 * training.batch * on_cpu)]  # this and the next
@@ -196,15 +212,16 @@ def rehearse(training: Training, imagined: Any, device: torch.device) -> Cost:
             engine.watch.waiting.clear()
             costs.append(ledger.work)
             del batch
-        lasting = ledger.now
+        step, lasting = ledger.peak, ledger.now
+        ledger.peak = ledger.now
         job.draw = lambda scan, rng: blank(drawn)
-        with suppress(*READS):  # the networks have run when the first figure is read
+        with suppress(DynamicOutputShapeException):  # voxels are picked when the networks have run
             job.validate(engine)
         del job, engine
     work, another_pass = costs[1], costs[-1] - costs[1]
     for w, n in another_pass.items():
         work[w] += n * (training.batch // micro - 1)
-    return Cost(ledger.peak, lasting, ledger.largest, work)
+    return Cost(step, ledger.peak, lasting, ledger.largest, work)
 
 
 @contextmanager
