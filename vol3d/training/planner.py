@@ -15,7 +15,7 @@ from vol3d.training.engine import device_of
 from vol3d.training.loop import Training
 from vol3d.training.rates import NOMINAL, Rates
 from vol3d.training.rehearsal import Cost, rehearse
-from vol3d.training.room import GIB, need_of, peak_of, room_on
+from vol3d.training.room import GIB, need_of, room_on
 
 log = logging.getLogger(__name__)
 Imagined = ImaginedImages | ImaginedLatents | LatentImages
@@ -111,13 +111,17 @@ class Planner:
         self.levers = [x for x in LEVERS if x.key in known and x.values(training)]
 
     def rehearse(self, words: dict[str, Any]) -> Row | None:
-        """The row of a setting; None where the network refuses it (a patch that is too small)."""
+        """The row of a setting; None where the network refuses it (a patch that is too small).
+
+        Raises:
+            Exception: the training as it is cannot be rehearsed.
+        """
         name = str(words)
         if name not in self.rows:
             self.rows[name] = None
             try:
                 cost = rehearse(changed(self.training, words), self.imagined, self.device)
-            except ConfigError as error:
+            except Exception as error:  # of a network of one's own, anything
                 if not words:
                     raise
                 log.debug("%s: %s", words, error)
@@ -130,10 +134,18 @@ class Planner:
         """Whether there is room for it."""
         return need_of(row.cost, self.device.type) <= self.room
 
+    def need(self, row: Row) -> str:
+        """What it needs, as it is told."""
+        return f"{need_of(row.cost, self.device.type) / GIB:.2f} GiB"
+
     def singles(self) -> Iterator[Row]:
         """The training as it is, and each lever alone."""
-        words = [{}] + [{x.key: v} for x in self.levers for v in x.values(self.training)]
-        yield from filter(None, map(self.rehearse, words))
+        plain = self.rehearse({})
+        yield plain
+        for words in ({x.key: v} for x in self.levers for v in x.values(self.training)):
+            row = self.rehearse(words)
+            if row is not None and row.cost != plain.cost:  # a patch may be larger than the scans
+                yield row
 
     def together(self) -> Iterator[Row]:
         """Levers pulled one after the other, each as far as it goes, until something fits."""
@@ -232,22 +244,20 @@ def check_memory(training: Training) -> None:
             "memory: not checked, because the step cannot be rehearsed (%s)", first_line(error)
         )
         return
-    peak = peak_of(plain.cost, device.type) / GIB
     if planner.fits(plain):
-        log.info("memory: a step takes %.2f GiB of %.2f that are free", peak, room / GIB)
+        log.info("memory: needs %s of %.2f GiB", planner.need(plain), room / GIB)
         return
     rows = planner.plan()
-    best = planner.cheapest(rows)
-    least = min(rows, key=lambda r: r.cost.peak)
+    best, least = planner.cheapest(rows), min(rows, key=lambda row: row.cost.peak)
     remedy = (
-        f"add {best.told} ({peak_of(best.cost, device.type) / GIB:.2f} GiB)"
+        f"add {best.told} ({planner.need(best)})"
         if best
-        else f"nothing that vol3d knows makes it fit; the least is {least.told} "
-        f"({peak_of(least.cost, device.type) / GIB:.2f} GiB)"
+        else f"nothing that vol3d knows makes it fit, the least is {least.told or 'this'} "
+        f"({planner.need(least)}): take a smaller network or a coarser grid"
     )
     raise ConfigError(
-        f"a step takes {need_of(plain.cost, device.type) / GIB:.2f} GiB, and {device} has "
-        f"{room / GIB:.2f} free; {remedy}, or check_memory=false to try regardless"
+        f"this training needs {planner.need(plain)} of memory, and the {device.type} has "
+        f"{room / GIB:.2f} GiB free; {remedy}, or check_memory=false to try regardless"
     )
 
 

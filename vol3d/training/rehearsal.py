@@ -84,15 +84,22 @@ class Ledger(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: Any = None
     ) -> Any:
+        if torch.is_inference_mode_enabled() and func.namespace == "aten":
+            with (
+                self
+            ):  # elsewhere autograd has taken compound operations apart before they come here
+                out = func.decompose(*args, **(kwargs or {}))
+            if out is not NotImplemented:
+                return out
         if func is NUMBER and isinstance(args[0], FakeTensor):
             dtype = args[0].dtype
             return 0.0 if dtype.is_floating_point else 0 if dtype != torch.bool else False
         out = func(*args, **(kwargs or {}))
-        given = {s for t in tensors((args, kwargs)) for s in (self.enter(t),)}
-        made = tensors(out)
-        fresh = [t for t in made if self.enter(t) not in given]
+        given = tensors((args, kwargs))
+        keys = set(map(self.enter, given))
+        fresh = [t for t in tensors(out) if self.enter(t) not in keys]
         if fresh or func._schema.is_mutable:  # else it is a view
-            self.note(func, args, kwargs or {}, out, [*tensors((args, kwargs)), *fresh])
+            self.note(func, args, kwargs or {}, out, [*given, *fresh])
         # FakeTensorMode remembers tensors weakly, and a module cannot be moved while it does.
         self.memo.clear()
         return out
@@ -213,7 +220,7 @@ def rehearse(training: Training, imagined: Any, device: torch.device) -> Cost:
             costs.append(ledger.work)
             del batch
         step, lasting = ledger.peak, ledger.now
-        ledger.peak = ledger.now
+        ledger.peak, ledger.work = ledger.now, Counter()
         job.draw = lambda scan, rng: blank(drawn)
         with suppress(DynamicOutputShapeException):  # voxels are picked when the networks have run
             job.validate(engine)

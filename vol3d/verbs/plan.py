@@ -60,7 +60,7 @@ def table(planner: Planner, rows: list[Row], at_hand: bool) -> str:
     for row in rows:
         seconds = rates.seconds(row.cost)
         pace = f"{seconds:.3g}" if at_hand else f"x{seconds / plain:.2f}"
-        peak = f"{peak_of(row.cost, device) / GIB:.2f}"
+        peak = f"{peak_of(row.cost, device) / GIB:.2f}{'*' * (row.cost.look > row.cost.step)}"
         cells.append([row.told or "(as it is)", peak, pace, "yes" if planner.fits(row) else "no"])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in cells]
@@ -68,6 +68,8 @@ def table(planner: Planner, rows: list[Row], at_hand: bool) -> str:
     told = (
         "at this device's measured rates" if at_hand else "relative, at a data-centre GPU's rates"
     )
+    if any(row.cost.look > row.cost.step for row in rows):
+        lines += ["* while validation people are looked at, on whole volumes; the step takes less."]
     lines += [
         f"Fits: the peak and what lies beside it ({beside:.2f} GiB as it is) in "
         f"{planner.room / GIB:.4g} GiB. Time: {told}."
