@@ -77,10 +77,11 @@ def test_the_gpu_is_stood_in_for_and_nothing_is_left_of_it():
 
 def test_smaller_passes_do_the_same_work_in_less_memory():
     training = plan(*AUTOENCODER, "shape=[40,56,40]", "batch=8", "task.adversarial.weight=0")
+    training = changed(training, {"task.perceptual_weight": 0})
     whole, halves, ones = (cost(training, micro_batch=n) for n in (8, 4, 1))
     assert whole.flops == pytest.approx(halves.flops) == pytest.approx(ones.flops)
     assert whole.peak > halves.peak > ones.peak
-    assert whole.lasting == pytest.approx(ones.lasting, rel=0.2)  # two batches of images are in it
+    assert whole.lasting == pytest.approx(ones.lasting, rel=1e-3)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -100,7 +101,7 @@ def test_checkpointing_takes_less_memory_and_more_work(words: list[str], device:
 def test_the_last_update_counts_with_the_discriminator_in_it():
     training = plan(*AUTOENCODER, "shape=[40,56,40]")
     never = cost(training, **{"task.adversarial.start_nimg": 10**6})
-    assert cost(training).flops > 1.2 * never.flops
+    assert cost(training).flops > 1.1 * never.flops
 
 
 def test_initial_weights_do_not_depend_on_a_rehearsal():
@@ -119,8 +120,8 @@ MEASURED = [
         "task.model.channels=[32,48]",
         "task.model.norm_groups=4",
     ],
-    [*DIFFUSION, "shape=[6,24,32,24]", "batch=3", "task.model.channels=[64,128]"],
-    [*DIFFUSION, "shape=[8,32,32,32]", "task.model.checkpointing=true", "batch=2"],
+    [*AUTOENCODER, "shape=[128,128,96]", "batch=2", "task.model.checkpointing=true"],
+    [*DIFFUSION, "shape=[6,24,32,24]", "batch=2", "task.model.channels=[64,96]"],
 ]
 
 
@@ -135,6 +136,7 @@ def test_predicted_peaks_are_within_15_percent_of_measured_ones(words: list[str]
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("words", MEASURED, ids=str)
 def test_predicted_peaks_on_a_gpu(words: list[str]):
     found = measured(words, "device=cuda", "batch=8")

@@ -49,7 +49,8 @@ class Cost:
     Attributes:
         step: bytes of tensors that live at once in an update, at most.
         look: the same while validation people are looked at, which is done on whole volumes.
-        lasting: bytes that live between updates: weights, moments, averages.
+        lasting: bytes that live between updates: weights, moments, averages; on the CPU the next
+            images too.
         largest: bytes of the largest convolution's or product's operands, which sets workspaces.
         work: the operations of an update, and how often each is done.
     """
@@ -84,7 +85,9 @@ class Ledger(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: Any = None
     ) -> Any:
-        if torch.is_inference_mode_enabled() and func.namespace == "aten":
+        if func.namespace != "aten":  # which device a tensor is on, asked thousands of times
+            return func(*args, **(kwargs or {}))
+        if torch.is_inference_mode_enabled():
             with (
                 self
             ):  # elsewhere autograd has taken compound operations apart before they come here
@@ -208,23 +211,25 @@ def rehearse(training: Training, imagined: Any, device: torch.device) -> Cost:
         engine = engine_of(job, training, device)
         with suspended():
             drawn = largest_draw(job)
-        waiting = [blank(drawn) for _ in range(2 * training.batch * on_cpu)]  # this and the next
-        del waiting[: 2 * micro]
+        schedule = (1, 1, 2) if micro < training.batch else (1, 1)  # the rest are as the second
+        coming = [blank(drawn) for _ in range(training.batch * on_cpu)]  # read ahead
+        others = [blank(drawn) for _ in range((training.batch - schedule[-1] * micro) * on_cpu)]
 
         costs = []
-        for passes in (1, 1, 2)[: 2 + (micro < training.batch)]:
+        for passes in schedule:
             batch = imagine_batch(job, training, drawn, passes * micro)
             ledger.work = Counter()
             update(job, training, engine, batch)
             engine.watch.waiting.clear()
             costs.append(ledger.work)
             del batch
+        del others
         step, lasting = ledger.peak, ledger.now
         ledger.peak, ledger.work = ledger.now, Counter()
         job.draw = lambda scan, rng: blank(drawn)
         with suppress(DynamicOutputShapeException):  # voxels are picked when the networks have run
             job.validate(engine)
-        del job, engine
+        del job, engine, coming
     work, another_pass = costs[1], costs[-1] - costs[1]
     for w, n in another_pass.items():
         work[w] += n * (training.batch // micro - 1)
