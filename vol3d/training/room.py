@@ -33,7 +33,7 @@ class Overhead:
 # what is freed, 0.1 to 0.4 GB, unless it is told not to (docs/plan.md). CUDA: not calibrated; a context
 # and cuBLAS's workspace of the usual size, and for a convolution half of its operands once more.
 OVERHEADS = {
-    "cpu": Overhead(fixed=38e6, workspace=0.0, outside=0.4e9, loose=0.0),
+    "cpu": Overhead(fixed=34e6, workspace=0.0, outside=0.4e9, loose=0.0),
     "cuda": Overhead(fixed=64e6, workspace=0.5, outside=0.6e9, loose=0.05),
 }
 
