@@ -48,6 +48,11 @@ class Perceptual(Config):
         log.info("perceptual loss: %s from %s", self.network, self.weights)
         return PerceptualLoss(resnet_features(self.network, self.weights, self.sha256))
 
+    def blank(self) -> "PerceptualLoss":
+        """The loss with features of the same size that mean nothing, for a rehearsal."""
+        features = random_features() if self.network == "random" else stages(resnet(self.network))
+        return PerceptualLoss(features)
+
 
 class PerceptualLoss(nn.Module):
     """loss(x, y) for volumes [B, 1, X, Y, Z] in [0, 1]; a scalar, the mean over stages and voxels."""
@@ -84,10 +89,27 @@ def random_features() -> nn.ModuleList:
     return nn.ModuleList(stages).to(memory_format=torch.channels_last_3d)
 
 
-def resnet_features(name: str, weights: Path, sha256: str) -> nn.ModuleList:
-    """The stages of MONAI's 3-D ResNet with one input channel."""
+def resnet(name: str) -> nn.Module:
+    """MONAI's 3-D ResNet with one input channel."""
     from monai.networks import nets
 
+    return getattr(nets, name)(
+        spatial_dims=3,
+        n_input_channels=1,
+        feed_forward=False,
+        shortcut_type="A" if name in ("resnet18", "resnet34") else "B",
+        bias_downsample=name in ("resnet18", "resnet34"),
+    )
+
+
+def stages(net: nn.Module) -> nn.ModuleList:
+    """Of a ResNet."""
+    first = nn.Sequential(net.conv1, net.bn1, net.act, net.maxpool)
+    return nn.ModuleList([first, net.layer1, net.layer2, net.layer3, net.layer4])
+
+
+def resnet_features(name: str, weights: Path, sha256: str) -> nn.ModuleList:
+    """The stages of a ResNet with the weights of a file."""
     if not weights.is_file():
         raise ConfigError(f"{weights}: no such file; perceptual.weights is a local state dict")
     found = files.sha256(weights)
@@ -101,18 +123,11 @@ def resnet_features(name: str, weights: Path, sha256: str) -> nn.ModuleList:
         state = torch.load(weights, map_location="cpu", weights_only=True)
     state = state.get("state_dict", state)
     state = {k.removeprefix("module."): v for k, v in state.items() if ".fc." not in f".{k}"}
-    net = getattr(nets, name)(
-        spatial_dims=3,
-        n_input_channels=1,
-        feed_forward=False,
-        shortcut_type="A" if name in ("resnet18", "resnet34") else "B",
-        bias_downsample=name in ("resnet18", "resnet34"),
-    )
+    net = resnet(name)
     try:
         net.load_state_dict(state)
     except RuntimeError as error:
         raise ConfigError(
             f"{weights}: does not fit {name}: {str(error).splitlines()[1].strip()}"
         ) from None
-    first = nn.Sequential(net.conv1, net.bn1, net.act, net.maxpool)
-    return nn.ModuleList([first, net.layer1, net.layer2, net.layer3, net.layer4])
+    return stages(net)

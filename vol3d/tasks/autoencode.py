@@ -16,6 +16,7 @@ from torch.nn import functional
 from vol3d.config import Config
 from vol3d.data.dataset import Dataset
 from vol3d.data.images import Images
+from vol3d.data.imagined import ImaginedImages
 from vol3d.data.rng import randn
 from vol3d.data.scan import Scan
 from vol3d.errors import ConfigError
@@ -23,7 +24,7 @@ from vol3d.metrics.reconstruction import measure_reconstructions
 from vol3d.models.autoencoders import Autoencoder
 from vol3d.models.discriminators import Discriminator, Patch
 from vol3d.nn.adversarial import AdversarialLoss, adaptive_weight, feature_matching, fool, judge
-from vol3d.nn.perceptual import Perceptual
+from vol3d.nn.perceptual import Perceptual, PerceptualLoss
 from vol3d.optim import Optim
 from vol3d.planes import montage
 from vol3d.tasks.base import Batch, Runner
@@ -88,7 +89,13 @@ class Autoencode(Config):
 
     def job(self, data: Dataset) -> "AutoencodeJob":
         """Read the scans and build the networks."""
-        return AutoencodeJob(self, Images(data))
+        perceptual = self.perceptual.build() if self.perceptual_weight else None
+        return AutoencodeJob(self, Images(data), perceptual)
+
+    def rehearsal(self, images: ImaginedImages) -> "AutoencodeJob":
+        """The job on scans that nobody took, with nothing read from the disk."""
+        perceptual = self.perceptual.blank() if self.perceptual_weight else None
+        return AutoencodeJob(self, images, perceptual)
 
 
 class AutoencodeJob:
@@ -96,7 +103,9 @@ class AutoencodeJob:
 
     title = "autoencoder"
 
-    def __init__(self, task: Autoencode, images: Images) -> None:
+    def __init__(
+        self, task: Autoencode, images: Images | ImaginedImages, perceptual: PerceptualLoss | None
+    ) -> None:
         self.task, self.images, self.scans = task, images, images.train
         self.nets: dict[str, nn.Module] = {"autoencoder": task.model.build(in_channels=1)}
         self.optims: dict[str, Any] = {}
@@ -105,7 +114,7 @@ class AutoencodeJob:
             self.nets["discriminator"] = task.adversarial.model.build(in_channels=1)
             self.optims["discriminator"] = task.adversarial.optim
         self.averaged = ["autoencoder"]
-        self.perceptual = task.perceptual.build() if task.perceptual_weight else None
+        self.perceptual = perceptual
 
     def check_size(self) -> None:
         """The discriminator has a verdict on volumes, or patches, of this size."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vol3d.config import without_nulls
 from vol3d.data.covariates import Covariates, Number, Wanted, refuse_text
 from vol3d.data.dataset import SPACING
+from vol3d.data.imagined import ImaginedLatents
 from vol3d.data.latents import LatentImages, Latents
 from vol3d.data.rng import randn, torch_rng
 from vol3d.data.scan import Scan
@@ -42,35 +43,30 @@ class Diffuse(Diffusion):
 
     def job(self, data: Latents) -> "DiffuseJob":
         """Open the latents and build the network."""
-        return DiffuseJob(self, data.open())
+        latents = data.open()
+        return DiffuseJob(self, latents, autoencoder_of(latents))
+
+    def rehearsal(self, latents: LatentImages | ImaginedLatents) -> "DiffuseJob":
+        """The job without an autoencoder, on latents that there are or that nobody made."""
+        return DiffuseJob(self, latents, None)
 
 
 class DiffuseJob:
-    """A diffusion model in training; see `vol3d.tasks.base.Job`."""
+    """A diffusion model in training; see `vol3d.tasks.base.Job`.
+
+    The autoencoder makes pictures of latents; a rehearsal has none.
+    """
 
     title = "diffusion"
 
-    def __init__(self, task: Diffuse, latents: LatentImages) -> None:
+    def __init__(
+        self,
+        task: Diffuse,
+        latents: LatentImages | ImaginedLatents,
+        autoencoder: TrainedAutoencoder | None,
+    ) -> None:
         self.task, self.latents, self.scans = task, latents, latents.train
-        self.autoencoder = TrainedAutoencoder(latents.path / "autoencoder")
-        if self.autoencoder.checksum != latents.manifest["autoencoder"]:
-            raise DataError(
-                f"{latents.path}: its autoencoder is not the one that made the latents; "
-                f"encode again"
-            )
-        quality = self.autoencoder.quality
-        if not quality:
-            raise ConfigError(
-                f"{latents.path}: its autoencoder was never measured on held-out people; train it on "
-                f"data with a validation split (data.val_fraction, or a column `split`), or import it "
-                f"with data"
-            )
-        log.info(
-            "autoencoder: in-brain PSNR %.1f dB on %d held-out scans (block averaging %.1f dB)",
-            quality["psnr_brain_db"],
-            quality["n"],
-            quality["psnr_brain_block_average_db"],
-        )
+        self.autoencoder = autoencoder
         self.schema = Covariates.measure(
             task.covariates, [s.covariates for s in self.scans], [s.name for s in self.scans]
         )
@@ -180,3 +176,31 @@ class DiffuseJob:
             ),
             "inside": {"autoencoder": self.autoencoder.path},
         }
+
+
+def autoencoder_of(latents: LatentImages) -> TrainedAutoencoder:
+    """The autoencoder that made the latents.
+
+    Raises:
+        DataError: the one beside them is another.
+        ConfigError: nobody knows how good it is.
+    """
+    autoencoder = TrainedAutoencoder(latents.path / "autoencoder")
+    if autoencoder.checksum != latents.manifest["autoencoder"]:
+        raise DataError(
+            f"{latents.path}: its autoencoder is not the one that made the latents; encode again"
+        )
+    quality = autoencoder.quality
+    if not quality:
+        raise ConfigError(
+            f"{latents.path}: its autoencoder was never measured on held-out people; train it on "
+            f"data with a validation split (data.val_fraction, or a column `split`), or import it "
+            f"with data"
+        )
+    log.info(
+        "autoencoder: in-brain PSNR %.1f dB on %d held-out scans (block averaging %.1f dB)",
+        quality["psnr_brain_db"],
+        quality["n"],
+        quality["psnr_brain_block_average_db"],
+    )
+    return autoencoder

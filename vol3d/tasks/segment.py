@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vol3d.config import Config
 from vol3d.data.dataset import Dataset
 from vol3d.data.images import Images
+from vol3d.data.imagined import ImaginedImages
 from vol3d.data.scan import Scan
 from vol3d.data.volumes import Labels, label_ids
 from vol3d.models.segmenters import Segmenter
@@ -62,13 +63,17 @@ class Segment(Config):
         """Read the scans and build the network."""
         return SegmentJob(self, Images(data, with_labels=True))
 
+    def rehearsal(self, images: ImaginedImages) -> "SegmentJob":
+        """The job on scans that nobody took."""
+        return SegmentJob(self, images)
+
 
 class SegmentJob:
     """A segmenter in training; see `vol3d.tasks.base.Job`."""
 
     title = "segmenter"
 
-    def __init__(self, task: Segment, images: Images) -> None:
+    def __init__(self, task: Segment, images: Images | ImaginedImages) -> None:
         self.task, self.images, self.scans = task, images, images.train
         self.names = list(task.structures)
         self.nets: dict[str, nn.Module] = {

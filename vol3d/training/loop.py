@@ -51,6 +51,8 @@ class Training(Config):
     """bf16 autocast, or float32 throughout."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:1."""
+    check_memory: bool = True
+    """Before anything is allocated, refuse what does not fit the device, and say what would."""
     log_every: PositiveInt = 400
     """Images between reports; non-finite updates are noticed then."""
     preview_every: PositiveInt = 4000
@@ -130,16 +132,20 @@ def train(job: Job, training: Training, engine: Engine) -> State:
                 report.close()
                 return state
 
-            # One update of every part (the model; or generator and discriminator).
-            batch = next(batches)
-            for micro in batch.split(training.micro_batch or training.batch):
-                for part, losses in job.losses(engine, micro):
-                    engine.backward(part, losses, len(micro.names) / training.batch)
-            share = state.nimg / training.total_nimg
-            recent.append(engine.step(share=share, nimg=state.nimg, names=batch.names))
+            recent.append(update(job, training, engine, next(batches)))
             state.nimg += training.batch
-            engine.average(state.nimg, training.batch)
             bar.advance(training.batch)
+
+
+def update(job: Job, training: Training, engine: Engine, batch: Batch) -> dict[str, Tensor]:
+    """One update of every part (the model; or generator and discriminator); their losses."""
+    for micro in batch.split(training.micro_batch or training.batch):
+        for part, losses in job.losses(engine, micro):
+            engine.backward(part, losses, len(micro.names) / training.batch)
+    share = batch.nimg / training.total_nimg
+    report = engine.step(share=share, nimg=batch.nimg, names=batch.names)
+    engine.average(batch.nimg + training.batch, training.batch)
+    return report
 
 
 def due(every: int, state: State, batch: int, done: bool) -> bool:
@@ -213,7 +219,8 @@ def check_folder(training: Training) -> None:
         ConfigError: the folder holds something else, or another run.
     """
     folder, mine = training.run, training.run / "config.yaml"
-    free = {"run", "device", "log_every", "preview_every", "save_every", "keep", "trackers"}
+    free = {"run", "device", "check_memory", "log_every", "preview_every", "save_every", "keep"}
+    free |= {"trackers"}
     if mine.is_file():
         before = type(training).read(mine).dump()
         now = training.dump()
@@ -240,8 +247,13 @@ def start(job_of, training: Training) -> tuple[Job, Engine]:
     device = device_of(training.device)
     torch.manual_seed(training.seed)  # initial weights; everything later has its own generator
     job = job_of()
+    return job, engine_of(job, training, device)
+
+
+def engine_of(job: Job, training: Training, device: torch.device) -> Engine:
+    """The engine around a job's networks."""
     optims = {name: job.optims.get(name, training.optim) for name in job.nets}
-    engine = Engine(
+    return Engine(
         job.nets,
         optims,
         averaged=job.averaged,
@@ -249,7 +261,6 @@ def start(job_of, training: Training) -> tuple[Job, Engine]:
         device=device,
         precision=training.precision,
     )
-    return job, engine
 
 
 def read_log(folder: Path) -> list[dict]:

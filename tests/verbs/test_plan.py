@@ -1,0 +1,42 @@
+"""`vol3d plan` tells what fits, without data and without allocating anything."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import AUTOENCODER, DIFFUSION, data_words, vol3d
+
+CONFIG = "configs/ixi2mm/autoencoder.yaml"
+NO_DATA = ["data.kind=bids", "data.path=none", "data.grid=1mm"]
+
+
+@pytest.mark.slow
+def test_the_cheapest_words_are_the_last_line():
+    done = vol3d("plan", CONFIG, "gpu_gb=24", *NO_DATA, "batch=16")
+    assert done.returncode == 0, done.stderr
+    *rows, told, best = done.stdout.splitlines()
+    assert rows[0].split() == ["setting", "peak", "GiB", "time", "fits"]
+    assert rows[1].startswith("(as it is)")
+    assert rows[1].endswith("no")
+    assert told.startswith("Fits: the peak and what lies beside it")
+    assert best == "micro_batch=8"
+    assert any(row.startswith(best) and row.endswith("yes") for row in rows)
+
+
+@pytest.mark.slow
+def test_one_line_where_nothing_fits():
+    done = vol3d("plan", CONFIG, "gpu_gb=0.7", *NO_DATA, "batch=4")
+    assert done.returncode == 1
+    assert "vol3d: nothing fits 0.7 GiB: the least is" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_what_there_is_tells_its_size(cohort: Path, latents: Path):
+    done = vol3d("plan", "run=none", *data_words(cohort), *AUTOENCODER, "total_nimg=8")
+    assert done.returncode == 0, done.stderr
+    assert "s/update" in done.stdout
+    assert done.stdout.endswith("\n\n")  # it fits as it is
+    words = ["data.kind=latents", f"data.path={latents}", *DIFFUSION, "total_nimg=8"]
+    done = vol3d("plan", "run=none", *words)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,86 @@
+"""Data of a given size with nothing in it: what a rehearsal of a training sees (`vol3d plan`)."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.orientations import io_orientation
+
+from vol3d.data.dataset import Dataset
+from vol3d.data.scan import Scan
+from vol3d.errors import DataError
+from vol3d.volume import Grid
+
+PEOPLE = 4
+"""They differ in their covariates, and fill a batch of validation."""
+
+
+def imagined_scans(covariates: dict[str, str]) -> list[Scan]:
+    """People who differ in their covariates, which are numbers or categories by name."""
+    values = {"number": (0.0, 1.0), "category": ("a", "b")}
+    return [
+        Scan(
+            f"{i}",
+            None,
+            Path(),
+            None,
+            {n: values[k][i % 2] for n, k in covariates.items()},
+            "train",
+        )
+        for i in range(PEOPLE)
+    ]
+
+
+class ImaginedImages:
+    """Stands in for `Images`: scans of one shape, blank."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self.grid = Grid(shape, np.eye(4))
+        self.train = self.val = imagined_scans({})
+
+    def grid_of(self, scan: Scan) -> Grid:
+        """The same for all."""
+        return self.grid
+
+    def read(self, scan: Scan) -> dict[str, np.ndarray]:
+        """`x` and `labels`, [1, X, Y, Z]."""
+        shape = (1, *self.grid.shape)
+        return {"x": np.zeros(shape, np.float32), "labels": np.zeros(shape, np.int32)}
+
+
+class ImaginedLatents:
+    """Stands in for `LatentImages`: latents of one shape [C, x, y, z], blank.
+
+    Args:
+        shape: of the latent.
+        covariates: what is known of people: number or category, by name.
+    """
+
+    def __init__(self, shape: tuple[int, int, int, int], covariates: dict[str, str]) -> None:
+        self.shape, self.z_channels = shape, shape[0]
+        self.train = self.val = imagined_scans(covariates)
+
+    def read(self, scan: Scan) -> dict[str, np.ndarray]:
+        """`mean` and `logvar`."""
+        return {
+            "mean": np.zeros(self.shape, np.float32),
+            "logvar": np.zeros(self.shape, np.float32),
+        }
+
+
+def largest_shape(data: Dataset) -> tuple[int, int, int]:
+    """The shape of the largest scans: that of the named grid, or what the first header says.
+
+    Raises:
+        ConfigError: no grid is named, and there is no data set.
+        DataError: the header of the first scan cannot be read.
+    """
+    if data.grid:
+        return next(iter(data.target_grids().values())).shape
+    scan = data.find()[0]
+    try:
+        header = nib.load(scan.image)
+        axes = io_orientation(header.affine)[:, 0].astype(int)  # where each axis goes in RAS+
+        return tuple(int(header.shape[i]) for i in np.argsort(axes))
+    except Exception as error:  # nibabel, zlib and the OS each raise their own
+        raise DataError(f"{scan.image}: its header cannot be read ({error})") from None

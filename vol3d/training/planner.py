@@ -1,0 +1,265 @@
+"""Which settings fit a device: every lever rehearsed, and the cheapest setting that fits."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from vol3d.config import flat, lay
+from vol3d.data.imagined import ImaginedImages, ImaginedLatents, largest_shape
+from vol3d.data.latents import LatentImages
+from vol3d.errors import ConfigError
+from vol3d.training.engine import device_of
+from vol3d.training.loop import Training
+from vol3d.training.rates import NOMINAL, Rates
+from vol3d.training.rehearsal import Cost, rehearse
+from vol3d.training.room import GIB, need_of, room_on
+
+log = logging.getLogger(__name__)
+Imagined = ImaginedImages | ImaginedLatents | LatentImages
+
+
+@dataclass(frozen=True)
+class Lever:
+    """A setting that trades time for memory.
+
+    Attributes:
+        key: its name in a config; a training whose settings lack it has no such lever.
+        values: from the training, what else it could be, the mildest first.
+        changes: whether another model is learnt, so that it is pulled when nothing else helps.
+    """
+
+    key: str
+    values: Callable[[Training], list[Any]]
+    changes: bool = False
+
+
+def smaller_passes(training: Training) -> list[int]:
+    """The divisors of the batch below the size of a pass, largest first."""
+    now = training.micro_batch or training.batch
+    return [n for n in range(now - 1, 0, -1) if training.batch % n == 0]
+
+
+def smaller_patches(training: Training) -> list[list[int]]:
+    """Cubes smaller than the present patch; the network's own rules say which are too small."""
+    now = min(training.task.patch or (10**6,))
+    return [[edge] * 3 for edge in (128, 96, 64) if edge < now]
+
+
+LEVERS = (
+    Lever("micro_batch", smaller_passes),
+    Lever("task.model.checkpointing", lambda t: [] if t.task.model.checkpointing else [True]),
+    Lever("precision", lambda t: ["bf16"] if t.precision == "fp32" else [], changes=True),
+    Lever("task.patch", smaller_patches, changes=True),
+)
+"""From the cheapest in time to the dearest. A new one is a line here."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A setting that was rehearsed.
+
+    Attributes:
+        words: what to add to the command, by key.
+        cost: of an update.
+        changes: how many of the words change what is learnt.
+    """
+
+    words: dict[str, Any]
+    cost: Cost
+    changes: int
+
+    @property
+    def told(self) -> str:
+        """The words as they are typed."""
+        return " ".join(f"{k}={spelt(v)}" for k, v in self.words.items())
+
+
+def spelt(value: Any) -> str:
+    """A value as YAML has it."""
+    if isinstance(value, list):
+        return "[" + ",".join(map(spelt, value)) + "]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+class Planner:
+    """Rehearses settings of one training, each once.
+
+    Args:
+        training: with its task and data.
+        imagined: what stands for the data.
+        device: where it is to run.
+        room: bytes that are free there.
+        rates: the pace by which settings are compared.
+    """
+
+    def __init__(
+        self,
+        training: Training,
+        imagined: Imagined,
+        device: torch.device,
+        room: float,
+        rates: Rates,
+    ) -> None:
+        self.training, self.imagined, self.device = training, imagined, device
+        self.room, self.rates = room, rates
+        self.rows: dict[str, Row | None] = {}
+        known = {key for key, _ in flat(training.dump())}
+        self.levers = [x for x in LEVERS if x.key in known and x.values(training)]
+
+    def rehearse(self, words: dict[str, Any]) -> Row | None:
+        """The row of a setting; None where the network refuses it (a patch that is too small).
+
+        Raises:
+            Exception: the training as it is cannot be rehearsed.
+        """
+        name = str(words)
+        if name not in self.rows:
+            self.rows[name] = None
+            try:
+                cost = rehearse(changed(self.training, words), self.imagined, self.device)
+            except Exception as error:  # of a network of one's own, anything
+                if not words:
+                    raise
+                log.debug("%s: %s", words, error)
+                return None
+            changes = sum(x.changes for x in LEVERS if x.key in words)
+            self.rows[name] = Row(words, cost, changes)
+        return self.rows[name]
+
+    def fits(self, row: Row) -> bool:
+        """Whether there is room for it."""
+        return need_of(row.cost, self.device.type) <= self.room
+
+    def need(self, row: Row) -> str:
+        """What it needs, as it is told."""
+        return f"{need_of(row.cost, self.device.type) / GIB:.2f} GiB"
+
+    def singles(self) -> Iterator[Row]:
+        """The training as it is, and each lever alone."""
+        plain = self.rehearse({})
+        yield plain
+        for words in ({x.key: v} for x in self.levers for v in x.values(self.training)):
+            row = self.rehearse(words)
+            if row is not None and row.cost != plain.cost:  # a patch may be larger than the scans
+                yield row
+
+    def together(self) -> Iterator[Row]:
+        """Levers pulled one after the other, each as far as it goes, until something fits."""
+        pulled: dict[str, Any] = {}
+        for lever in self.levers:
+            best = None
+            for value in lever.values(self.training):
+                row = self.rehearse({**pulled, lever.key: value})
+                if row is None:
+                    continue
+                yield row
+                if self.fits(row):
+                    yield from self.eased(row)
+                    return
+                if best is None or row.cost.peak < best.cost.peak:
+                    best = row
+            pulled = pulled if best is None else best.words
+
+    def eased(self, row: Row) -> Iterator[Row]:
+        """The levers before the last one let go again, the dearest first, as far as it still fits."""
+        for lever in reversed([x for x in self.levers if x.key in list(row.words)[:-1]]):
+            without = {k: v for k, v in row.words.items() if k != lever.key}
+            milder = [without] + [
+                {k: value if k == lever.key else v for k, v in row.words.items()}
+                for value in lever.values(self.training)
+            ]
+            for words in milder[: 1 + lever.values(self.training).index(row.words[lever.key])]:
+                other = self.rehearse(words)
+                if other is not None:
+                    yield other
+                    if self.fits(other):
+                        row = other
+                        break
+
+    def plan(self) -> list[Row]:
+        """Every row that is worth telling; levers together only if none alone makes it fit."""
+        rows = list(self.singles())
+        if not any(self.fits(row) and not row.changes for row in rows):
+            rows += [row for row in self.together() if row not in rows]
+        return list({row.told: row for row in rows}.values())
+
+    def cheapest(self, rows: list[Row]) -> Row | None:
+        """Of those that fit, the one that changes least of what is learnt, and then the fastest."""
+        fitting = [row for row in rows if self.fits(row)]
+        return min(fitting, key=lambda r: (r.changes, self.rates.seconds(r.cost)), default=None)
+
+
+def changed(training: Training, words: dict[str, Any]) -> Training:
+    """The training with other settings."""
+    settings = training.dump()
+    for key, value in words.items():
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        settings = lay(settings, value)
+    return type(training).parse(settings)
+
+
+def imagine(training: Training, shape: tuple[int, ...] | None = None) -> Imagined:
+    """What stands for the data of a training: their size is read from the grid, a header or a manifest.
+
+    Args:
+        training: with its task and data.
+        shape: of a scan [X, Y, Z], or of a latent [C, x, y, z], where there are no data yet.
+
+    Raises:
+        ConfigError: the shape is neither given nor to be found.
+    """
+    latents = training.data.kind == "latents"
+    if shape is not None and len(shape) != 3 + latents:
+        due = "[channels,x,y,z] of a latent" if latents else "[x,y,z] of a scan"
+        raise ConfigError(f"shape={list(shape)}: {due} is due")
+    if latents:
+        kinds = {name: wanted.kind for name, wanted in training.task.covariates.items()}
+        return training.data.open() if shape is None else ImaginedLatents(shape, kinds)
+    return ImaginedImages(largest_shape(training.data) if shape is None else shape)
+
+
+def check_memory(training: Training) -> None:
+    """Refuse a training that the device has no room for, before anything is allocated.
+
+    Raises:
+        ConfigError: it does not fit; with the cheapest words that make it fit.
+    """
+    device = device_of(training.device)
+    room = room_on(device)
+    if room is None:
+        log.info("memory: not checked, because this system does not say what is free")
+        return
+    planner = Planner(training, imagine(training), device, room, NOMINAL)
+    try:
+        plain = planner.rehearse({})
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever a network of one's own does not do without data
+        log.info(
+            "memory: not checked, because the step cannot be rehearsed (%s)", first_line(error)
+        )
+        return
+    if planner.fits(plain):
+        log.info("memory: needs %s of %.2f GiB", planner.need(plain), room / GIB)
+        return
+    rows = planner.plan()
+    best, least = planner.cheapest(rows), min(rows, key=lambda row: row.cost.peak)
+    remedy = (
+        f"add {best.told} ({planner.need(best)})"
+        if best
+        else f"nothing that vol3d knows makes it fit, the least is {least.told or 'this'} "
+        f"({planner.need(least)}): take a smaller network or a coarser grid"
+    )
+    raise ConfigError(
+        f"this training needs {planner.need(plain)} of memory, and the {device.type} has "
+        f"{room / GIB:.2f} GiB free; {remedy}, or check_memory=false to try regardless"
+    )
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in short."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

@@ -1,0 +1,73 @@
+"""How fast a device works, measured in about a second, and how long an update takes at that pace."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch.nn import functional
+
+from vol3d.training.rehearsal import Cost
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The pace of a device.
+
+    Attributes:
+        half: operations a second in bf16.
+        single: the same in float32.
+        moved: bytes a second.
+        call: seconds that any operation takes at least.
+    """
+
+    half: float
+    single: float
+    moved: float
+    call: float
+
+    def seconds(self, cost: Cost) -> float:
+        """How long an update takes: of each operation the longer of computing and moving."""
+        return sum(
+            n
+            * max(
+                w.flops / (self.half if w.dtype == torch.bfloat16 else self.single),
+                w.moved / self.moved,
+                self.call,
+            )
+            for w, n in cost.work.items()
+        )
+
+
+NOMINAL = Rates(half=1e14, single=5e13, moved=1.5e12, call=1e-5)
+"""About what a data-centre GPU of 2020 reaches in 3-D convolutions; for ratios only."""
+
+
+def measure(device: torch.device) -> Rates:
+    """The rates of a device that is at hand: a convolution, a copy and a small sum."""
+    x = torch.rand(1, 64, 32, 48, 32, device=device).to(memory_format=torch.channels_last_3d)
+    w = torch.rand(64, 64, 3, 3, 3, device=device).to(memory_format=torch.channels_last_3d)
+    flops = 2 * x.numel() * w[0].numel()
+    half, single = (
+        flops / pace(partial(functional.conv3d, x.to(t), w.to(t), padding=1), device)
+        for t in (torch.bfloat16, torch.float32)
+    )
+    large, small = torch.rand(2**25, device=device), torch.rand(8, device=device)
+    other = torch.empty_like(large)
+    moved = 2 * large.numel() * large.element_size() / pace(lambda: other.copy_(large), device)
+    return Rates(half, single, moved, pace(lambda: small + small, device))
+
+
+def pace(work: Callable[[], object], device: torch.device, seconds: float = 0.2) -> float:
+    """The seconds that some work takes, once it is warm."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    work()
+    wait()
+    began, n = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        for _ in range(8 if device.type == "cuda" else 1):
+            work()
+            n += 1
+        wait()
+    return (time.perf_counter() - began) / n

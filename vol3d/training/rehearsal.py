@@ -1,0 +1,264 @@
+"""A rehearsal: the real training step on tensors that have a shape but no data, with its costs.
+
+Nothing here knows what a network holds: the engine, the task and autograd run as they will, under
+torch's FakeTensorMode, and a ledger beneath them follows every storage from birth to death.
+"""
+
+import weakref
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import (
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+)
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
+
+from vol3d.data.rng import torch_rng
+from vol3d.tasks.base import Batch, Job
+from vol3d.training.loop import Training, engine_of, update
+from vol3d.training.standin import cuda_rules
+
+WITHOUT_WORK = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "detach"}
+NUMBER = torch.ops.aten._local_scalar_dense.default
+"""Asks for a number; a tensor without data says 0."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One operation: what it computes, in which precision, and what it reads and writes."""
+
+    dtype: torch.dtype
+    flops: float
+    moved: float
+
+
+@dataclass
+class Cost:
+    """What an update costs.
+
+    Attributes:
+        step: bytes of tensors that live at once in an update, at most.
+        look: the same while validation people are looked at, which is done on whole volumes.
+        lasting: bytes that live between updates: weights, moments, averages; on the CPU the next
+            images too.
+        largest: bytes of the largest convolution's or product's operands, which sets workspaces.
+        work: the operations of an update, and how often each is done.
+    """
+
+    step: int
+    look: int
+    lasting: int
+    largest: int
+    work: Counter[Work] = field(repr=False)
+
+    @property
+    def peak(self) -> int:
+        """The more of the two: what the run must have."""
+        return max(self.step, self.look)
+
+    @property
+    def flops(self) -> float:
+        """Floating-point operations of an update, two a multiplication and addition."""
+        return sum(n * w.flops for w, n in self.work.items())
+
+
+class Ledger(TorchDispatchMode):
+    """Counts the bytes of the storages that live on one kind of device, and the work that is done."""
+
+    def __init__(self, device: torch.device, memo: dict) -> None:
+        super().__init__()
+        self.device, self.memo = device, memo
+        self.live: dict[int, int] = {}
+        self.now = self.peak = self.largest = 0
+        self.work: Counter[Work] = Counter()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: Any = None
+    ) -> Any:
+        if func.namespace != "aten":  # which device a tensor is on, asked thousands of times
+            return func(*args, **(kwargs or {}))
+        if torch.is_inference_mode_enabled():
+            with (
+                self
+            ):  # elsewhere autograd has taken compound operations apart before they come here
+                out = func.decompose(*args, **(kwargs or {}))
+            if out is not NotImplemented:
+                return out
+        if func is NUMBER and isinstance(args[0], FakeTensor):
+            dtype = args[0].dtype
+            return 0.0 if dtype.is_floating_point else 0 if dtype != torch.bool else False
+        out = func(*args, **(kwargs or {}))
+        given = tensors((args, kwargs))
+        keys = set(map(self.enter, given))
+        fresh = [t for t in tensors(out) if self.enter(t) not in keys]
+        if fresh or func._schema.is_mutable:  # else it is a view
+            self.note(func, args, kwargs or {}, out, [*given, *fresh])
+        # FakeTensorMode remembers tensors weakly, and a module cannot be moved while it does.
+        self.memo.clear()
+        return out
+
+    def enter(self, t: Tensor) -> int:
+        """Count the storage of a tensor, once, until it dies; its key."""
+        storage = t.untyped_storage()
+        key = storage._cdata
+        if key not in self.live:
+            counts = t.device.type == self.device.type
+            self.live[key] = storage.nbytes() if counts else 0
+            self.now += self.live[key]
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self.leave, key)
+        return key
+
+    def leave(self, key: int) -> None:
+        """A storage has died."""
+        self.now -= self.live.pop(key)
+
+    def note(self, func: Any, args: tuple, kwargs: dict, out: Any, touched: list[Tensor]) -> None:
+        """Add an operation to the work."""
+        packet = func.overloadpacket
+        if packet.__name__ in WITHOUT_WORK:
+            return
+        moved = sum(
+            t.numel() * t.element_size() for t in touched if t.device.type == self.device.type
+        )
+        flops = flops_of(packet, args, kwargs, out)
+        if flops:
+            self.largest = max(self.largest, moved)
+        self.work[Work(touched[0].dtype, flops, moved)] += 1
+
+
+def tensors(tree: Any) -> list[Tensor]:
+    """The tensors in nested arguments."""
+    return [t for t in tree_leaves(tree) if isinstance(t, Tensor)]
+
+
+def flops_of(packet: Any, args: tuple, kwargs: dict, out: Any) -> float:
+    """As torch's own counter has them; attention is named differently on each device."""
+    if packet in flop_registry:
+        return flop_registry[packet](*args, **kwargs, out_val=out)
+    name = packet.__name__
+    if name.startswith("_scaled_dot_product") and "backward" in name:
+        _, q, k, v = (t.shape for t in args[:4])
+        return 2.5 * sdpa_flop_count(q, k, v)  # five products for the forward pass's two
+    if name.startswith("_scaled_dot_product"):
+        return sdpa_flop_count(*(t.shape for t in args[:3]))
+    return 0.0
+
+
+class Aside(TorchFunctionMode):
+    """What is done otherwise with fake tensors: copies stay fake, lists of indices have numbers."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: Any = None
+    ) -> Any:
+        if func is Tensor.__deepcopy__:  # torch's own would copy the data
+            return fake_copy(*args)
+        indices = func is torch.arange and "device" not in (kwargs or {})
+        if indices or (func is Tensor.tolist and not isinstance(args[0], FakeTensor)):
+            with suspended():
+                return func(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def fake_copy(t: Tensor, memo: dict[int, Tensor]) -> Tensor:
+    """As `copy.deepcopy` does it, with its memory of what it has copied."""
+    if id(t) not in memo:
+        copy = t.detach().clone()
+        is_weight = isinstance(t, nn.Parameter)
+        memo[id(t)] = nn.Parameter(copy, t.requires_grad) if is_weight else copy
+    return memo[id(t)]
+
+
+@contextmanager
+def stage(device: torch.device) -> Iterator[tuple[Ledger, torch.device]]:
+    """Where tensors have no data; the ledger, and the device on which the engine is to run.
+
+    A GPU that is not at hand is stood in for by the CPU: autograd knows no device that is not there.
+    """
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    ledger = Ledger(device, fake.fake_tensor_converter.meta_converter.tensor_memo)
+    with ExitStack() as entered:
+        if device.type == "cuda" and not torch.cuda.is_available():
+            device = ledger.device = torch.device("cpu")
+            entered.enter_context(cuda_rules())
+        for mode in (Aside(), fake, ledger):
+            entered.enter_context(mode)
+        yield ledger, device
+
+
+def rehearse(training: Training, imagined: Any, device: torch.device) -> Cost:
+    """What an update of this training costs on a device, once its optimisers have their moments.
+
+    Args:
+        training: with its task; the last update is rehearsed, when all its parts take part.
+        imagined: the data, as the task's `rehearsal` takes them.
+        device: where the training is to run; it need not be at hand.
+    """
+    on_cpu = device.type == "cpu"
+    micro = training.micro_batch or training.batch
+    with stage(device) as (ledger, device):
+        job = training.task.rehearsal(imagined)
+        engine = engine_of(job, training, device)
+        with suspended():
+            drawn = largest_draw(job)
+        schedule = (1, 1, 2) if micro < training.batch else (1, 1)  # the rest are as the second
+        coming = [blank(drawn) for _ in range(training.batch * on_cpu)]  # read ahead
+        others = [blank(drawn) for _ in range((training.batch - schedule[-1] * micro) * on_cpu)]
+
+        costs = []
+        for passes in schedule:
+            batch = imagine_batch(job, training, drawn, passes * micro)
+            ledger.work = Counter()
+            update(job, training, engine, batch)
+            engine.watch.waiting.clear()
+            costs.append(ledger.work)
+            del batch
+        del others
+        step, lasting = ledger.peak, ledger.now
+        ledger.peak, ledger.work = ledger.now, Counter()
+        job.draw = lambda scan, rng: blank(drawn)
+        with suppress(DynamicOutputShapeException):  # voxels are picked when the networks have run
+            job.validate(engine)
+        del job, engine, coming
+    work, another_pass = costs[1], costs[-1] - costs[1]
+    for w, n in another_pass.items():
+        work[w] += n * (training.batch // micro - 1)
+    return Cost(step, ledger.peak, lasting, ledger.largest, work)
+
+
+@contextmanager
+def suspended() -> Iterator[None]:
+    """Real tensors for a while: what is drawn for an image looks at its numbers."""
+    with _disable_current_modes():
+        yield
+
+
+def largest_draw(job: Job) -> dict[str, Tensor]:
+    """What the task draws for an image, of the resolution where that is most."""
+    scans = {scan.res: scan for scan in job.scans}.values()
+    drawn = [job.draw(scan, torch_rng("rehearsal", i)) for i, scan in enumerate(scans)]
+    return max(drawn, key=lambda d: sum(t.numel() for t in d.values()))
+
+
+def blank(drawn: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Fake tensors of the same shapes."""
+    return {k: torch.empty(t.shape, dtype=t.dtype) for k, t in drawn.items()}
+
+
+def imagine_batch(job: Job, training: Training, drawn: dict[str, Tensor], n: int) -> Batch:
+    """The last batch of the training, of n images."""
+    scan = job.scans[0]
+    rngs = [torch_rng("rehearsal", i) for i in range(n)]
+    nimg = max(training.total_nimg - training.batch, 0)
+    images = [blank(drawn) for _ in range(n)]
+    return Batch(nimg, [scan.name] * n, [scan.covariates] * n, rngs, images)

@@ -1,0 +1,77 @@
+"""Tell the peak memory and time of a training step with each lever, and what fits."""
+
+import logging
+import sys
+
+import torch
+from pydantic import PositiveFloat, PositiveInt
+
+from vol3d.errors import RunError
+from vol3d.training.engine import device_of
+from vol3d.training.planner import Planner, Row, imagine
+from vol3d.training.rates import NOMINAL, measure
+from vol3d.training.room import GIB, OVERHEADS, peak_of, room_on
+from vol3d.verbs.train import Train
+
+log = logging.getLogger(__name__)
+
+
+class Plan(Train):
+    """Plan a training: vol3d plan CONFIG.yaml gpu_gb=24 [key=value ...]. Nothing is allocated.
+
+    It rehearses the step that `vol3d train` would make of the same config, with each setting that
+    saves memory, and prints the words of the cheapest that fits. No data are needed where a grid is
+    named (data.grid), or a shape.
+    """
+
+    gpu_gb: PositiveFloat | None = None
+    """Memory of the GPU to plan for, in GiB; without it, what is free on this machine's device."""
+    shape: tuple[PositiveInt, ...] | None = None
+    """Size of the data where there are none yet: [160,224,160] of a scan, [8,40,56,40] of a latent."""
+
+    def execute(self) -> str:
+        """Print the table; the words that make it fit (none if it fits as it is)."""
+        self.check_data()
+        device = torch.device("cuda") if self.gpu_gb else device_of(self.device)
+        room = self.gpu_gb * GIB if self.gpu_gb else room_on(device)
+        if room is None:
+            raise RunError("this system does not say how much memory is free; give gpu_gb=...")
+        at_hand = device.type == "cpu" or torch.cuda.is_available()
+        rates = measure(device) if at_hand else NOMINAL
+        planner = Planner(self, imagine(self, self.shape), device, room, rates)
+        rows = planner.plan()
+        sys.stdout.write(table(planner, rows, at_hand))
+        best = planner.cheapest(rows)
+        if best is None:
+            least = min(peak_of(row.cost, device.type) for row in rows) / GIB
+            raise RunError(
+                f"nothing fits {room / GIB:.4g} GiB: the least is {least:.2f} GiB; take a smaller "
+                f"network, a coarser data.grid, or a larger GPU"
+            )
+        return best.told
+
+
+def table(planner: Planner, rows: list[Row], at_hand: bool) -> str:
+    """Setting, peak, time, and whether it fits, a line each."""
+    device, rates = planner.device.type, planner.rates
+    overhead = OVERHEADS[device]
+    plain = rates.seconds(rows[0].cost)
+    cells = [["setting", "peak GiB", "s/update" if at_hand else "time", "fits"]]
+    for row in rows:
+        seconds = rates.seconds(row.cost)
+        pace = f"{seconds:.3g}" if at_hand else f"x{seconds / plain:.2f}"
+        peak = f"{peak_of(row.cost, device) / GIB:.2f}{'*' * (row.cost.look > row.cost.step)}"
+        cells.append([row.told or "(as it is)", peak, pace, "yes" if planner.fits(row) else "no"])
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in cells]
+    beside = (overhead.outside + overhead.loose * rows[0].cost.peak) / GIB
+    told = (
+        "at this device's measured rates" if at_hand else "relative, at a data-centre GPU's rates"
+    )
+    if any(row.cost.look > row.cost.step for row in rows):
+        lines += ["* while validation people are looked at, on whole volumes; the step takes less."]
+    lines += [
+        f"Fits: the peak and what lies beside it ({beside:.2f} GiB as it is) in "
+        f"{planner.room / GIB:.4g} GiB. Time: {told}."
+    ]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
