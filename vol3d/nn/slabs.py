@@ -88,7 +88,9 @@ class Norm:
         normalise(x, self.mean, self.var, self.gamma, self.beta, self.eps, out)
         return out
 
-    def backward(self, g: Tensor, x: Tensor, sums: tuple[Tensor, Tensor], n: int) -> None:
+    def backward(
+        self, g: Tensor, x: Tensor, sums: tuple[Tensor, Tensor], n: int, scratch: Tensor
+    ) -> None:
         """From the gradient of the output to that of the input, in place, for a slab.
 
         With r = 1 / sqrt(var + eps), x' = (x - mean) r and means over the N voxels of a group:
@@ -99,16 +101,16 @@ class Norm:
             x: the slab.
             sums: of g x' and of g over the whole image, [C].
             n: voxels of the image.
+            scratch: as x; overwritten.
         """
         r = (self.var + self.eps).rsqrt()
         by_group = [(self.gamma * s).view(self.groups, -1) for s in sums]
         gx, g1 = (
             s.mean(1, keepdim=True).expand_as(s).reshape(-1) / n for s in by_group
         )  # [C]: means over group
-        pull = torch.empty_like(x)
-        normalise(x, self.mean, self.var, -gx * r, -g1 * r, self.eps, pull)
+        normalise(x, self.mean, self.var, -gx * r, -g1 * r, self.eps, scratch)
         across = (self.gamma * r).to(g.dtype).view(1, -1, 1, 1, 1)
-        torch.addcmul(pull, g, across, out=g)
+        torch.addcmul(scratch, g, across, out=g)
 
 
 class Window:
@@ -175,14 +177,16 @@ class Layer:
         kind = exact(x.dtype)
         by_weight, by_bias = torch.zeros_like(weight, dtype=kind), 0.0
         sums = [torch.zeros_like(norm.mean) for _ in range(2)]
-        window = Window(x, norm, self.is_active, max(j - i for i, j in cuts))
+        longest = max(j - i for i, j in cuts)
+        window = Window(x, norm, self.is_active, longest)
+        scratch = torch.empty_like(x[:, :, :longest])
         for i, j in cuts:
             slab = grad[:, :, i:j]
             given = convolve(planes_of(g, i - 1, j + 1), turned, None)
             w, b = weight_gradient(g[:, :, i:j], window.move(i, j), weight, pad=1)
             by_weight, by_bias = by_weight + w, by_bias + b
             if self.is_active:
-                normed = norm.apply(x[:, :, i:j], torch.empty_like(slab))
+                normed = norm.apply(x[:, :, i:j], scratch[:, :, : j - i])
                 torch.ops.aten.silu_backward.grad_input(given, normed, grad_input=slab)
             else:
                 slab.copy_(given)
@@ -194,7 +198,7 @@ class Layer:
                 total += part
         n = x[0, 0].numel()
         for i, j in cuts:
-            norm.backward(grad[:, :, i:j], x[:, :, i:j], tuple(sums), n)
+            norm.backward(grad[:, :, i:j], x[:, :, i:j], tuple(sums), n, scratch[:, :, : j - i])
         return grad, by_weight, by_bias, *sums
 
     def cuts(self, x: Tensor, splits: int | None) -> list[tuple[int, int]]:
