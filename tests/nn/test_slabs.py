@@ -177,3 +177,24 @@ def test_more_than_two_to_the_31_elements():
         weight, bias = layer.conv.weight.float(), layer.conv.bias.float()
         expected = nnf.conv3d(end, weight, bias, padding=1)[:, :, -2:]
     assert apart(y, expected) < 0.01
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", LAYERS)
+def test_on_a_gpu(name: str):
+    torch.backends.cudnn.allow_tf32 = False
+    make, plain = LAYERS[name]
+    for length, splits in ((8, 3), (7, None)):
+        layer = randomised(make(splits)).cuda()
+        x = randn(2, 4, length, 6, 10, dtype=torch.float32).cuda().requires_grad_()
+        of = [x, *layer.parameters()]
+        expected = plain(layer, x)
+        exact = torch.autograd.grad(expected.square().sum(), of)
+        for precision, tolerance in ((torch.float32, 1e-4), (torch.bfloat16, 0.05)):
+            with torch.autocast("cuda", precision, enabled=precision is torch.bfloat16):
+                y = layer(x)
+            assert apart(y.float(), expected) < tolerance
+            for ours, theirs in zip(
+                torch.autograd.grad(y.float().square().sum(), of), exact, strict=True
+            ):
+                assert apart(ours.float(), theirs) < tolerance

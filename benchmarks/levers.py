@@ -1,0 +1,126 @@
+"""What each way of computing is worth on the CPU: a layer as torch has it, and as vol3d does it.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.levers
+
+Both take turns; the table has medians and their ratio, and how far apart the answers are.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+
+from vol3d.nn.blocks import Conv3, ResBlock, affine
+from vol3d.nn.slab_layers import conv_in, norm_conv, up_conv
+from vol3d.nn.slabs import LAYOUT, weight_gradient
+
+TURNS = 5
+Work = Callable[[], Tensor]
+
+
+def voxels(channels: int, *shape: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    """Noise, [1, C, X, Y, Z]."""
+    rng = torch.Generator().manual_seed(0)
+    return torch.randn(1, channels, *shape, generator=rng).to(dtype, memory_format=LAYOUT)
+
+
+def block(keep: bool) -> tuple[ResBlock, Tensor]:
+    """A residual block of 64 channels at half the 1 mm grid."""
+    return ResBlock(64, 64, groups=32, keep=keep).to(torch.bfloat16), voxels(64, 80, 112, 80)
+
+
+def plain(b: ResBlock, x: Tensor) -> Tensor:
+    """The block as autograd does it."""
+    return x + b.conv2(nnf.silu(b.norm2(b.conv1(nnf.silu(b.norm1(x))))))
+
+
+def step(net: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Forward and backward; the gradient of the input."""
+    x = x.requires_grad_()
+    y = net(x)
+    return torch.autograd.grad(y, x, y.detach())[0]
+
+
+def levers() -> dict[str, tuple[Work, Work]]:
+    """Name -> (as torch has it, as vol3d does it)."""
+    conv = nn.Conv3d(128, 128, 3, padding=1).to(torch.bfloat16, memory_format=LAYOUT)
+    x = voxels(128, 10, 56, 40)
+    one, first = voxels(1, 20, 112, 80), nn.Conv3d(1, 64, 3, padding=1).to(torch.bfloat16)
+    many, norm, last = voxels(64, 20, 112, 80), nn.GroupNorm(32, 64), nn.Conv3d(64, 1, 3, padding=1)
+    wide = Conv3(512, 512, 3, padding=1).to(torch.bfloat16, memory_format=LAYOUT)
+    small = Conv3(768, 768, 3, padding=1).to(torch.bfloat16, memory_format=LAYOUT)
+    at_wide, at_small = voxels(512, 20, 28, 20), voxels(768, 5, 7, 5)
+    g, seen = voxels(64, 20, 112, 80), voxels(64, 22, 112, 80)
+    weight = torch.zeros(64, 64, 3, 3, 3, dtype=torch.bfloat16)
+    (kept, grid), (lean, _) = block(True), block(False)
+    lean.load_state_dict(kept.state_dict())
+
+    def torch_weight_gradient() -> Tensor:
+        return torch.ops.aten.convolution_backward(
+            g, seen, weight, [64], [1] * 3, [0, 1, 1], [1] * 3, False, [0] * 3, 1,
+            [False, True, True],
+        )[1]  # fmt: skip
+
+    return {
+        "doubling and convolution, 128 channels": (
+            lambda: conv(nnf.interpolate(x, scale_factor=2.0, mode="nearest")),
+            lambda: up_conv(x, (conv.weight, conv.bias)),
+        ),
+        "first convolution, 1 channel to 64": (
+            lambda: first(one),
+            lambda: conv_in(one, first.weight, first.bias),
+        ),
+        "norm and last convolution, 64 channels to 1, float32": (
+            lambda: last(norm(many).float()),
+            lambda: norm_conv(many, affine(norm), (last.weight, last.bias), is_active=False),
+        ),
+        "512 channels to 512 at 20x28x20": (
+            lambda: nnf.conv3d(at_wide, wide.weight, wide.bias, padding=1),
+            lambda: wide(at_wide),
+        ),
+        "768 channels to 768 at 5x7x5": (
+            lambda: nnf.conv3d(at_small, small.weight, small.bias, padding=1),
+            lambda: small(at_small),
+        ),
+        "gradient of a weight, 64 channels": (
+            torch_weight_gradient,
+            lambda: weight_gradient(g, seen, weight, pad=1)[0],
+        ),
+        "residual block": (lambda: plain(kept, grid), lambda: kept(grid)),
+        "residual block, forward and backward": (
+            lambda: step(lambda x: plain(kept, x), grid),
+            lambda: step(kept, grid),
+        ),
+        "the same, keeping its input alone": (
+            lambda: step(lambda x: plain(kept, x), grid),
+            lambda: step(lean, grid),
+        ),
+    }
+
+
+def seconds(work: Work) -> float:
+    """Of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Time every lever and print a Markdown table."""
+    out = ["| | torch, ms | vol3d, ms | faster | apart |", "|---|---|---|---|---|"]
+    for name, (theirs, ours) in levers().items():
+        with torch.set_grad_enabled("backward" in name or "alone" in name):
+            a, b = theirs().float(), ours().float()  # once before the clock runs
+            apart = ((a - b).norm() / a.norm()).item()
+            turns = [(seconds(theirs), seconds(ours)) for _ in range(TURNS)]
+        slow, fast = (1e3 * median(t) for t in zip(*turns, strict=True))
+        out.append(f"| {name} | {slow:.1f} | {fast:.1f} | {slow / fast:.1f}× | {apart:.4f} |")
+    sys.stdout.write("\n".join(out) + "\n")
+
+
+if __name__ == "__main__":
+    main()
