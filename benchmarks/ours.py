@@ -77,7 +77,7 @@ def entered(
 ) -> Contestant:
     """A network with its weights, cast and ready to be called as vol3d's own verbs call it."""
     built = build_unet(sizes) if net == "unet" else build_autoencoder(sizes, setting)
-    if does != "train":
+    if net == "unet":  # as TrainedGenerator has it
         lowered(built)
     built = built.to_empty(device=device).to(memory_format=torch.channels_last_3d)
     fill(built)

@@ -114,11 +114,13 @@ class Category(Config):
 
     def encode(self, value: float | str) -> list[float]:
         """The level as the network is told it."""
-        at = list(self.levels).index(level_of(value))
+        holds = [
+            level_of(value) == level for level in self.levels
+        ]  # nowhere, if only others have it
         if self.coding == "index":
-            return [float(at)]
+            return [float(holds.index(True)) if any(holds) else -1.0]
         other = -1.0 if self.coding == "signs" else 0.0
-        return [1.0 if i == at else other for i in range(len(self.levels))]
+        return [1.0 if h else other for h in holds]
 
     def check(self, value: float | str) -> str:
         """Check a level somebody asked for.

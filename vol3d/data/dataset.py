@@ -63,6 +63,20 @@ class Dataset(Config, ABC):
             ConfigError: no such folder, or a setting names people whom the dataset does not have.
             DataError: a file or table is not as it should be.
         """
+        scans = self.chosen()
+        for table in self.tables:
+            scans = add_table(scans, table)
+        if self.volumes:
+            scans = add_volumes(scans, self.volumes)
+        return sorted(self.on_grids(scans), key=lambda s: s.name)
+
+    def chosen(self) -> list[Scan]:
+        """The scans of the people who are wanted.
+
+        Raises:
+            ConfigError: a setting names people whom the dataset does not have.
+            DataError: nobody is left.
+        """
         scans = self.find()
         known = {s.subject for s in scans}
         check_known(self.subjects or [], known, "subjects")
@@ -72,11 +86,7 @@ class Dataset(Config, ABC):
         scans = [s for s in scans if s.subject in wanted]
         if not scans:
             raise DataError("no scan is left after `subjects` and `exclude`; choose fewer of them")
-        for table in self.tables:
-            scans = add_table(scans, table)
-        if self.volumes:
-            scans = add_volumes(scans, self.volumes)
-        return sorted(self.on_grids(scans), key=lambda s: s.name)
+        return scans
 
     def on_grids(self, scans: list[Scan]) -> list[Scan]:
         """Every scan once for each grid that it is to be read on, told its voxel size."""

@@ -77,7 +77,7 @@ def largest_shape(data: Dataset) -> tuple[int, int, int]:
     """
     if data.grid:
         return next(iter(data.target_grids().values())).shape
-    scan = data.find()[0]
+    scan = data.chosen()[0]
     try:
         header = nib.load(scan.image)
         axes = io_orientation(header.affine)[:, 0].astype(int)  # where each axis goes in RAS+

@@ -157,7 +157,7 @@ class SteeredBlock(nn.Module):
         h = nnf.silu(self.norm1(x))
         if self.resample == "up":
             x = double(x, size_of)
-            h = to_size(up_conv(h, (self.conv1.weight, self.conv1.bias)), size_of)
+            h = up(h, self.conv1, size_of)
         elif self.resample == "down":
             x, h = halve(x), self.conv1(halve(h))
         else:
@@ -308,7 +308,7 @@ class Up(nn.Module):
     ) -> Tensor:
         """[B, C, X, Y, Z] -> twice each axis; if repeating, the size of `size_of`."""
         if self.how == "repeat":
-            return to_size(up_conv(x, (self.conv.weight, self.conv.bias), self.splits), size_of)
+            return up(x, self.conv, size_of, self.splits)
         if self.how == "trilinear":
             x = nnf.interpolate(x, scale_factor=2.0, mode="trilinear", align_corners=False)
         return self.conv(x)
@@ -331,6 +331,15 @@ def halve(x: Tensor) -> Tensor:
 def double(x: Tensor, size_of: Tensor | None = None) -> Tensor:
     """Each voxel repeated along each axis; the last ones once only where `size_of` is odd there."""
     return to_size(nnf.interpolate(x, scale_factor=2.0, mode="nearest"), size_of)
+
+
+def up(
+    x: Tensor, conv: nn.Conv3d, size_of: Tensor | None = None, splits: int | None = None
+) -> Tensor:
+    """The grid doubled, or met where `size_of` is odd, and a convolution."""
+    if size_of is not None and any(n % 2 for n in size_of.shape[2:]):
+        return conv(double(x, size_of))
+    return up_conv(x, (conv.weight, conv.bias), splits)
 
 
 def to_size(x: Tensor, size_of: Tensor | None) -> Tensor:

@@ -26,7 +26,8 @@ def add_moments(x: Tensor, mean: Tensor, m2: Tensor, seen: int) -> None:
     if n == 1:  # torch's unbiased variance is not defined there
         slab.copy_(x.flatten())
     else:
-        torch.ops.aten.batch_norm_update_stats(x, slab, var, 1.0)
+        # Four dimensions: CUDA's channels-last kernel knows no more.
+        torch.ops.aten.batch_norm_update_stats(x.flatten(2, 3), slab, var, 1.0)
     m2 += var * (n - 1) + (slab - mean).square() * (seen * n / (seen + n))
     mean += (slab - mean) * (n / (seen + n))
 
@@ -69,8 +70,10 @@ def norm_sums(
     g: Tensor, x: Tensor, mean: Tensor, var: Tensor, gamma: Tensor, eps: float
 ) -> tuple[Tensor, Tensor]:
     """Sums over the voxels of g (x - mean) / sqrt(var + eps), and of g, of each channel [C]."""
+    # CUDA reads the saved moments even where the running ones count, the CPU does not.
+    r = (var + eps).rsqrt()
     _, by_gamma, by_beta = torch.ops.aten.native_batch_norm_backward(
-        g, x, gamma, mean, var, mean, var, False, eps, [False, True, True]
+        g, x, gamma, mean, var, mean, r, False, eps, [False, True, True]
     )
     return by_gamma, by_beta
 

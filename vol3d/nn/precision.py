@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 Precision = Literal["bf16", "fp32"]
-"""bf16: networks run under autocast, with statistics, sums and the last layer in float32."""
+"""bf16: networks run under autocast; statistics, sums over voxels, losses and an autoencoder's last layer
+stay float32."""
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
@@ -17,7 +18,7 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
 def lowered(net: nn.Module) -> nn.Module:
     """The network with convolutions and linear layers in bf16, for calls under bf16 autocast.
 
-    Autocast would round these weights to the same numbers anew at every call; norms stay float32.
+    Autocast would round these weights anew at every call; norms stay float32.
     """
     for module in net.modules():
         if isinstance(module, nn.Linear | nn.Conv3d | nn.ConvTranspose3d):

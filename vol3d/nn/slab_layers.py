@@ -4,8 +4,11 @@ What is kept for the backward pass is their input; of a residual block also what
 convolutions, unless that is to be computed again (a sixth of the block's time more).
 """
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as nnf
+from einops import rearrange
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -42,7 +45,8 @@ def residual(
     """
     x = laid(x)
     weights = (*norm1[:2], *conv1, *norm2[:2], *conv2, *(shortcut or (None, None)))
-    return Residual.apply(x, *weights, (norm1[2:], norm2[2:], keep, splits))
+    training = torch.is_grad_enabled()  # within a Function it is always off
+    return Residual.apply(x, *weights, (norm1[2:], norm2[2:], keep, splits, training))
 
 
 def conv_in(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -63,23 +67,34 @@ def up_conv(x: Tensor, conv: Conv, splits: int | None = None) -> Tensor:
     """Voxels doubled along each axis, then a 3 x 3 x 3 convolution: [B, C, X, ..] -> [B, D, 2X, ..].
 
     Two of a row's three taps fall on the same voxel, so it is 8 convolutions of 2 x 2 x 2 at the
-    coarse grid, an eighth of the output each: 8 products a voxel instead of 27, and the doubled
-    volume never exists. On a small grid the weights would be more than that saves.
+    coarse grid, an eighth of the output each: 8 products a voxel would do instead of 27 (see
+    `UpConv` for why it is 12), and the doubled volume never exists. On a small grid the weights would
+    be more than that saves.
     """
     weight, bias = conv
     if x[0, 0].numel() < 1024:
         fine = nnf.interpolate(x, scale_factor=2.0, mode="nearest")
-        return SlabConv.apply(laid(fine), weight, bias, (1, (1, 1), False, splits))
+        return SlabConv.apply(laid(fine), weight, bias, (1, (1, 1), splits))
     for axis in (4, 3, 2):  # of the two voxels, the first sees taps (0 1)(2), the second (0)(1 2)
         low, mid, high = weight.split(1, axis)
         first, second = torch.cat([low + mid, high], axis), torch.cat([low, mid + high], axis)
         weight = torch.cat([first, second])  # Z varies fastest: phases of X before those of Y
-    return SlabConv.apply(laid(x), weight, bias, (1, (1, 1), True, splits))
+    return UpConv.apply(laid(x), weight, bias, splits)
 
 
 def down_conv(x: Tensor, conv: Conv, splits: int | None = None) -> Tensor:
     """A 3 x 3 x 3 convolution with stride 2, zeros at the high end: half of each axis."""
-    return SlabConv.apply(laid(x), *conv, (2, (0, 1), False, splits))
+    return SlabConv.apply(laid(x), *conv, (2, (0, 1), splits))
+
+
+def as_laid(backward: Callable) -> Callable:
+    """A backward pass in the types that the tensors have, whatever autocast its caller is under."""
+
+    def run(ctx, g):
+        with torch.autocast(g.device.type, enabled=False):
+            return backward(ctx, g)
+
+    return run
 
 
 class Residual(torch.autograd.Function):
@@ -88,9 +103,8 @@ class Residual(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, g1, b1, w1, c1, g2, b2, w2, c2, ws, cs, how):
         """Image by image; in inference the output takes the place of what lies between."""
-        norm1, norm2, keep, splits = how
+        norm1, norm2, keep, splits, training = how
         first, second = Layer.of(x, w1, c1), Layer.of(x, w2, c2)
-        training = any(ctx.needs_input_grad)
         ys, moments, between = [], [], []
         with torch.autocast(x.device.type, enabled=False):
             for image in x.split(1):
@@ -112,10 +126,11 @@ class Residual(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @as_laid
     def backward(ctx, gy):
         """Image by image; gradients of weights are summed."""
         x, g1, b1, w1, c1, g2, b2, w2, c2, ws, *rest = ctx.saved_tensors
-        norm1, norm2, keep, splits = ctx.how
+        norm1, norm2, keep, splits, _ = ctx.how
         first, second = Layer.of(x, w1, c1), Layer.of(x, w2, c2)
         kind, gy, gxs, totals = exact(x.dtype), laid(gy, x.dtype), [], Totals()
         for n, (image, g) in enumerate(zip(x.split(1), gy.split(1), strict=True)):
@@ -155,6 +170,7 @@ class NormConv(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @as_laid
     def backward(ctx, gy):
         """Image by image; gradients of weights are summed."""
         x, gamma, beta, weight, bias, *moments = ctx.saved_tensors
@@ -173,63 +189,83 @@ class NormConv(torch.autograd.Function):
 class SlabConv(torch.autograd.Function):
     """A convolution with zeros at the ends of each axis, slab by slab.
 
-    `how`: stride, (zeros at the low end, zeros at the high end), whether the channels are 8 phases of
-    an output twice as fine (see `up_conv`), and splits.
+    `how`: stride, (zeros at the low end, zeros at the high end), and splits.
     """
 
     @staticmethod
     def forward(ctx, x, weight, bias, how):
         """[B, C, X, Y, Z] -> [B, D, X', Y', Z']."""
-        stride, pad, is_up, splits = how
+        stride, pad, splits = how
         w, b = weight.to(x.dtype), bias.to(x.dtype)
-        bias8 = b.repeat(8) if is_up else b
         size = [(n + sum(pad) - w.shape[2]) // stride + 1 for n in x.shape[2:]]
-        shape = [2 * (n - 1) for n in size] if is_up else size
-        y = torch.empty(
-            (len(x), len(b), *shape), dtype=x.dtype, device=x.device, memory_format=LAYOUT
-        )
+        y = empty(x, (len(x), len(b), *size))
         with torch.autocast(x.device.type, enabled=False):
             for image, out in zip(x.split(1), y.split(1), strict=True):
-                for i, j in conv_slabs(size, w, x, splits):
-                    made = nnf.conv3d(seen_by(image, i, j, w, stride, pad), w, bias8, stride)
-                    if is_up:
-                        for mine, theirs in phases_in(made, out, i):
-                            theirs.copy_(mine)
-                    else:
-                        out[:, :, i:j] = made
+                for i, j in conv_slabs(size, len(w), x, splits):
+                    out[:, :, i:j] = nnf.conv3d(seen_by(image, i, j, w, stride, pad), w, b, stride)
         ctx.save_for_backward(x, weight)
-        ctx.how, ctx.size = how, size
+        ctx.how = how
         return y
 
     @staticmethod
     @once_differentiable
+    @as_laid
     def backward(ctx, gy):
         """Slabs of the input overlap by what the kernel reaches over; there gradients add up."""
-        (x, weight), (stride, pad, is_up, splits), size = ctx.saved_tensors, ctx.how, ctx.size
-        w, gy, gx = weight.to(x.dtype), laid(gy, x.dtype), torch.zeros_like(x)
-        totals = Totals()
+        (x, weight), (stride, pad, splits) = ctx.saved_tensors, ctx.how
+        w, gy, gx, totals = weight.to(x.dtype), laid(gy, x.dtype), torch.zeros_like(x), Totals()
         for image, g, grad in zip(x.split(1), gy.split(1), gx.split(1), strict=True):
-            for i, j in conv_slabs(size, w, x, splits):
-                if is_up:
-                    shape = (1, len(w), j - i, *size[1:])
-                    slab = torch.zeros(shape, dtype=x.dtype, device=x.device).contiguous(
-                        memory_format=LAYOUT
-                    )
-                    for mine, theirs in phases_in(slab, g, i):
-                        mine.copy_(theirs)
-                else:
-                    slab = g[:, :, i:j]
-                seen = seen_by(image, i, j, w, stride, pad)
-                by_weight, by_bias = weight_gradient(slab, seen, w, stride)
-                totals.add(by_weight, by_bias.view(8, -1).sum(0) if is_up else by_bias)
-                given, _, _ = torch.ops.aten.convolution_backward(
-                    slab, seen, w, None, [stride] * 3, [0] * 3, [1] * 3, False, [0] * 3, 1,
-                    [True, False, False],
-                )  # fmt: skip
-                first, (p, _) = i * stride - pad[0], pad
-                lo, hi = max(first, 0), min(first + given.shape[2], image.shape[2])
-                _, _, _, Y, Z = image.shape
-                grad[:, :, lo:hi] += given[:, :, lo - first : hi - first, p : p + Y, p : p + Z]
+            for i, j in conv_slabs(g.shape[2:], len(w), x, splits):
+                totals.add(*conv_backward(g[:, :, i:j], image, grad, i, w, stride, pad))
+        return gx, *totals.sums, None
+
+
+class UpConv(torch.autograd.Function):
+    """See `up_conv`; the weight is that of the 8 phases, [8 D, C, 2, 2, 2]."""
+
+    @staticmethod
+    def forward(ctx, x, phases, bias, splits):
+        """Both phases of Z at once, so that rows of the output are written whole: 12 products."""
+        w, b = phases.to(x.dtype), bias.to(x.dtype)
+        n, (X, Y, Z) = len(b), x.shape[2:]
+        # Along Z the second phase of a voxel's window is even, the first one that of the next, odd.
+        odd, even = rearrange(w, "(pq r d) c i j k -> r pq d c i j k", pq=4, r=2)
+        both = torch.stack([nnf.pad(even, (0, 1)), nnf.pad(odd, (1, 0))], 1)
+        kernels = both.flatten(1, 2).contiguous().unbind()  # 4 times [2 D, C, 2, 2, 3]
+        y = empty(x, (len(x), n, 2 * X, 2 * Y, 2 * Z))
+        with torch.autocast(x.device.type, enabled=False):
+            for image, out in zip(x.split(1), y.split(1), strict=True):
+                for i, j in slabs(X, 2 * n * Y * Z * x.element_size(), splits, x.device.type):
+                    seen = nnf.pad(planes_of(image, i - 1, j + 1), (1, 1, 1, 1))
+                    for k, kernel in enumerate(kernels):
+                        p, q = 1 - k // 2, 1 - k % 2  # 1: the odd voxels of X, of Y
+                        part = seen[:, :, p : p + j - i + 1, q : q + Y + 1].contiguous(
+                            memory_format=LAYOUT
+                        )
+                        made = nnf.conv3d(
+                            part, kernel.contiguous(memory_format=LAYOUT), b.repeat(2)
+                        )
+                        rows = rearrange(made, "1 (r d) x y z -> 1 d x y (z r)", r=2)
+                        out[:, :, 2 * i + p : 2 * j : 2, q::2] = rows
+        ctx.save_for_backward(x, phases)
+        ctx.splits = splits
+        return y
+
+    @staticmethod
+    @once_differentiable
+    @as_laid
+    def backward(ctx, gy):
+        """As 8 convolutions of 2 x 2 x 2, of which each slab of windows gathers its voxels."""
+        (x, phases), splits = ctx.saved_tensors, ctx.splits
+        w, gy, gx, totals = phases.to(x.dtype), laid(gy, x.dtype), torch.zeros_like(x), Totals()
+        size = [n + 1 for n in x.shape[2:]]
+        for image, g, grad in zip(x.split(1), gy.split(1), gx.split(1), strict=True):
+            for i, j in conv_slabs(size, len(w), x, splits):
+                slab = empty(x, (1, len(w), j - i, *size[1:])).zero_()
+                for mine, theirs in phases_in(slab, g, i):
+                    mine.copy_(theirs)
+                by_weight, by_bias = conv_backward(slab, image, grad, i, w, 1, (1, 1))
+                totals.add(by_weight, by_bias.view(8, -1).sum(0))
         return gx, *totals.sums, None
 
 
@@ -248,10 +284,26 @@ class Totals:
             self.sums = list(grads)
 
 
-def conv_slabs(size: list[int], w: Tensor, x: Tensor, splits: int | None) -> list[tuple[int, int]]:
+def conv_slabs(
+    size: Sequence[int], channels: int, x: Tensor, splits: int | None
+) -> list[tuple[int, int]]:
     """Slabs of the output of a convolution."""
-    plane = max(len(w) * size[1] * size[2], x[0, :, 0].numel()) * x.element_size()
+    plane = max(channels * size[1] * size[2], x[0, :, 0].numel()) * x.element_size()
     return slabs(size[0], plane, splits, x.device.type)
+
+
+def conv_backward(
+    g: Tensor, x: Tensor, gx: Tensor, i: int, w: Tensor, stride: int, pad: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Add to gx what output planes [i, ...) give; the gradients of weight and bias."""
+    seen = seen_by(x, i, i + g.shape[2], w, stride, pad)
+    given, _, _ = torch.ops.aten.convolution_backward(
+        g, seen, w, None, [stride] * 3, [0] * 3, [1] * 3, False, [0] * 3, 1, [True, False, False]
+    )
+    first, (p, _), (_, _, _, Y, Z) = i * stride - pad[0], pad, x.shape
+    lo, hi = max(first, 0), min(first + given.shape[2], x.shape[2])
+    gx[:, :, lo:hi] += given[:, :, lo - first : hi - first, p : p + Y, p : p + Z]
+    return weight_gradient(g, seen, w, stride)
 
 
 def seen_by(x: Tensor, i: int, j: int, w: Tensor, stride: int, pad: tuple[int, int]) -> Tensor:
@@ -317,7 +369,11 @@ def laid(x: Tensor, kind: torch.dtype | None = None) -> Tensor:
 
 def new_like(x: Tensor, channels: int, kind: torch.dtype | None = None) -> Tensor:
     """Voxels to be written, as x but for their channels."""
-    shape = (len(x), channels, *x.shape[2:])
+    return empty(x, (len(x), channels, *x.shape[2:]), kind)
+
+
+def empty(x: Tensor, shape: tuple[int, ...], kind: torch.dtype | None = None) -> Tensor:
+    """Memory for voxels where x is, in its type or another."""
     return torch.empty(shape, dtype=kind or x.dtype, device=x.device, memory_format=LAYOUT)
 
 

@@ -257,7 +257,7 @@ def weight_gradient(
         pad: zeros around Y and Z.
     """
     kind = exact(x.dtype)
-    if len(weight) == 1:
+    if len(weight) == pad == 1:  # the last layer
         return share_of_taps(g, x).to(kind), g.sum(dtype=kind).view(1)
     as_images, n = rearrange(g, "1 c x y z -> x c y z"), g.shape[2]
     parts, bias = [], None

@@ -53,7 +53,8 @@ def need_of(cost: Cost, device: str) -> float:
 def room_on(device: torch.device) -> float | None:
     """The bytes that are free on a device; None where nobody says."""
     if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
+        # The context is there already, and no longer free; `need_of` counts it.
+        return float(torch.cuda.mem_get_info(device)[0]) + OVERHEADS["cuda"].outside
     if device.type != "cpu":
         return None
     rooms = [available_memory(Path("/proc/meminfo")), *cgroup_rooms(Path("/proc/self/cgroup"))]

@@ -94,12 +94,22 @@ class Import(Config):
             if "autoencoder" in found:
                 self.write_autoencoder(found["autoencoder"], autoencoder)
             else:
-                autoencoder = Bundle(self.autoencoder, "autoencoder").path
+                autoencoder = self.known_autoencoder()
             if "unet" in found:
                 self.write_diffusion(found["unet"], autoencoder)
             else:
                 os.replace(autoencoder, self.out)  # over an empty folder at most
         return self.out
+
+    def known_autoencoder(self) -> Path:
+        """The bundle of an autoencoder that there is, which knows what its images are.
+
+        Raises:
+            ConfigError: it is none.
+        """
+        if said := {"grid", "shape", "orientation", "gain", "data"} & self.model_fields_set:
+            log.info("%s: as the autoencoder's bundle has it", ", ".join(sorted(said)))
+        return Bundle(self.autoencoder, "autoencoder").path
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -222,8 +232,14 @@ class Import(Config):
                 "sampler": self.sampler.dump(),
             }
         )
-        fingerprint = self.fingerprint(found)
-        grid = Grid(tuple(fingerprint["shape"]), np.array(fingerprint["affine"]))
+        grid = autoencoder.grid
+        fingerprint = self.fingerprint(found) | {
+            "shape": list(grid.shape),
+            "affine": grid.affine.tolist(),
+            "spacing_mm": list(grid.spacing),
+            "grids": [grid_as_dict(grid)],
+            "intensity": f"{autoencoder.gain:g} times those of vol3d",
+        }
         fingerprint["latents"] = {
             "autoencoder": autoencoder.checksum,
             "z_channels": z,

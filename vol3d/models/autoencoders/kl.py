@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 
@@ -47,8 +48,10 @@ class KLNet(nn.Module):
     def encode(self, x: Tensor) -> Posterior:
         """x [B, 1, X, Y, Z] -> the posterior over z [B, C, x, y, z]."""
         h = self.encoder(x)
+        with torch.autocast(h.device.type, enabled=False):  # what is kept is float32
+            mean, logvar = self.quant_conv_mu(h), self.quant_conv_log_sigma(h)
         # MONAI's head predicts the logarithm of the variance and clamps it to this range.
-        return Posterior(self.quant_conv_mu(h), self.quant_conv_log_sigma(h).clamp(-30.0, 20.0))
+        return Posterior(mean, logvar.clamp(-30.0, 20.0))
 
     def decode(self, z: Tensor, shape: Sequence[int] | None = None) -> Tensor:
         """z [B, C, x, y, z] -> [B, 1, *shape]; without a shape, all of it."""

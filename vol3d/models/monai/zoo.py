@@ -87,8 +87,8 @@ def hints_of(kind: str, said: dict[str, Any]) -> dict[str, Any]:
     if kind == "unet":
         names["head_channels"] = "num_head_channels"
     hints = {ours: said[theirs] for ours, theirs in names.items() if theirs in said}
-    if kind == "autoencoder" and said:
-        hints["transposed"] = bool(said.get("use_convtranspose", False))
+    if kind == "autoencoder" and isinstance(said.get("use_convtranspose"), bool):
+        hints["transposed"] = said["use_convtranspose"]
     return hints
 
 
