@@ -22,7 +22,7 @@ from torch import Tensor
 from vol3d.nn.moments import add_moments, norm_sums, normalise
 
 LAYOUT = torch.channels_last_3d
-SLAB = {"cpu": 24 * 2**20, "cuda": 512 * 2**20}
+SLAB = {"cpu": 12 * 2**20, "cuda": 512 * 2**20}
 """Bytes of the widest tensor of a slab, unless a number of splits is given."""
 TAPS = list(product(range(3), repeat=3))
 """Places in a 3 x 3 x 3 kernel."""
