@@ -12,7 +12,7 @@ NO_DATA = ["data.kind=bids", "data.path=none", "data.grid=1mm"]
 
 @pytest.mark.slow
 def test_the_cheapest_words_are_the_last_line():
-    done = vol3d("plan", CONFIG, "gpu_gb=24", *NO_DATA, "batch=16")
+    done = vol3d("plan", CONFIG, "gpu_gb=12", *NO_DATA, "batch=16")
     assert done.returncode == 0, done.stderr
     *rows, told, best = done.stdout.splitlines()
     assert rows[0].split() == ["setting", "peak", "GiB", "time", "fits"]

@@ -187,9 +187,13 @@ class Planner:
         return list({row.told: row for row in rows}.values())
 
     def cheapest(self, rows: list[Row]) -> Row | None:
-        """Of those that fit, the one that changes least of what is learnt, and then the fastest."""
-        fitting = [row for row in rows if self.fits(row)]
-        return min(fitting, key=lambda r: (r.changes, self.rates.seconds(r.cost)), default=None)
+        """Of those that fit, the training as it is; else what changes least of what is learnt, and then
+        the fastest."""
+
+        def price(row: Row) -> tuple[int, bool, float]:
+            return row.changes, bool(row.words), self.rates.seconds(row.cost)
+
+        return min((row for row in rows if self.fits(row)), key=price, default=None)
 
 
 def changed(training: Training, words: dict[str, Any]) -> Training:
