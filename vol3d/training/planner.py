@@ -187,8 +187,7 @@ class Planner:
         return list({row.told: row for row in rows}.values())
 
     def cheapest(self, rows: list[Row]) -> Row | None:
-        """Of those that fit, the training as it is; else what changes least of what is learnt, and then
-        the fastest."""
+        """The training as it is, if that fits; else what changes least, and of that the fastest."""
 
         def price(row: Row) -> tuple[int, bool, float]:
             return row.changes, bool(row.words), self.rates.seconds(row.cost)
