@@ -6,7 +6,6 @@ Both take turns; the table has medians and their ratio, and how far apart the an
 """
 
 import sys
-import time
 from collections.abc import Callable
 from statistics import median
 
@@ -14,18 +13,19 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from benchmarks.timing import in_turns
 from vol3d.nn.blocks import Conv3, ResBlock, affine
 from vol3d.nn.slab_layers import conv_in, norm_conv, up_conv
 from vol3d.nn.slabs import LAYOUT, weight_gradient
 
-TURNS = 5
+CPU = torch.device("cpu")
 Work = Callable[[], Tensor]
 
 
-def voxels(channels: int, *shape: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
-    """Noise, [1, C, X, Y, Z]."""
+def voxels(channels: int, *shape: int) -> Tensor:
+    """Noise, [1, C, X, Y, Z], bf16."""
     rng = torch.Generator().manual_seed(0)
-    return torch.randn(1, channels, *shape, generator=rng).to(dtype, memory_format=LAYOUT)
+    return torch.randn(1, channels, *shape, generator=rng).to(torch.bfloat16, memory_format=LAYOUT)
 
 
 def block(keep: bool) -> tuple[ResBlock, Tensor]:
@@ -102,13 +102,6 @@ def levers() -> dict[str, tuple[Work, Work]]:
     }
 
 
-def seconds(work: Work) -> float:
-    """Of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def main() -> None:
     """Time every lever and print a Markdown table."""
     out = ["| | torch, ms | vol3d, ms | faster | apart |", "|---|---|---|---|---|"]
@@ -116,8 +109,8 @@ def main() -> None:
         with torch.set_grad_enabled("backward" in name or "alone" in name):
             a, b = theirs().float(), ours().float()  # once before the clock runs
             apart = ((a - b).norm() / a.norm()).item()
-            turns = [(seconds(theirs), seconds(ours)) for _ in range(TURNS)]
-        slow, fast = (1e3 * median(t) for t in zip(*turns, strict=True))
+            taken = in_turns({"torch": theirs, "vol3d": ours}, CPU)
+        slow, fast = (1e3 * median(t) for t in taken.values())
         out.append(f"| {name} | {slow:.1f} | {fast:.1f} | {slow / fast:.1f}× | {apart:.4f} |")
     sys.stdout.write("\n".join(out) + "\n")
 

@@ -68,6 +68,17 @@ def apart(x: Tensor, y: Tensor) -> float:
     return ((x - y).norm() / y.norm()).item()
 
 
+@torch.inference_mode()
+def assert_same_autoencoder(theirs: nn.Module, ours: nn.Module) -> None:
+    """Encode and decode agree in float32."""
+    x = torch.rand(2, 1, 16, 24, 16, generator=torch.Generator().manual_seed(1))
+    mean, sigma = theirs.encode(x)
+    posterior = ours.encode(x)
+    assert apart(posterior.mean, mean) < 1e-5
+    assert apart((posterior.logvar / 2).exp(), sigma) < 1e-5
+    assert apart(ours.decode(mean), theirs.decode(mean)) < 1e-5
+
+
 def aged(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """A state dict as MONAI GenerativeModels named it, before it went into MONAI's core."""
     old = {}

@@ -4,26 +4,11 @@ import pytest
 import torch
 from monai.networks.nets import AutoencoderKL as MonaiAutoencoder
 from monai.networks.nets import DiffusionModelUNet
-from torch import Tensor, nn
 
+from tests.models.monai_networks import apart, assert_same_autoencoder, randomise
 from vol3d.models.autoencoders.kl import AutoencoderKL
 from vol3d.models.denoisers.unet import UNet
 from vol3d.models.monai.names import renamed
-
-
-def randomise(net: nn.Module) -> nn.Module:
-    """Random weights everywhere, also where both begin at zero or one."""
-    rng = torch.Generator().manual_seed(0)
-    for p in net.parameters():
-        scale = 0.3 if p.ndim == 1 else p[0].numel() ** -0.5
-        p.data = scale * torch.randn(p.shape, generator=rng) + (p.ndim == 1) * 0.5
-    return net.eval()
-
-
-def apart(x: Tensor, y: Tensor) -> float:
-    """Relative distance."""
-    return ((x - y).norm() / y.norm()).item()
-
 
 AUTOENCODERS = {
     "plain": {"channels": (8, 16), "num_res_blocks": (1, 1)},
@@ -77,12 +62,7 @@ def test_autoencoder(shape: dict):
         .eval()
     )
     ours.load_state_dict(renamed(theirs.state_dict()))
-    x = torch.rand(2, 1, 16, 24, 16, generator=torch.Generator().manual_seed(1))
-    mean, sigma = theirs.encode(x)
-    posterior = ours.encode(x)
-    assert apart(posterior.mean, mean) < 1e-5
-    assert apart((posterior.logvar / 2).exp(), sigma) < 1e-5
-    assert apart(ours.decode(mean), theirs.decode(mean)) < 1e-5
+    assert_same_autoencoder(theirs, ours)
 
 
 UNETS = {

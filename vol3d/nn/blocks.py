@@ -3,7 +3,6 @@
 Shapes: B batch, C channels, N = X Y Z voxels as tokens, H heads, D channels of a head.
 """
 
-from itertools import product
 from typing import Literal
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vol3d.nn.slab_layers import Affine, down_conv, residual, up_conv
+from vol3d.nn.slabs import TAPS
 
 Upsampling = Literal["repeat", "transposed", "transposed_wide", "trilinear"]
 """Ways to double the grid; see `Up`."""
@@ -40,7 +40,7 @@ def as_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """A 3 x 3 x 3 convolution as a matrix product with every voxel's neighbourhood."""
     X, Y, Z = x.shape[2:]
     x = rearrange(nnf.pad(x, (1,) * 6), "b c x y z -> b x y z c")
-    near = [x[:, i : X + i, j : Y + j, k : Z + k] for i, j, k in product(range(3), repeat=3)]
+    near = [x[:, i : X + i, j : Y + j, k : Z + k] for i, j, k in TAPS]
     rows = rearrange(weight, "d c i j k -> d (i j k c)")  # no copy in channels-last layout
     return rearrange(nnf.linear(torch.cat(near, -1), rows, bias), "b x y z d -> b d x y z")
 

@@ -231,7 +231,8 @@ class UpConv(torch.autograd.Function):
         # Along Z the second phase of a voxel's window is even, the first one that of the next, odd.
         odd, even = rearrange(w, "(pq r d) c i j k -> r pq d c i j k", pq=4, r=2)
         both = torch.stack([nnf.pad(even, (0, 1)), nnf.pad(odd, (1, 0))], 1)
-        kernels = both.flatten(1, 2).contiguous().unbind()  # 4 times [2 D, C, 2, 2, 3]
+        kernels = [k.contiguous(memory_format=LAYOUT) for k in both.flatten(1, 2)]
+        bias2 = b.repeat(2)  # kernels: 4 times [2 D, C, 2, 2, 3]
         y = empty(x, (len(x), n, 2 * X, 2 * Y, 2 * Z))
         with torch.autocast(x.device.type, enabled=False):
             for image, out in zip(x.split(1), y.split(1), strict=True):
@@ -242,9 +243,7 @@ class UpConv(torch.autograd.Function):
                         part = seen[:, :, p : p + j - i + 1, q : q + Y + 1].contiguous(
                             memory_format=LAYOUT
                         )
-                        made = nnf.conv3d(
-                            part, kernel.contiguous(memory_format=LAYOUT), b.repeat(2)
-                        )
+                        made = nnf.conv3d(part, kernel, bias2)
                         rows = rearrange(made, "1 (r d) x y z -> 1 d x y (z r)", r=2)
                         out[:, :, 2 * i + p : 2 * j : 2, q::2] = rows
         ctx.save_for_backward(x, phases)

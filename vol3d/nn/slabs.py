@@ -44,11 +44,6 @@ def slabs(planes: int, plane: int, splits: int | None, device: str) -> list[tupl
     return list(pairwise(cuts))
 
 
-def bytes_of_plane(*tensors: Tensor) -> int:
-    """Of the widest of some tensors [B, C, X, Y, Z]."""
-    return max(t[0, :, 0].numel() * t.element_size() for t in tensors)
-
-
 def exact(dtype: torch.dtype) -> torch.dtype:
     """What sums over voxels are kept in."""
     return torch.promote_types(dtype, torch.float32)
@@ -73,7 +68,7 @@ class Norm:
         kind = exact(x.dtype)
         mean, m2 = (torch.zeros(x.shape[1], dtype=kind, device=x.device) for _ in range(2))
         n, seen = x[0, 0, 0].numel(), 0
-        for i, j in slabs(x.shape[2], bytes_of_plane(x), splits, x.device.type):
+        for i, j in slabs(x.shape[2], x[:, :, 0].nbytes, splits, x.device.type):
             add_moments(x[:, :, i:j], mean, m2, seen)
             seen += (j - i) * n
         by_group = mean.view(groups, -1)
@@ -89,28 +84,35 @@ class Norm:
         return out
 
     def backward(
-        self, g: Tensor, x: Tensor, sums: tuple[Tensor, Tensor], n: int, scratch: Tensor
+        self,
+        g: Tensor,
+        x: Tensor,
+        sums: list[Tensor],
+        scratch: Tensor,
+        cuts: list[tuple[int, int]],
     ) -> None:
-        """From the gradient of the output to that of the input, in place, for a slab.
+        """From the gradient of the output to that of the input, in place, slab by slab.
 
         With r = 1 / sqrt(var + eps), x' = (x - mean) r and means over the N voxels of a group:
         r (gamma g - mean(gamma g) - x' mean(gamma g x')).
 
         Args:
-            g: gradient of the slab's output, [1, C, X, Y, Z]; becomes that of its input.
-            x: the slab.
-            sums: of g x' and of g over the whole image, [C].
-            n: voxels of the image.
-            scratch: as x; overwritten.
+            g: gradient of the image's output, [1, C, X, Y, Z]; becomes that of its input.
+            x: the image.
+            sums: of g x' and of g, [C].
+            scratch: as the longest slab; overwritten.
+            cuts: the slabs.
         """
-        r = (self.var + self.eps).rsqrt()
+        r, n = (self.var + self.eps).rsqrt(), x[0, 0].numel()
         by_group = [(self.gamma * s).view(self.groups, -1) for s in sums]
-        gx, g1 = (
+        gx, g1 = (  # [C]: means over a group
             s.mean(1, keepdim=True).expand_as(s).reshape(-1) / n for s in by_group
-        )  # [C]: means over group
-        normalise(x, self.mean, self.var, -gx * r, -g1 * r, self.eps, scratch)
+        )
         across = (self.gamma * r).to(g.dtype).view(1, -1, 1, 1, 1)
-        torch.addcmul(scratch, g, across, out=g)
+        for i, j in cuts:
+            slab, pull = g[:, :, i:j], scratch[:, :, : j - i]
+            normalise(x[:, :, i:j], self.mean, self.var, -gx * r, -g1 * r, self.eps, pull)
+            torch.addcmul(pull, slab, across, out=slab)
 
 
 class Window:
@@ -120,7 +122,7 @@ class Window:
     """
 
     def __init__(self, x: Tensor, norm: Norm, is_active: bool, longest: int) -> None:
-        self.x, self.norm, self.is_active, self.made = x, norm, is_active, 0
+        self.x, self.norm, self.is_active = x, norm, is_active
         shape = (1, x.shape[1], longest + 2, *x.shape[3:])
         self.buffer = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=LAYOUT)
         self.length = 0
@@ -196,9 +198,7 @@ class Layer:
                 strict=True,
             ):
                 total += part
-        n = x[0, 0].numel()
-        for i, j in cuts:
-            norm.backward(grad[:, :, i:j], x[:, :, i:j], tuple(sums), n, scratch[:, :, : j - i])
+        norm.backward(grad, x, sums, scratch, cuts)
         return grad, by_weight, by_bias, *sums
 
     def cuts(self, x: Tensor, splits: int | None) -> list[tuple[int, int]]:

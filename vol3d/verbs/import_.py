@@ -140,11 +140,13 @@ class Import(Config):
 
     # -- writing ----------------------------------------------------------------------------------
 
-    def fingerprint(self, found: Found) -> dict[str, Any]:
-        """Where the weights come from and what is known of their images."""
+    def image_grid(self) -> Grid:
+        """The grid that is asked for."""
         grid = mni_grid(float(self.grid.removesuffix("mm")))
-        if self.shape is not None:
-            grid = around(grid, self.shape)
+        return grid if self.shape is None else around(grid, self.shape)
+
+    def fingerprint(self, found: Found, grid: Grid, gain: float) -> dict[str, Any]:
+        """Where the weights come from and what is known of their images."""
         sha = sha256(found.weights.path)
         return {
             "imported": {"from": "MONAI", "files": {found.weights.path.name: sha}},
@@ -156,13 +158,13 @@ class Import(Config):
             "grids": [grid_as_dict(grid)],
             "space_code": 2,  # aligned, to something that the files do not name
             "entities": {},
-            "intensity": f"{self.gain:g} times those of vol3d",
+            "intensity": f"{gain:g} times those of vol3d",
             "sha256": sha,
         }
 
     def write_autoencoder(self, found: Found, out: Path) -> None:
         """The autoencoder's bundle, measured where there are data."""
-        fingerprint = self.fingerprint(found)
+        fingerprint = self.fingerprint(found, self.image_grid(), self.gain)
         parts = {
             "config": {
                 "kind": "autoencoder",
@@ -233,13 +235,7 @@ class Import(Config):
             }
         )
         grid = autoencoder.grid
-        fingerprint = self.fingerprint(found) | {
-            "shape": list(grid.shape),
-            "affine": grid.affine.tolist(),
-            "spacing_mm": list(grid.spacing),
-            "grids": [grid_as_dict(grid)],
-            "intensity": f"{autoencoder.gain:g} times those of vol3d",
-        }
+        fingerprint = self.fingerprint(found, grid, autoencoder.gain)
         fingerprint["latents"] = {
             "autoencoder": autoencoder.checksum,
             "z_channels": z,
