@@ -5,6 +5,8 @@ from pathlib import Path
 
 LAYERS = [
     "errors",
+    "roll_call",
+    "ranks",
     "files",
     "config",
     "optim",

@@ -19,3 +19,7 @@ class DataError(Vol3dError):
 
 class RunError(Vol3dError):
     """A run could not go on, with the reason. Exit code 1."""
+
+
+class ElsewhereError(Vol3dError):
+    """Another process of the same run could not go on, and has said why. Exit code 1."""

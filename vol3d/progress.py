@@ -23,12 +23,12 @@ LINE_EVERY_S = 15.0
 class Bar:
     """A progress bar as a context; `advance` moves it, `say` sets the words at its end."""
 
-    def __init__(self, title: str, total: int, done: int = 0) -> None:
+    def __init__(self, title: str, total: int, done: int = 0, silent: bool = False) -> None:
         self.title, self.total, self.done, self.began_at = title, total, done, done
-        self.words = ""
+        self.words, self.silent = "", silent
         self.start = self.last_line = time.monotonic()
         self.live = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not silent:
             self.live = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -68,6 +68,8 @@ class Bar:
 
     def line(self) -> None:
         """One plain line."""
+        if self.silent:
+            return
         self.last_line = time.monotonic()
         taken = self.last_line - self.start
         left = taken / max(self.done - self.began_at, 1) * (self.total - self.done)

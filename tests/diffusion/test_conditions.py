@@ -119,11 +119,11 @@ def test_each_way_is_learnt(schema, kind):
     for _ in range(60):
         noise = torch.randn(z.shape, generator=rng)
         optimizer.zero_grad()
-        model.loss(z, noise, sigma, encoded).mean().backward()
+        model(z, noise, sigma, encoded).mean().backward()
         optimizer.step()
     noise = torch.randn(z.shape, generator=rng)
-    known = model.loss(z, noise, sigma, encoded).mean()
-    swapped = model.loss(z, noise, sigma, encoded.flip(0)).mean()
+    known = model(z, noise, sigma, encoded).mean()
+    swapped = model(z, noise, sigma, encoded.flip(0)).mean()
     assert known < 0.5 * swapped
 
 

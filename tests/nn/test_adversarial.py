@@ -4,7 +4,7 @@ import pytest
 import torch
 from monai.losses import PatchAdversarialLoss
 
-from vol3d.nn.adversarial import adaptive_weight, feature_matching, fool, judge
+from vol3d.nn.adversarial import Balance, feature_matching, fool, judge
 
 
 def scales(seed: int, layers: int = 3) -> list[list[torch.Tensor]]:
@@ -62,6 +62,27 @@ def test_features_of_the_real_scan_are_the_aim():
     assert all(f.grad.any() for at in fake for f in at[:-1])
 
 
-def test_adaptive_weight_is_the_ratio_of_gradients():
+def test_balance_is_the_ratio_of_the_gradients_of_the_whole_update_before():
+    w, ok = torch.ones(3, requires_grad=True), torch.tensor(True)
+    balance = Balance(w)
+    balance.add_up((6 * w).sum(), (2 * w).sum(), w, share=1.0)
+    assert balance.weight == 0  # there was none before
+    balance.settle(ok)
+    assert balance.weight.item() == pytest.approx(3, rel=1e-3)
+
+    # What the batch is cut into makes no difference: 3/4 of (1, 0, 0) and 1/4 of (0, 4, 0).
+    balance.add_up(w[0], w[2], w, share=0.75)
+    balance.add_up(4 * w[1], w[2], w, share=0.25)
+    balance.settle(ok)
+    assert balance.weight.item() == pytest.approx((0.75**2 + 1) ** 0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_balance_keeps_what_it_had_when_the_update_is_dropped(ok: bool):
     w = torch.ones(3, requires_grad=True)
-    assert adaptive_weight((6 * w).sum(), (2 * w).sum(), w).item() == pytest.approx(3, rel=1e-3)
+    balance = Balance(w)
+    balance.add_up((6 * w).sum(), (2 * w).sum(), w, share=1.0)
+    balance.settle(torch.tensor(True))
+    balance.add_up((w * (torch.nan if ok else 5)).sum(), w.sum(), w, share=1.0)
+    balance.settle(torch.tensor(ok))
+    assert balance.weight.item() == pytest.approx(3, rel=1e-3)

@@ -1,17 +1,20 @@
 """Updates that are not finite never reach the weights, and are told."""
 
 import copy
+import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from vol3d.errors import ConfigError, RunError
 from vol3d.optim import Optim
-from vol3d.training.checkpoint import Checkpoints
+from vol3d.training.checkpoint import Checkpoints, Stored
 from vol3d.training.ema import Ema
 from vol3d.training.engine import Engine, device_of
 
@@ -81,12 +84,12 @@ def test_counting_goes_on_over_reports(engine: Engine):
         engine.watch.read()
 
 
-def test_state_goes_out_and_in_exactly(engine: Engine):
+def test_state_goes_out_and_in_exactly(engine: Engine, tmp_path: Path):
     update(engine, 0)
-    saved = state(engine)
+    save_file(state(engine), tmp_path / "saved.safetensors")
     update(engine, 2)
     expected = state(engine)
-    engine.restore(saved)
+    engine.restore(Stored(tmp_path / "saved.safetensors"))
     update(engine, 2)
     assert all(torch.equal(expected[k], v) for k, v in state(engine).items())
 
@@ -120,9 +123,9 @@ def test_a_full_disk_leaves_the_checkpoints_before(tmp_path, monkeypatch: pytest
     with pytest.raises(RunError, match="No space left on device"):
         checkpoints.write(8, {"a": torch.zeros(3)}, {"seconds": 2.0})
     monkeypatch.undo()
-    tensors, saved = checkpoints.newest()
-    assert saved == {"nimg": 4, "seconds": 1.0}
-    assert torch.equal(tensors["a"], torch.ones(3))
+    newest = checkpoints.newest()
+    assert json.loads((newest / "state.json").read_text()) == {"nimg": 4, "seconds": 1.0}
+    assert torch.equal(Stored(newest / "tensors.safetensors")["a"], torch.ones(3))
     assert [p.name for p in (tmp_path / "c").iterdir()] == ["nimg-0000000004"]
 
 
@@ -132,7 +135,7 @@ def test_a_file_too_large_for_the_disk_is_one_clear_line(tmp_path):
         import resource, signal, sys, torch
         from pathlib import Path
         from vol3d.errors import RunError
-        from vol3d.training.checkpoint import Checkpoints
+        from vol3d.training.checkpoint import Checkpoints, Stored
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
         try:

@@ -101,7 +101,10 @@ class Diffusion(Config):
 
 
 class LatentDiffusion(nn.Module):
-    """The trained part: `condition(encoded, shape)` and `denoiser(z, sigma, condition)`."""
+    """The trained part: `condition(encoded, shape)` and `denoiser(z, sigma, condition)`.
+
+    Called, it is a training pass.
+    """
 
     def __init__(self, settings: Diffusion, z_channels: int, schema: Covariates) -> None:
         super().__init__()
@@ -143,8 +146,8 @@ class LatentDiffusion(nn.Module):
             for module, places in zip(self.conditions.values(), self.places, strict=True)
         )
 
-    def loss(self, z: Tensor, noise: Tensor, sigma: Tensor, encoded: Tensor) -> Tensor:
-        """Of each image [B]; see `Denoiser.loss`."""
+    def forward(self, z: Tensor, noise: Tensor, sigma: Tensor, encoded: Tensor) -> Tensor:
+        """A training pass: the loss of each image [B]; see `Denoiser.loss`."""
         return self.denoiser.loss(z, noise, sigma, self.condition(encoded, z.shape[2:]))
 
     @property

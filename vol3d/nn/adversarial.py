@@ -7,8 +7,10 @@ and features are averaged over scales, so that a weight means the same for any n
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+
+from vol3d.ranks import launched
 
 Scales = list[list[Tensor]]
 AdversarialLoss = Literal["hinge", "least_squares"]
@@ -53,8 +55,34 @@ def feature_matching(real: Scales, fake: Scales) -> Tensor:
     )
 
 
-def adaptive_weight(reconstruction: Tensor, fooled: Tensor, last: Tensor) -> Tensor:
-    """Ratio of the two gradients at the last layer (VQ-GAN, arXiv:2012.09841, eq. 7), at most 10^4."""
-    (toward,) = torch.autograd.grad(reconstruction, last, retain_graph=True)
-    (away,) = torch.autograd.grad(fooled, last, retain_graph=True)
-    return (toward.norm() / (away.norm() + 1e-4)).clamp(max=1e4).detach()
+class Balance(nn.Module):
+    """Balances the adversarial loss so that it pulls as hard at the last layer as the reconstruction.
+
+    VQ-GAN (arXiv:2012.09841), eq. 7, with the gradients of the whole update before: what a batch is cut
+    into, passes or ranks, then makes no difference, and an update that is dropped changes nothing.
+
+    Args:
+        last: weight of the last layer, of whose shape the gradients are.
+    """
+
+    def __init__(self, last: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(()))
+        # Of the update under way. Between updates they are empty, so no checkpoint needs them.
+        for name in ("toward", "away"):
+            self.register_buffer(name, torch.zeros_like(last), persistent=False)
+
+    def add_up(self, reconstruction: Tensor, fooled: Tensor, last: Tensor, share: float) -> None:
+        """Add the two gradients of one pass, which is this share of the update."""
+        for loss, sum_ in ((reconstruction, self.toward), (fooled, self.away)):
+            (gradient,) = torch.autograd.grad(loss, last, retain_graph=True)
+            sum_.add_(gradient, alpha=share)
+
+    @torch.no_grad()
+    def settle(self, ok: Tensor) -> None:
+        """Take the ratio of what was added up, at most 10^4, for the next update, if it is `ok`."""
+        launched().add_up([self.toward, self.away])
+        ratio = (self.toward.norm() / (self.away.norm() + 1e-4)).clamp(max=1e4)
+        self.weight.copy_(torch.where(ok & ratio.isfinite(), ratio, self.weight))
+        self.toward.zero_()
+        self.away.zero_()

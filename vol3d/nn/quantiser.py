@@ -7,8 +7,10 @@ are running means of the vectors that choose them (appendix A.1), so no gradient
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn import functional
+
+from vol3d.ranks import launched
 
 
 @dataclass(frozen=True)
@@ -132,13 +134,8 @@ class Quantiser(nn.Module):
 
     def gather(self) -> None:
         """Make what was added up that of all ranks."""
-        if not (distributed.is_available() and distributed.is_initialized()):
+        ranks = launched()
+        if ranks.world == 1:
             return
-        distributed.all_reduce(self.new_uses)
-        distributed.all_reduce(self.new_sums)
-        everyone = distributed.get_world_size()
-        spares = [torch.empty_like(self.spare) for _ in range(everyone)]
-        ranks = [torch.empty_like(self.spare_rank) for _ in range(everyone)]
-        distributed.all_gather(spares, self.spare)
-        distributed.all_gather(ranks, self.spare_rank)
-        self.keep_first(torch.cat(spares), torch.cat(ranks))
+        ranks.add_up([self.new_uses, self.new_sums])
+        self.keep_first(ranks.gather(self.spare), ranks.gather(self.spare_rank))

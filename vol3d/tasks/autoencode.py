@@ -23,7 +23,7 @@ from vol3d.errors import ConfigError
 from vol3d.metrics.reconstruction import measure_reconstructions
 from vol3d.models.autoencoders import Autoencoder
 from vol3d.models.discriminators import Discriminator, Patch
-from vol3d.nn.adversarial import AdversarialLoss, adaptive_weight, feature_matching, fool, judge
+from vol3d.nn.adversarial import AdversarialLoss, Balance, feature_matching, fool, judge
 from vol3d.nn.perceptual import Perceptual, PerceptualLoss
 from vol3d.optim import Optim
 from vol3d.planes import montage
@@ -102,6 +102,9 @@ class AutoencodeJob:
     """An autoencoder in training; see `vol3d.tasks.base.Job`."""
 
     title = "autoencoder"
+    whole_weights = (
+        "an autoencoder's layers work slab by slab on one another's weights, which must be whole"
+    )
 
     def __init__(
         self, task: Autoencode, images: Images | ImaginedImages, perceptual: PerceptualLoss | None
@@ -111,7 +114,10 @@ class AutoencodeJob:
         self.optims: dict[str, Any] = {}
         if task.adversarial.weight:
             self.check_size()
-            self.nets["discriminator"] = task.adversarial.model.build(in_channels=1)
+            discriminator = task.adversarial.model.build(in_channels=1)
+            if task.adversarial.adaptive:
+                discriminator.balance = Balance(self.nets["autoencoder"].last_layer.weight)
+            self.nets["discriminator"] = discriminator
             self.optims["discriminator"] = task.adversarial.optim
         self.averaged = ["autoencoder"]
         self.perceptual = perceptual
@@ -140,7 +146,7 @@ class AutoencodeJob:
         x = on(engine, batch.tensors["x"])
         noise = on(engine, randn(task.model.latent_shape(x.shape[2:]), batch.rngs))
         with engine.autocast():
-            passed = nets["autoencoder"](x, noise)
+            passed = engine.call("autoencoder", x, noise)
         y = passed.x
         engine.tell(passed.measures)
         losses = {"l1": task.l1_weight * functional.l1_loss(y.float(), x)}
@@ -154,15 +160,15 @@ class AutoencodeJob:
 
         fooling = "discriminator" in nets and batch.nimg >= task.adversarial.start_nimg
         if fooling:
-            losses |= self.fooling(engine, x, y, reconstruction, batch.nimg)
+            losses |= self.fooling(engine, x, y, reconstruction, batch)
         yield "autoencoder", losses
         if fooling:
             with engine.autocast():
-                real, fake = nets["discriminator"](x), nets["discriminator"](y.detach())
+                real, fake = (engine.call("discriminator", seen) for seen in (x, y.detach()))
             yield "discriminator", {"discriminator": judge(real, fake, task.adversarial.loss)}
 
     def fooling(
-        self, engine: Runner, x: Tensor, y: Tensor, reconstruction: Tensor, nimg: int
+        self, engine: Runner, x: Tensor, y: Tensor, reconstruction: Tensor, batch: Batch
     ) -> dict[str, Tensor]:
         """What the discriminator has to say to the autoencoder about y, the reconstruction of x."""
         adversarial, nets = self.task.adversarial, engine.nets
@@ -171,11 +177,12 @@ class AutoencodeJob:
             fake = discriminator(y)
             real = discriminator(x) if adversarial.feature_weight else None
         discriminator.requires_grad_(True)
-        fooled, warmth = fool(fake, adversarial.loss), adversarial.warmth(nimg)
+        fooled, warmth = fool(fake, adversarial.loss), adversarial.warmth(batch.nimg)
         weight = warmth * adversarial.weight
         if adversarial.adaptive:
+            weight = weight * discriminator.balance.weight
             last = nets["autoencoder"].last_layer.weight
-            weight = weight * adaptive_weight(reconstruction, fooled, last)
+            discriminator.balance.add_up(reconstruction, fooled, last, batch.share)
         losses = {"adversarial": weight * fooled}
         if real is not None:
             losses["features"] = warmth * adversarial.feature_weight * feature_matching(real, fake)

@@ -22,6 +22,7 @@ class Batch:
         rows: their covariates.
         rngs: one generator an image, for whatever is still to be drawn for it.
         drawn: what the task drew for each, on the CPU.
+        everyone: names of all scans of the update, whichever rank they fall to.
     """
 
     nimg: int
@@ -29,6 +30,12 @@ class Batch:
     rows: list[Row]
     rngs: list[torch.Generator]
     drawn: list[dict[str, Tensor]]
+    everyone: list[str]
+
+    @property
+    def share(self) -> float:
+        """Which part of the update these images are."""
+        return len(self.names) / len(self.everyone)
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -44,7 +51,7 @@ class Batch:
                     [items[j] for j in at]
                     for items in (self.names, self.rows, self.rngs, self.drawn)
                 )
-                yield Batch(self.nimg, *of)
+                yield Batch(self.nimg, *of, self.everyone)
 
     def of_one_shape(self) -> list[list[int]]:
         """Places of the images, those of one shape together."""
@@ -67,6 +74,9 @@ class Runner(Protocol):
     def averaged(self) -> dict[str, nn.Module]:
         """The same with averaged weights."""
 
+    def call(self, name: str, *args: Tensor) -> Any:
+        """A training pass of a part, whose losses will be given back."""
+
     def autocast(self) -> torch.autocast:
         """The context in which networks are called."""
 
@@ -83,9 +93,11 @@ class Job(Protocol):
         optims: optimiser settings of parts that have their own.
         averaged: the parts whose averaged weights are wanted.
         scans: the training scans.
+        whole_weights: why every process must have all weights, where it must; None if need not be.
     """
 
     title: str
+    whole_weights: str | None
     nets: dict[str, nn.Module]
     optims: dict[str, Any]
     averaged: list[str]

@@ -1,7 +1,8 @@
 """The diffusion model's training: learn to remove noise from latents, told who the person is."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -58,6 +59,7 @@ class DiffuseJob:
     """
 
     title = "diffusion"
+    whole_weights = None
 
     def __init__(
         self,
@@ -101,11 +103,16 @@ class DiffuseJob:
 
     def losses(self, engine: Runner, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """The denoising loss."""
-        loss = self.loss(engine, engine.nets["denoiser"], batch.tensors, batch.rngs)
+        denoise = partial(engine.call, "denoiser")
+        loss = self.loss(engine, denoise, batch.tensors, batch.rngs)
         yield "denoiser", {"denoising": loss.mean()}
 
     def loss(
-        self, engine: Runner, net: nn.Module, drawn: dict[str, Tensor], rngs: list[torch.Generator]
+        self,
+        engine: Runner,
+        net: Callable[..., Tensor],
+        drawn: dict[str, Tensor],
+        rngs: list[torch.Generator],
     ) -> Tensor:
         """Of each image, [B]."""
         z, noise = (
@@ -113,7 +120,7 @@ class DiffuseJob:
             for t in (drawn["z"], randn(tuple(drawn["z"].shape[1:]), rngs))
         )
         with engine.autocast():
-            return net.loss(z, noise, drawn["sigma"], drawn["covariates"].to(engine.device))
+            return net(z, noise, drawn["sigma"], drawn["covariates"].to(engine.device))
 
     @torch.inference_mode()
     def validate(self, engine: Runner) -> dict[str, float]:
@@ -123,7 +130,8 @@ class DiffuseJob:
             return {}
         rngs = [torch_rng("validation", i) for i in range(len(scans))]
         drawn = [self.draw(s, rng) for s, rng in zip(scans, rngs, strict=True)]
-        batch = Batch(0, [s.name for s in scans], [s.covariates for s in scans], rngs, drawn)
+        names = [s.name for s in scans]
+        batch = Batch(0, names, [s.covariates for s in scans], rngs, drawn, names)
         losses = [
             self.loss(engine, engine.averaged["denoiser"], some.tensors, some.rngs)
             for some in batch.split(4)

@@ -72,6 +72,7 @@ class SegmentJob:
     """A segmenter in training; see `vol3d.tasks.base.Job`."""
 
     title = "segmenter"
+    whole_weights = None
 
     def __init__(self, task: Segment, images: Images | ImaginedImages) -> None:
         self.task, self.images, self.scans = task, images, images.train
@@ -103,7 +104,7 @@ class SegmentJob:
     def losses(self, engine: Runner, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Dice and cross-entropy."""
         with engine.autocast():
-            logits = engine.nets["segmenter"](on(engine, batch.tensors["x"]))
+            logits = engine.call("segmenter", on(engine, batch.tensors["x"]))
         yield (
             "segmenter",
             {"dice_ce": self.criterion(logits.float(), batch.tensors["target"].to(engine.device))},

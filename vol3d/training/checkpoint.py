@@ -6,14 +6,48 @@ import os
 import shutil
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from vol3d.errors import RunError
 from vol3d.files import sha256
 
 log = logging.getLogger(__name__)
+
+
+class Stored:
+    """The tensors of a checkpoint by name, each read when it is asked for; or a part of them."""
+
+    def __init__(self, file: Path, prefix: str = "") -> None:
+        self.file, self.prefix = file, prefix
+        self.tensors = safe_open(file, "pt")
+        self.names = [n for n in self.tensors.keys() if n.startswith(prefix)]  # noqa: SIM118
+
+    def __contains__(self, name: str) -> bool:
+        return self.prefix + name in self.names
+
+    def __getitem__(self, name: str) -> Tensor:
+        """A tensor on the CPU, which shares its memory with whoever else asks for it."""
+        return self.tensors.get_tensor(self.prefix + name)
+
+    def under(self, prefix: str) -> "Stored":
+        """Those whose names begin with the prefix, called without it."""
+        return Stored(self.file, self.prefix + prefix)
+
+    @torch.no_grad()
+    def fill(self, net: nn.Module) -> None:
+        """Copy the tensors into a network.
+
+        Raises:
+            RunError: they are of another network.
+        """
+        mine = net.state_dict()
+        if {self.prefix + name for name in mine} != set(self.names):
+            raise RunError(f"{self.file}: {self.prefix} is of another network; name another run")
+        for name, tensor in mine.items():
+            tensor.copy_(self[name])
 
 
 class Checkpoints:
@@ -57,7 +91,7 @@ class Checkpoints:
         for old in self.all()[: -self.keep]:
             shutil.rmtree(old)
 
-    def newest(self) -> tuple[dict[str, Tensor], dict] | None:
+    def newest(self) -> Path | None:
         """The newest one that is whole; damaged ones are told and passed over.
 
         Raises:
@@ -67,8 +101,7 @@ class Checkpoints:
         for path in reversed(found):
             problem = damage(path)
             if problem is None:
-                tensors = load_file(path / "tensors.safetensors")
-                return tensors, json.loads((path / "state.json").read_text())
+                return path
             log.warning("%s: %s; falling back to the checkpoint before it", path, problem)
         if found:
             raise RunError(

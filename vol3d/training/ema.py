@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Ema:
@@ -20,8 +20,17 @@ class Ema:
     @torch.no_grad()
     def update(self, net: nn.Module, nimg: int, batch: int) -> None:
         """Move towards the network's weights, after a batch that ended at image `nimg`."""
-        halflife = min(self.halflife, 0.05 * nimg)
-        keep = 0.5 ** (batch / max(halflife, 1e-8))
-        torch._foreach_lerp_(list(self.net.parameters()), list(net.parameters()), 1 - keep)
+        move(list(self.net.parameters()), list(net.parameters()), share(self.halflife, nimg, batch))
         for mine, theirs in zip(self.net.buffers(), net.buffers(), strict=True):
             mine.copy_(theirs)
+
+
+def share(halflife: float, nimg: int, batch: int) -> float:
+    """How far an average moves after a batch that ended at image `nimg`, in [0, 1]."""
+    return 1 - 0.5 ** (batch / max(min(halflife, 0.05 * nimg), 1e-8))
+
+
+@torch.no_grad()
+def move(averages: list[Tensor], weights: list[Tensor], far: float) -> None:
+    """Move averages towards weights."""
+    torch._foreach_lerp_(averages, weights, far)

@@ -1,19 +1,26 @@
-"""One process and one device: forward and backward passes, and updates that are safe to drop."""
+"""Forward and backward passes on one device, shared out over ranks, and updates that are safe to drop."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from vol3d.errors import ConfigError, RunError
+from vol3d.errors import ConfigError
 from vol3d.nn.precision import Precision, autocast
 from vol3d.optim import Optim
-from vol3d.training.ema import Ema
+from vol3d.ranks import ALONE, Ranks
+from vol3d.training.checkpoint import Stored
+from vol3d.training.engines import EngineKind, Torch
+from vol3d.training.part import Part
+from vol3d.training.watch import Watch
+
+PLAIN = Torch()
 
 
 def device_of(name: str) -> torch.device:
-    """`auto` takes the GPU where there is one."""
+    """`auto` takes the GPU where there is one; among several processes, each its own."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
@@ -32,72 +39,8 @@ class Settles(Protocol):
         """Move by what the forward passes since the last call added up; not at all unless `ok`."""
 
 
-@dataclass
-class Part:
-    """A network that is trained, with what trains it."""
-
-    net: nn.Module
-    optimizer: torch.optim.AdamW
-    ema: Ema | None
-
-
-@dataclass
-class Dropped:
-    """An update that was not made."""
-
-    nimg: int
-    part: str
-    terms: list[str]
-    names: list[str]
-
-
-@dataclass
-class Watch:
-    """Keeps one flag per update on the device, and reads them all at once, seldom."""
-
-    waiting: list[tuple[int, str, list[str], list[str], Tensor]] = field(default_factory=list)
-    in_a_row: dict[str, int] = field(default_factory=dict)
-
-    def note(
-        self, nimg: int, part: str, terms: list[str], names: list[str], finite: Tensor
-    ) -> None:
-        """Remember which terms of an update were finite, without looking."""
-        self.waiting.append((nimg, part, terms, names, finite))
-
-    def read(self) -> list[Dropped]:
-        """Look: one transfer from the device. Three dropped in a row stop the run.
-
-        Raises:
-            RunError: names the part, the terms and the subjects of the third.
-        """
-        dropped = []
-        flags = (
-            [
-                f.tolist()
-                for f in torch.cat([w[4] for w in self.waiting]).split(
-                    [len(w[4]) for w in self.waiting]
-                )
-            ]
-            if self.waiting
-            else []
-        )
-        for (nimg, part, terms, names, _), finite in zip(self.waiting, flags, strict=True):
-            bad = [t for t, ok in zip(terms, finite, strict=True) if not ok]
-            self.in_a_row[part] = self.in_a_row.get(part, 0) + 1 if bad else 0
-            if bad:
-                dropped.append(Dropped(nimg, part, bad, names))
-            if self.in_a_row[part] == 3:
-                self.waiting.clear()
-                raise RunError(
-                    f"three updates of the {part} in a row were not finite, the last at image {nimg} "
-                    f"in {', '.join(bad)} of {', '.join(names)}; lower optim.lr, or look at those scans"
-                )
-        self.waiting.clear()
-        return dropped
-
-
 class Engine:
-    """Wraps the parts of a task for one device.
+    """Wraps the networks of a task for one device.
 
     Args:
         nets: the networks that are trained, by the name of their part.
@@ -106,6 +49,9 @@ class Engine:
         ema_halflife: half-life of the average, in images.
         device: where they run.
         precision: bf16 runs forward passes under autocast; weights and losses stay float32.
+        kind: what shares the training out over the ranks.
+        ranks: the processes.
+        share: images of an update on each of them.
     """
 
     def __init__(
@@ -117,9 +63,11 @@ class Engine:
         ema_halflife: float,
         device: torch.device,
         precision: Precision,
+        kind: EngineKind = PLAIN,
+        ranks: Ranks = ALONE,
+        share: int = 1,
     ) -> None:
-        self.device = device
-        self.precision = precision
+        self.device, self.precision, self.ranks = device, precision, ranks
         self.optims = optims
         self.watch = Watch()
         self.terms: dict[str, list[str]] = {}
@@ -128,29 +76,39 @@ class Engine:
         self.parts: dict[str, Part] = {}
         for name, net in nets.items():
             net.to(device, memory_format=torch.channels_last_3d).train()
-            optimizer = optims[name].build(list(net.parameters()))
-            self.parts[name] = Part(
-                net, optimizer, Ema(net, ema_halflife) if name in averaged else None
-            )
+            halflife = ema_halflife if name in averaged else None
+            self.parts[name] = kind.part(net, optims[name], halflife, ranks, share)
 
     @property
     def nets(self) -> dict[str, nn.Module]:
-        """The networks in training, by part."""
+        """The networks in training, by part, for whatever is no training pass (see `call`)."""
         return {name: part.net for name, part in self.parts.items()}
 
     @property
     def averaged(self) -> dict[str, nn.Module]:
         """The networks with averaged weights where there are such, by part."""
-        return {name: part.ema.net if part.ema else part.net for name, part in self.parts.items()}
+        return {name: part.averaged for name, part in self.parts.items()}
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """While it lasts, the first rank can use `averaged`. Every rank must enter."""
+        with ExitStack() as entered:
+            for part in self.parts.values():
+                entered.enter_context(part.whole())
+            yield
+
+    def call(self, name: str, *args: Tensor) -> object:
+        """A training pass of a part: its network is called, and `backward` will follow."""
+        return self.parts[name](*args)
 
     def autocast(self) -> torch.autocast:
         """The context in which networks are called."""
         return autocast(self.device, self.precision)
 
     def backward(self, name: str, losses: dict[str, Tensor], weight: float) -> None:
-        """Add the gradients of one pass; `weight` is its share of the batch."""
+        """Add the gradients of one pass; `weight` is its share of the batch of all ranks."""
         terms = torch.stack([loss.float() for loss in losses.values()])
-        (terms.sum() * weight).backward()
+        self.parts[name].backward(terms.sum() * weight)
         self.terms[name] = list(losses)
         values = terms.detach() * weight
         self.values[name] = self.values[name] + values if name in self.values else values
@@ -161,32 +119,29 @@ class Engine:
             self.told.setdefault(name, []).append(value.detach().float())
 
     def step(self, *, share: float, nimg: int, names: list[str]) -> dict[str, Tensor]:
-        """Update every part that had a backward pass; dropped on the device where not finite.
+        """Update every part that had a backward pass; dropped on every rank where not finite.
 
         Args:
             share: how much of the run is done, which sets the learning rate.
             nimg: images seen before this batch.
-            names: the scans in the batch, to be named if the update is dropped.
+            names: the scans in the batch of all ranks, to be named if the update is dropped.
 
         Returns:
-            The losses of each part, and the measures that were told, still on the device.
+            The losses of each part over all ranks, and the measures that were told, still on the
+            device.
         """
-        report = {name: torch.stack(values).mean() for name, values in self.told.items()}
+        measures = {name: torch.stack(values).mean() for name, values in self.told.items()}
+        told = torch.stack([*measures.values(), torch.ones((), device=self.device)])
+        self.ranks.add_up([*self.values.values(), told])
+        report = dict(zip(measures, told[:-1] / told[-1], strict=True))
         for name, values in self.values.items():
-            part, optim = self.parts[name], self.optims[name]
-            norm = torch.nn.utils.clip_grad_norm_(part.net.parameters(), optim.clip, foreach=True)
-            finite = torch.cat([values, norm[None]]).isfinite()
-            ok = finite.all()
-            for group in part.optimizer.param_groups:
-                group["lr"] = optim.rate(share)
-            # What torch's own GradScaler sets to skip a fused step without asking the device.
-            part.optimizer.grad_scale = None
-            part.optimizer.found_inf = (~ok).float()
-            part.optimizer.step()
-            part.optimizer.zero_grad(set_to_none=True)
+            part = self.parts[name]
+            finite = values.isfinite()
+            norm = part.step(self.optims[name].rate(share), finite.all())
+            finite = torch.cat([finite, norm.isfinite()[None]])
             for module in part.net.modules():
                 if isinstance(module, Settles):
-                    module.settle(ok)
+                    module.settle(finite.all())
             self.watch.note(nimg, name, [*self.terms[name], "gradient"], names, finite)
             report |= dict(zip(self.terms[name], values, strict=True))
         self.values.clear()
@@ -196,40 +151,23 @@ class Engine:
     def average(self, nimg: int, batch: int) -> None:
         """Move the averaged weights along."""
         for part in self.parts.values():
-            if part.ema:
-                part.ema.update(part.net, nimg, batch)
+            part.average(nimg, batch)
 
     # -- state for checkpoints --------------------------------------------------------------------
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor that the rest of the run depends on, by name."""
+        """Every tensor that the rest of the run depends on, whole, by name, on the CPU.
+
+        They know nothing of ranks or engine. Every rank must ask; the first is given them.
+        """
         out: dict[str, Tensor] = {}
         for name, part in self.parts.items():
-            out |= {f"{name}/net/{k}": v for k, v in part.net.state_dict().items()}
-            if part.ema:
-                out |= {f"{name}/ema/{k}": v for k, v in part.ema.net.state_dict().items()}
-            for i, state in part.optimizer.state_dict()["state"].items():
-                out |= {f"{name}/optimizer/{i}/{k}": v for k, v in state.items()}
+            for key, tensor in part.tensors():
+                if self.ranks.first:
+                    out[f"{name}/{key}"] = tensor.detach().cpu()
         return out
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
+    def restore(self, stored: Stored) -> None:
         """Put the tensors of a checkpoint back."""
         for name, part in self.parts.items():
-            part.net.load_state_dict(under(tensors, f"{name}/net/"))
-            if part.ema:
-                part.ema.net.load_state_dict(under(tensors, f"{name}/ema/"))
-            weights = part.optimizer.param_groups[0]["params"]
-            state: dict[int, dict[str, Tensor]] = {}
-            for key, value in under(tensors, f"{name}/optimizer/").items():
-                i, k = key.split("/")
-                # A fused step walks through memory, so moments must lie there as their weights do.
-                layout = (
-                    value if value.ndim == 0 else torch.empty_like(weights[int(i)]).copy_(value)
-                )
-                state.setdefault(int(i), {})[k] = layout
-            part.optimizer.load_state_dict({**part.optimizer.state_dict(), "state": state})
-
-
-def under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with the prefix, without it."""
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            part.restore(stored.under(f"{name}/"))

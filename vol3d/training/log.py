@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vol3d.training.tracker import Track
+from vol3d.training.watch import Dropped
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,18 @@ class RunLog:
         if numbers:
             self.tell("numbers", nimg, numbers)
 
+    def drop(self, dropped: Dropped) -> None:
+        """Tell of an update that was not made."""
+        d = dropped
+        log.warning(
+            "update dropped at image %d: %s of the %s not finite in %s",
+            d.nimg,
+            ", ".join(d.terms),
+            d.part,
+            ", ".join(d.names),
+        )
+        self.write(d.nimg, "dropped", part=d.part, terms=d.terms, names=d.names)
+
     def show(self, nimg: int, picture: np.ndarray) -> None:
         """Keep a preview [rows, columns] in [0, 1] as PNG."""
         from matplotlib.image import imsave
@@ -66,3 +79,16 @@ class RunLog:
                 getattr(track, what)(*about)
             except Exception as error:
                 log.warning("%s: %s; the run goes on", type(track).__name__, error)
+
+
+class Silence:
+    """The log of every rank but the first."""
+
+    def write(self, nimg: int, event: str, **values: Any) -> None:
+        """Nothing."""
+
+    def drop(self, dropped: Dropped) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +20,13 @@ from vol3d.errors import ConfigError
 from vol3d.nn.precision import Precision
 from vol3d.optim import Optim
 from vol3d.progress import Bar
+from vol3d.ranks import ALONE, Ranks
 from vol3d.tasks.base import Batch, Job
-from vol3d.training.checkpoint import Checkpoints
+from vol3d.training.checkpoint import Checkpoints, Stored
 from vol3d.training.engine import Engine, device_of
-from vol3d.training.log import RunLog
+from vol3d.training.engines import EngineKind, Torch
+from vol3d.training.log import RunLog, Silence
+from vol3d.training.notice import NONE, Notice
 from vol3d.training.trackers import TrackerKind
 from vol3d.training.trackers.tensorboard import TensorBoard
 
@@ -38,9 +41,11 @@ class Training(Config):
     total_nimg: PositiveInt
     """Images to train on, counted with repetition."""
     batch: PositiveInt = 8
-    """Images per update."""
+    """Images per update, of all processes together."""
     micro_batch: PositiveInt | None = None
     """Images per forward pass; divides the batch. Smaller takes less memory."""
+    engine: EngineKind = Torch()
+    """What shares the training out where several processes are started (torchrun, srun)."""
     optim: Optim = Optim()
     """The optimiser of the model."""
     ema_halflife: float = Field(default=2000, gt=0)
@@ -51,6 +56,8 @@ class Training(Config):
     """bf16 autocast, or float32 throughout."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:1."""
+    readers: PositiveInt = 2
+    """Threads that read and draw the next images meanwhile."""
     check_memory: bool = True
     """Before anything is allocated, refuse what does not fit the device, and say what would."""
     log_every: PositiveInt = 400
@@ -81,69 +88,99 @@ class State:
     dropped: int = 0
 
 
-def train(job: Job, training: Training, engine: Engine) -> State:
-    """Train until `total_nimg` images have been seen.
+def train(job: Job, training: Training, engine: Engine, notice: Notice = NONE) -> int:
+    """Train until `total_nimg` images have been seen, or until notice was given; saved either way.
+
+    Returns:
+        0, or the signal because of which all ranks are to leave.
 
     Raises:
         RunError: three updates in a row were not finite; a full disk; all checkpoints damaged.
     """
+    ranks = engine.ranks
     checkpoints = Checkpoints(training.run / "checkpoints", training.keep)
     learnt_from = digest(job.scans)
     state = resume(checkpoints, engine, learnt_from)
-    trackers = filter(None, training.trackers.values())
-    tracks = [t.open(training.run, training.dump(), state.nimg) for t in trackers]
-    report = RunLog(training.run, state.nimg, tracks)
-    batches = draw_batches(job, training, state.nimg)
+    report = open_log(training, state.nimg) if ranks.first else Silence()
+    batches = draw_batches(job, training, state.nimg, ranks)
     recent: list[dict[str, Tensor]] = []
-    clock, began = time.monotonic(), state.nimg
+    clock, waited, began = time.monotonic(), 0.0, state.nimg
 
-    with Bar(job.title, training.total_nimg, state.nimg) as bar:
+    with Bar(job.title, training.total_nimg, state.nimg, silent=not ranks.first) as bar:
         if not state.nimg:  # what would fail later fails in the first minute
-            report.show(0, job.preview(engine))
-            report.write(0, "validation", **job.validate(engine))
+            look(job, engine, report, 0)
         while True:
+            leaving = ranks.largest(notice.number)  # all leave after the same update
             done = state.nimg >= training.total_nimg
+            last = done or leaving > 0
 
             # Once in a while: report, show and measure, save. The last image included.
-            saving = due(training.save_every, state, training.batch, done)
-            if recent and (saving or due(training.log_every, state, training.batch, done)):
-                state.seconds, clock = state.seconds + time.monotonic() - clock, time.monotonic()
+            saving = due(training.save_every, state, training.batch, last)
+            if recent and (saving or due(training.log_every, state, training.batch, last)):
+                passed, clock = time.monotonic() - clock, time.monotonic()
+                state.seconds += passed
                 for d in engine.watch.read():
                     state.dropped += 1
-                    log.warning(
-                        "update dropped at image %d: %s of the %s not finite in %s",
-                        d.nimg,
-                        ", ".join(d.terms),
-                        d.part,
-                        ", ".join(d.names),
-                    )
-                    report.write(d.nimg, "dropped", part=d.part, terms=d.terms, names=d.names)
+                    report.drop(d)
                 means = mean_losses(recent)
-                report.write(state.nimg, "train", seconds=round(state.seconds, 2), **means)
+                times = {"seconds": round(state.seconds, 2), "waiting": round(waited / passed, 4)}
+                report.write(state.nimg, "train", **times, **means)
                 bar.say(" ".join(f"{k} {v:.3g}" for k, v in means.items()))
+                waited = 0.0
                 recent.clear()
             if state.nimg > began and due(training.preview_every, state, training.batch, done):
-                report.show(state.nimg, job.preview(engine))
-                report.write(state.nimg, "validation", **job.validate(engine))
+                look(job, engine, report, state.nimg)
             if state.nimg > began and saving:
                 more = {"watch": engine.watch.in_a_row, "scans": learnt_from}
-                checkpoints.write(state.nimg, engine.tensors(), {**vars(state), **more})
-            if done:
+                save(checkpoints, engine, state.nimg, {**vars(state), **more})
+            if last:
                 report.close()
-                return state
+                return 0 if done else leaving
 
-            recent.append(update(job, training, engine, next(batches)))
+            asked = time.monotonic()
+            batch = next(batches)
+            waited += time.monotonic() - asked
+            recent.append(update(job, training, engine, batch))
             state.nimg += training.batch
             bar.advance(training.batch)
 
 
+def open_log(training: Training, nimg: int) -> RunLog:
+    """The run's log, with its trackers, going on from image `nimg`."""
+    trackers = filter(None, training.trackers.values())
+    return RunLog(
+        training.run, nimg, [t.open(training.run, training.dump(), nimg) for t in trackers]
+    )
+
+
+def look(job: Job, engine: Engine, report: RunLog | Silence, nimg: int) -> None:
+    """Preview and validation, which are the first rank's work."""
+    with engine.whole():
+        if engine.ranks.first:
+            report.show(nimg, job.preview(engine))
+            report.write(nimg, "validation", **job.validate(engine))
+
+
+def save(checkpoints: Checkpoints, engine: Engine, nimg: int, state: dict) -> None:
+    """A checkpoint: put together by all ranks, written by the first."""
+    tensors = engine.tensors()
+    engine.ranks.alone(lambda: checkpoints.write(nimg, tensors, state))
+
+
 def update(job: Job, training: Training, engine: Engine, batch: Batch) -> dict[str, Tensor]:
-    """One update of every part (the model; or generator and discriminator); their losses."""
-    for micro in batch.split(training.micro_batch or training.batch):
+    """One update of every part (the model; or generator and discriminator); their losses.
+
+    Args:
+        job: what is trained.
+        training: how.
+        engine: with the networks.
+        batch: this rank's share of the images.
+    """
+    for micro in batch.split(min(training.micro_batch or training.batch, len(batch.names))):
         for part, losses in job.losses(engine, micro):
-            engine.backward(part, losses, len(micro.names) / training.batch)
+            engine.backward(part, losses, micro.share)
     share = batch.nimg / training.total_nimg
-    report = engine.step(share=share, nimg=batch.nimg, names=batch.names)
+    report = engine.step(share=share, nimg=batch.nimg, names=batch.everyone)
     engine.average(batch.nimg + training.batch, training.batch)
     return report
 
@@ -160,48 +197,67 @@ def digest(scans: list[Scan]) -> str:
 
 
 def resume(checkpoints: Checkpoints, engine: Engine, learnt_from: str) -> State:
-    """Take up the newest whole checkpoint, if there is one.
+    """Take up the newest whole checkpoint, if there is one; on every rank the same.
 
     Raises:
         ConfigError: the training scans are not those it was made with.
         RunError: all checkpoints are damaged.
     """
-    found = checkpoints.newest()
+    found = engine.ranks.alone(checkpoints.newest)
     if found is None:
         return State()
-    tensors, state = found
+    state = json.loads((found / "state.json").read_text())
     if state.pop("scans") != learnt_from:
         raise ConfigError(
             f"{checkpoints.folder.parent}: the training scans, or their covariates, are others than "
             f"when this run began; bring them back, or name another folder with run=..."
         )
-    engine.restore(tensors)
+    engine.restore(Stored(found / "tensors.safetensors"))
     engine.watch.in_a_row = state.pop("watch")
     log.info("going on at image %d", state["nimg"])
     return State(**state)
 
 
-def draw_batches(job: Job, training: Training, nimg: int) -> Iterator[Batch]:
-    """Batches from image `nimg` on; the next is read while the present one is used.
+def draw_batches(job: Job, training: Training, nimg: int, ranks: Ranks = ALONE) -> Iterator[Batch]:
+    """This rank's share of the batches from image `nimg` on; read while the one before is used.
 
     Every image has its own generator, from (seed, image index): what is drawn for it depends on
-    neither the batch size nor a resume.
+    neither the batch size nor a resume, nor on which rank it falls to.
     """
+    share = training.batch // ranks.world
 
     def batch_at(nimg: int) -> Batch:
-        scans, rngs, drawn = [], [], []
-        for i in range(nimg, nimg + training.batch):
-            scans.append(job.scans[item_at(training.seed, i, len(job.scans))])
-            rngs.append(torch_rng(training.seed, i))
-            drawn.append(job.draw(scans[-1], rngs[-1]))
-        return Batch(nimg, [s.name for s in scans], [s.covariates for s in scans], rngs, drawn)
+        everyone = [
+            job.scans[item_at(training.seed, i, len(job.scans))]
+            for i in range(nimg, nimg + training.batch)
+        ]
+        mine = range(ranks.rank * share, (ranks.rank + 1) * share)
+        scans = [everyone[i] for i in mine]
+        rngs = [torch_rng(training.seed, nimg + i) for i in mine]
+        drawn = list(readers.map(job.draw, scans, rngs))
+        names, rows = [s.name for s in scans], [s.covariates for s in scans]
+        return Batch(nimg, names, rows, rngs, drawn, [s.name for s in everyone])
 
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(batch_at, nimg)
+    with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(training.readers) as readers:
+        coming = ahead.submit(batch_at, nimg)
         while True:
             nimg += training.batch
-            ready, coming = coming.result(), reader.submit(batch_at, nimg)
+            ready, coming = coming.result(), ahead.submit(batch_at, nimg)
             yield ready
+
+
+def share_of(training: Training, ranks: Ranks) -> int:
+    """Images of an update on each rank.
+
+    Raises:
+        ConfigError: the batch cannot be shared out evenly.
+    """
+    if training.batch % ranks.world:
+        raise ConfigError(
+            f"batch={training.batch}: cannot be shared out evenly over {ranks.world} processes; "
+            f"take a multiple, or start fewer"
+        )
+    return training.batch // ranks.world
 
 
 def mean_losses(recent: list[dict[str, Tensor]]) -> dict[str, float]:
@@ -220,7 +276,7 @@ def check_folder(training: Training) -> None:
     """
     folder, mine = training.run, training.run / "config.yaml"
     free = {"run", "device", "check_memory", "log_every", "preview_every", "save_every", "keep"}
-    free |= {"trackers"}
+    free |= {"trackers", "engine", "micro_batch", "readers"}
     if mine.is_file():
         before = type(training).read(mine).dump()
         now = training.dump()
@@ -242,24 +298,34 @@ def make_folder(training: Training) -> None:
     part.replace(training.run / "config.yaml")
 
 
-def start(job_of, training: Training) -> tuple[Job, Engine]:
-    """Build the job with seeded weights and the engine around it."""
+def start(
+    job_of: Callable[[], Job], training: Training, ranks: Ranks = ALONE
+) -> tuple[Job, Engine]:
+    """Build the job with seeded weights and the engine around it.
+
+    Raises:
+        ConfigError: the engine cannot do this job.
+    """
+    share_of(training, ranks)
     device = device_of(training.device)
     torch.manual_seed(training.seed)  # initial weights; everything later has its own generator
     job = job_of()
-    return job, engine_of(job, training, device)
+    training.engine.check(job)
+    return job, engine_of(job, training, device, ranks)
 
 
-def engine_of(job: Job, training: Training, device: torch.device) -> Engine:
+def engine_of(job: Job, training: Training, device: torch.device, ranks: Ranks = ALONE) -> Engine:
     """The engine around a job's networks."""
-    optims = {name: job.optims.get(name, training.optim) for name in job.nets}
     return Engine(
         job.nets,
-        optims,
+        {name: job.optims.get(name, training.optim) for name in job.nets},
         averaged=job.averaged,
         ema_halflife=training.ema_halflife,
         device=device,
         precision=training.precision,
+        kind=training.engine,
+        ranks=ranks,
+        share=share_of(training, ranks),
     )
 
 

@@ -11,8 +11,9 @@ from vol3d.config import flat, lay
 from vol3d.data.imagined import ImaginedImages, ImaginedLatents, largest_shape
 from vol3d.data.latents import LatentImages
 from vol3d.errors import ConfigError
+from vol3d.ranks import ALONE, Ranks
 from vol3d.training.engine import device_of
-from vol3d.training.loop import Training
+from vol3d.training.loop import Training, share_of
 from vol3d.training.rates import NOMINAL, Rates
 from vol3d.training.rehearsal import Cost, rehearse
 from vol3d.training.room import GIB, need_of, room_on
@@ -225,7 +226,14 @@ def imagine(training: Training, shape: tuple[int, ...] | None = None) -> Imagine
     return ImaginedImages(largest_shape(training.data) if shape is None else shape)
 
 
-def check_memory(training: Training) -> None:
+def of_one_rank(training: Training, ranks: Ranks) -> Training:
+    """The training as one of several processes sees it: its share of the batch."""
+    share = share_of(training, ranks)
+    micro = training.micro_batch
+    return changed(training, {"batch": share, "micro_batch": min(micro, share) if micro else None})
+
+
+def check_memory(training: Training, ranks: Ranks = ALONE) -> None:
     """Refuse a training that the device has no room for, before anything is allocated.
 
     Raises:
@@ -236,6 +244,9 @@ def check_memory(training: Training) -> None:
     if room is None:
         log.info("memory: not checked, because this system does not say what is free")
         return
+    if device.type == "cpu":
+        room /= ranks.local_world
+    training = of_one_rank(training, ranks)
     planner = Planner(training, imagine(training), device, room, NOMINAL)
     try:
         plain = planner.rehearse({})

@@ -25,6 +25,7 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from vol3d.data.rng import torch_rng
 from vol3d.tasks.base import Batch, Job
+from vol3d.training.engines import Torch
 from vol3d.training.loop import Training, engine_of, update
 from vol3d.training.standin import cuda_rules
 
@@ -207,6 +208,7 @@ def rehearse(training: Training, imagined: Any, device: torch.device) -> Cost:
     on_cpu = device.type == "cpu"
     micro = training.micro_batch or training.batch
     with stage(device) as (ledger, device):
+        training = training.model_copy(update={"engine": Torch()})  # others need real memory
         job = training.task.rehearsal(imagined)
         engine = engine_of(job, training, device)
         with suspended():
@@ -261,4 +263,5 @@ def imagine_batch(job: Job, training: Training, drawn: dict[str, Tensor], n: int
     rngs = [torch_rng("rehearsal", i) for i in range(n)]
     nimg = max(training.total_nimg - training.batch, 0)
     images = [blank(drawn) for _ in range(n)]
-    return Batch(nimg, [scan.name] * n, [scan.covariates] * n, rngs, images)
+    names = [scan.name] * n
+    return Batch(nimg, names, [scan.covariates] * n, rngs, images, names)

@@ -1,0 +1,185 @@
+"""The processes of a run: who started them, which of them this one is, and how they agree.
+
+`torchrun`, `srun` and `deepspeed` start the same command many times; a process that nobody else was
+started with is a run of one, and nothing here costs it anything.
+"""
+
+import contextlib
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+from torch import Tensor, distributed
+
+from vol3d.errors import ConfigError, ElsewhereError, Vol3dError
+from vol3d.roll_call import RollCall
+
+T = TypeVar("T")
+PATIENCE = timedelta(hours=6)
+"""How long the others wait for one that lives but is slow: previews, a checkpoint, a first read.
+One that has died is noticed by the roll call, in seconds."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Which process of a run this is.
+
+    Attributes:
+        rank: its number; 0 is the first, which writes and talks.
+        world: how many there are.
+        local_rank: its number on this machine, and of its GPU.
+        local_world: how many there are on this machine.
+    """
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+    local_world: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this one writes and talks."""
+        return self.rank == 0
+
+    def add_up(self, tensors: list[Tensor]) -> None:
+        """Replace tensors of the same shapes by their sums over all ranks."""
+        if self.world > 1:
+            for under_way in [distributed.all_reduce(t, async_op=True) for t in tensors]:
+                under_way.wait()
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """The tensors of all ranks, of one shape, joined along the first axis in order of rank."""
+        if self.world == 1:
+            return tensor
+        found = [torch.empty_like(tensor) for _ in range(self.world)]
+        distributed.all_gather(found, tensor.contiguous())
+        return torch.cat(found)
+
+    def largest(self, number: int) -> int:
+        """The largest of the numbers that the ranks have; no GPU is waited for."""
+        if self.world == 1:
+            return number
+        found = torch.tensor(number)
+        distributed.all_reduce(found, distributed.ReduceOp.MAX)
+        return int(found)
+
+    def alone(self, act: Callable[[], T]) -> T:
+        """What the first rank gets from an act that the others must not do; they wait for it.
+
+        Raises:
+            Vol3dError: the act failed; told by the first rank alone.
+        """
+        if self.world == 1:
+            return act()
+        outcome: list = [None, None]
+        if self.first:
+            try:
+                outcome[0] = act()
+            except Vol3dError as error:
+                outcome[1] = error
+        # Plain words and numbers of our own processes, so that pickling them is no danger.
+        told = [outcome[0], str(outcome[1]) if outcome[1] else None]
+        distributed.broadcast_object_list(told, src=0, device=torch.device("cpu"))
+        if self.first and outcome[1] is not None:
+            raise outcome[1]
+        if told[1] is not None:
+            raise ElsewhereError(told[1])
+        return told[0]
+
+
+ALONE = Ranks()
+
+
+def launched(told: Mapping[str, str] = os.environ) -> Ranks:
+    """Which process this is, by what torchrun, deepspeed or srun say in the environment.
+
+    Raises:
+        ConfigError: they say half of it.
+    """
+    if "RANK" in told and "WORLD_SIZE" in told:  # torchrun and deepspeed
+        rank, world = int(told["RANK"]), int(told["WORLD_SIZE"])
+        local, near = told.get("LOCAL_RANK", "0"), told.get("LOCAL_WORLD_SIZE")
+        near = near or told.get("LOCAL_SIZE") or world
+        return Ranks(rank, world, int(local), int(near))
+    # In an sbatch script SLURM_PROCID is set too, but only srun starts a step of several tasks.
+    if int(told.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        try:
+            rank, local = int(told["SLURM_PROCID"]), int(told["SLURM_LOCALID"])
+            near = tasks_per_node(told["SLURM_STEP_TASKS_PER_NODE"])[int(told["SLURM_NODEID"])]
+        except (KeyError, ValueError, IndexError) as error:
+            raise ConfigError(
+                f"srun: its environment lacks {error}; start with torchrun instead"
+            ) from None
+        return Ranks(rank, int(told["SLURM_STEP_NUM_TASKS"]), local, near)
+    return ALONE
+
+
+def tasks_per_node(text: str) -> list[int]:
+    """SLURM's short form in full: 2(x3),1 is 2, 2, 2, 1."""
+    found = []
+    for part in text.split(","):
+        tasks, times = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part).groups()
+        found += [int(tasks)] * int(times or 1)
+    return found
+
+
+def first_node(nodes: str) -> str:
+    """The first machine of SLURM's list of them: gpu[03-05,9],login is gpu03."""
+    name, rest = re.fullmatch(r"([^\[,]+)(.*)", nodes).groups()
+    if not rest.startswith("["):
+        return name
+    return name + re.match(r"\[(\d+)", rest).group(1)
+
+
+def meeting_place(told: Mapping[str, str] = os.environ) -> tuple[str, int]:
+    """Machine and port where the ranks meet; MASTER_ADDR and MASTER_PORT win where they are set."""
+    address = told.get("MASTER_ADDR") or first_node(told["SLURM_STEP_NODELIST"])
+    # Below the ports that systems hand out by themselves, and another one for each job and step.
+    step = int(told.get("SLURM_JOB_ID", "0")) * 7 + int(told.get("SLURM_STEP_ID", "0"))
+    return address, int(told.get("MASTER_PORT") or 12000 + step % 20000)
+
+
+@contextlib.contextmanager
+def joined(device: str) -> Iterator[Ranks]:
+    """Meet the other ranks, work together, and part; a rank that dies ends them all.
+
+    Args:
+        device: the setting of that name. On GPUs each rank has its own, by its number on the machine.
+
+    Raises:
+        ConfigError: they did not find each other.
+    """
+    ranks = launched()
+    if ranks.world == 1:
+        yield ranks
+        return
+    if re.fullmatch(r"cuda:\d+", device):
+        raise ConfigError(
+            f"device={device}: each of {ranks.world} processes has its own; take cuda"
+        )
+    address, port = meeting_place()
+    on_gpu = torch.cuda.is_available() and device != "cpu"
+    if on_gpu:
+        torch.cuda.set_device(ranks.local_rank)
+    told = {"MASTER_ADDR": address, "MASTER_PORT": port, "RANK": ranks.rank}
+    told |= {"WORLD_SIZE": ranks.world, "LOCAL_RANK": ranks.local_rank}
+    os.environ.update({k: str(v) for k, v in told.items()})  # DeepSpeed reads it there
+    try:
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"rank {ranks.rank} of {ranks.world} did not reach {address}:{port} "
+            f"({str(error).splitlines()[0]}); set MASTER_ADDR to the first machine's address"
+        ) from None
+    if not ranks.first:  # one voice
+        logging.getLogger().setLevel(logging.ERROR)
+    roll_call = RollCall(address, port, ranks.rank, ranks.world)
+    with roll_call:
+        yield ranks
+        roll_call.part(distributed.barrier)
+    distributed.destroy_process_group()

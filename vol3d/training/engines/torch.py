@@ -1,0 +1,106 @@
+"""The plain engine: every rank keeps the whole network, and gradients are added up between them."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vol3d.config import Config
+from vol3d.optim import Optim
+from vol3d.ranks import ALONE, Ranks
+from vol3d.tasks.base import Job
+from vol3d.training.checkpoint import Stored
+from vol3d.training.ema import Ema
+from vol3d.training.part import MOMENTS, Part
+
+
+class Torch(Config):
+    """Every process keeps the whole network (data parallel); for one GPU or many."""
+
+    kind: Literal["torch"] = "torch"
+
+    def check(self, job: Job) -> None:
+        """Every job can be done."""
+
+    def part(
+        self, net: nn.Module, optim: Optim, halflife: float | None, ranks: Ranks, share: int
+    ) -> "TorchPart":
+        """What trains a network on its device.
+
+        Args:
+            net: the network, on its device.
+            optim: how its weights move.
+            halflife: of the averaged weights, in images; None without.
+            ranks: the processes.
+            share: images of an update on each of them.
+        """
+        return TorchPart(net, optim, halflife, ranks)
+
+
+class TorchPart(Part):
+    """See `Part`."""
+
+    def __init__(
+        self, net: nn.Module, optim: Optim, halflife: float | None, ranks: Ranks = ALONE
+    ) -> None:
+        self.net, self.clip, self.ranks = net, optim.clip, ranks
+        self.optimizer = optim.build(list(net.parameters()))
+        self.ema = None if halflife is None else Ema(net, halflife)
+
+    def __call__(self, *args: Tensor) -> object:
+        """A training pass."""
+        return self.net(*args)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add gradients."""
+        loss.backward()
+
+    def step(self, lr: float, ok: Tensor) -> Tensor:
+        """One all-reduce of the gradients when all passes are done, and a fused AdamW step."""
+        if self.ranks.world > 1:
+            for p in self.net.parameters():  # a rank may have had no use for a weight
+                p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+            self.ranks.add_up([p.grad for p in self.net.parameters()])
+        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.clip, foreach=True)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        # What torch's own GradScaler sets to skip a fused step without asking the device.
+        self.optimizer.grad_scale = None
+        self.optimizer.found_inf = (~(ok & norm.isfinite())).float()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def average(self, nimg: int, batch: int) -> None:
+        """Move the averaged weights along."""
+        if self.ema:
+            self.ema.update(self.net, nimg, batch)
+
+    @property
+    def averaged(self) -> nn.Module:
+        """The averaged network."""
+        return self.ema.net if self.ema else self.net
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Everything is whole here."""
+        yield from ((f"net/{k}", v) for k, v in self.net.state_dict().items())
+        if self.ema:
+            yield from ((f"ema/{k}", v) for k, v in self.ema.net.state_dict().items())
+        for name, p in self.net.named_parameters():
+            state = self.optimizer.state.get(p, {})
+            yield from ((f"{moment}/{name}", state[moment]) for moment in MOMENTS if state)
+        if self.optimizer.state:
+            yield "step", next(iter(self.optimizer.state.values()))["step"]
+
+    def restore(self, stored: Stored) -> None:
+        """Copy everything into place."""
+        stored.under("net/").fill(self.net)
+        if self.ema:
+            stored.under("ema/").fill(self.ema.net)
+        if "step" not in stored:
+            return
+        for name, p in self.net.named_parameters():
+            # A fused step walks through memory, so moments must lie there as their weights do.
+            moments = {k: torch.empty_like(p).copy_(stored[f"{k}/{name}"]) for k in MOMENTS}
+            self.optimizer.state[p] = {"step": stored["step"].clone().to(p.device), **moments}
