@@ -26,6 +26,18 @@ def vol3d(*words: str, **options) -> subprocess.CompletedProcess:
     )
 
 
+def torchrun(world: int, *words: object, **options) -> subprocess.CompletedProcess:
+    """Run a script, or `-m module`, in so many processes of one thread each."""
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return subprocess.run(
+        [*start, f"--nproc-per-node={world}", *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
+
+
 def assert_valid_bids(folder: Path) -> None:
     """The BIDS validator finds no error, with nothing hidden from it."""
     assert not list(folder.rglob(".bidsignore"))

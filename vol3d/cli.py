@@ -8,26 +8,38 @@ import importlib
 import inspect
 import keyword
 import logging
+import os
 import sys
+import time
 from pathlib import Path
 
 VERBS = Path(__file__).parent / "verbs"
+LATER_S = 2.0
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one verb. Exit code 0; 1 for a failure, 2 for misuse, each with one line on stderr."""
-    from vol3d.errors import Vol3dError
+    from vol3d.errors import ElsewhereError, Vol3dError
 
     try:
         dispatch(sys.argv[1:] if arguments is None else arguments)
+    except ElsewhereError as error:
+        sys.exit(error.exit_code)
     except Vol3dError as error:
-        sys.stderr.write(f"vol3d: {error}\n")
+        say(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.stderr.write("vol3d: stopped\n")
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)
+
+
+def say(error: Exception) -> None:
+    """One line; of several processes with the same to say, the first is heard and ends the others."""
+    rank = int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
+    time.sleep(LATER_S if rank else 0)
+    sys.stderr.write(f"vol3d: {f'rank {rank}: ' if rank else ''}{error}\n")
 
 
 def dispatch(arguments: list[str]) -> None:
@@ -55,6 +67,8 @@ def dispatch(arguments: list[str]) -> None:
         sys.stdout.write(help_of(name, verb))
         return
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s", force=True)
+    # The deepspeed launcher adds --local_rank, and says the same in the environment.
+    rest = [a for a in rest if not a.startswith("--local_rank=")]
     settings = fill(name, verb, [a for a in rest if a != "--dry-run"])
     if "--dry-run" in rest:
         from omegaconf import OmegaConf

@@ -1,8 +1,6 @@
 """The quantiser against MONAI's on the same codes, closed forms, and one process against two."""
 
 import copy
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -10,6 +8,7 @@ from monai.networks.layers.vector_quantizer import EMAQuantizer, VectorQuantizer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tests.conftest import torchrun
 from vol3d.nn.quantiser import Quantiser
 from vol3d.optim import Optim
 from vol3d.training.engine import Engine
@@ -238,20 +237,20 @@ def test_measures_are_means_and_have_no_say(engine: Engine):
     assert "perplexity" not in update(engine, *volumes(2))
 
 
-RANK = """
-import sys, torch, torch.distributed as dist
+RANKS = """
+import sys, torch
 from safetensors.torch import load_file, save_file
 from vol3d.nn.quantiser import Quantiser
+from vol3d.ranks import joined
 
-rank, folder = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-batches = load_file(f"{folder}/batches.safetensors")
-q = Quantiser(16, 3, decay=0.9, restart_below=0.1)
-for i in range(3):
-    q(batches[f"z{i}"][rank::2], batches[f"noise{i}"][rank::2])
-    q.settle(torch.tensor(True))
-save_file(q.state_dict(), f"{folder}/{rank}.safetensors")
-dist.destroy_process_group()
+with joined("cpu") as ranks:
+    folder = sys.argv[1]
+    batches = load_file(f"{folder}/batches.safetensors")
+    q = Quantiser(16, 3, decay=0.9, restart_below=0.1)
+    for i in range(3):
+        q(batches[f"z{i}"][ranks.rank :: 2], batches[f"noise{i}"][ranks.rank :: 2])
+        q.settle(torch.tensor(True))
+    save_file(q.state_dict(), f"{folder}/{ranks.rank}.safetensors")
 """
 
 
@@ -262,10 +261,10 @@ def test_two_processes_have_the_codes_of_one_with_both_batches(tmp_path):
         one(batches[f"z{i}"], batches[f"noise{i}"])
         one.settle(OK)
     save_file(batches, tmp_path / "batches.safetensors")
-    ranks = [
-        subprocess.Popen([sys.executable, "-c", RANK, str(rank), str(tmp_path)]) for rank in (0, 1)
-    ]
-    assert [process.wait(timeout=120) for process in ranks] == [0, 0]
+    script = tmp_path / "ranks.py"
+    script.write_text(RANKS)
+    done = torchrun(2, script, tmp_path)
+    assert done.returncode == 0, done.stderr
     first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
     assert same(first, second)
     for k, v in one.state_dict().items():

@@ -31,10 +31,14 @@ class Train(Training):
     def execute(self) -> Path | list[Path]:
         """Train, and write the bundle; its path, on the first of several processes."""
         with joined(self.device) as ranks:
-            finished = ranks.alone(lambda: self.prepare(ranks))
-            if not finished and not self.train(ranks):
-                return []
-            return self.finish(self.run / "bundle") if ranks.first else []
+            return self.work(ranks)
+
+    def work(self, ranks: Ranks) -> Path | list[Path]:
+        """The same, among processes that have met."""
+        finished = ranks.alone(lambda: self.prepare(ranks))
+        if not finished and not self.train(ranks):
+            return []
+        return self.finish(self.run / "bundle") if ranks.first else []
 
     def prepare(self, ranks: Ranks) -> bool:
         """Check all that can be checked, and make the folder; whether the run has finished.

@@ -4,11 +4,11 @@ Rajbhandari et al. 2020 (arXiv:1910.02054). Weights and sums are float32 at ever
 run under the same autocast as elsewhere, so that a run gives the same on every engine.
 """
 
+import contextlib
 import copy
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -57,6 +57,7 @@ class DeepSpeed(Config):
             ConfigError: DeepSpeed is not installed.
         """
         device = next(net.parameters()).device
+        net.to(memory_format=torch.contiguous_format)  # it lays all weights end to end
         deepspeed = load(device)
         if not distributed.is_initialized():  # a run of one process
             distributed.init_process_group(
@@ -93,6 +94,10 @@ def load(device: torch.device) -> Any:
             'engine.kind=deepspeed: is not installed; pip install "vol3d[deepspeed]"'
         ) from None
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    # On a CPU it would compile an all-reduce of its own, for half a minute or not at all; there is no
+    # setting for it.
+    with contextlib.suppress(AttributeError):
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed
 
 
@@ -230,7 +235,7 @@ class Stage3Part(DeepSpeedPart):
             self.shares = self.shares or [t.detach().clone() for t in mine]
             move(self.shares, mine, share(self.halflife, nimg, batch))
 
-    @contextmanager
+    @contextlib.contextmanager
     def whole(self) -> Iterator[None]:
         """Fill the shell."""
         device = next(self.net.parameters()).device
