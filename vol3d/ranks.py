@@ -20,6 +20,8 @@ from vol3d.errors import ConfigError, ElsewhereError, Vol3dError
 from vol3d.roll_call import RollCall
 
 T = TypeVar("T")
+MEETING = timedelta(minutes=10)
+"""How long the first wait for the last to start."""
 PATIENCE = timedelta(hours=6)
 """How long the others wait for one that lives but is slow: previews, a checkpoint, a first read.
 One that has died is noticed by the roll call, in seconds."""
@@ -170,7 +172,14 @@ def joined(device: str) -> Iterator[Ranks]:
     told |= {"WORLD_SIZE": ranks.world, "LOCAL_RANK": ranks.local_rank}
     os.environ.update({k: str(v) for k, v in told.items()})  # DeepSpeed reads it there
     try:
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
+        store, _, _ = next(distributed.rendezvous("env://", timeout=MEETING))
+        distributed.init_process_group(
+            "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
+            store=store,
+            rank=ranks.rank,
+            world_size=ranks.world,
+            timeout=PATIENCE,
+        )
     except (RuntimeError, ValueError) as error:
         raise ConfigError(
             f"rank {ranks.rank} of {ranks.world} did not reach {address}:{port} "

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
 
-from vol3d.errors import RunError
+from vol3d.errors import ElsewhereError, RunError
 
 log = logging.getLogger(__name__)
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -62,28 +62,26 @@ def leave(number: int, run: Path, first: bool, told: Mapping[str, str] = os.envi
     Args:
         number: of the signal.
         run: the folder of the run, as it is named in what is said.
-        first: whether this rank is the one that speaks to the queue.
+        first: whether this rank is the one that speaks, to the user and to the queue.
         told: the environment.
 
     Raises:
-        RunError: nobody will call the run back, so run it again; exit code 128 + the signal's number.
+        RunError: nobody will call the run back; exit code 128 + the signal's number.
     """
     name, job = signal.Signals(number).name, told.get("SLURM_JOB_ID")
     said = f"{run}: {name} came, and the run is saved"
     if job and number == signal.SIGUSR1:
-        if not first:
-            return
-        problem = requeue(job)
+        problem = requeue(job) if first else None
         if problem is None:
             log.info("%s; job %s is requeued and goes on from there", said, job)
             return
-        raise LeftError(
-            f"{said}, but job {job} was not requeued ({problem}); submit it again", number
-        )
-    if job:
+        said += f"; job {job} was not requeued ({problem})"
+    elif job:
         log.info("%s; waiting for the queue to end job %s", said, job)
         time.sleep(GRACE_S)
-    raise LeftError(f"{said}; run again to go on", number)
+    error = RunError(f"{said}; run again to go on") if first else ElsewhereError(said)
+    error.exit_code = 128 + number  # as that of a process which the signal ended
+    raise error
 
 
 def requeue(job: str) -> str | None:
@@ -93,11 +91,3 @@ def requeue(job: str) -> str | None:
         return "no scontrol on this machine"
     done = subprocess.run([scontrol, "requeue", job], capture_output=True, text=True, check=False)
     return done.stderr.strip().splitlines()[-1] if done.returncode else None
-
-
-class LeftError(RunError):
-    """A run left because it was told to, with the exit code of a process that a signal ended."""
-
-    def __init__(self, text: str, number: int) -> None:
-        super().__init__(text)
-        self.exit_code = 128 + number

@@ -12,8 +12,10 @@ from vol3d.data.latents import Latents
 from vol3d.errors import ConfigError
 from vol3d.ranks import Ranks, joined
 from vol3d.tasks import Task
+from vol3d.tasks.base import Job
+from vol3d.training.engine import Engine
 from vol3d.training.loop import Training, check_folder, make_folder, share_of, start, train
-from vol3d.training.notice import Notice, leave
+from vol3d.training.notice import NONE, Notice, leave
 from vol3d.training.planner import check_memory
 
 log = logging.getLogger(__name__)
@@ -30,15 +32,25 @@ class Train(Training):
 
     def execute(self) -> Path | list[Path]:
         """Train, and write the bundle; its path, on the first of several processes."""
-        with joined(self.device) as ranks:
-            return self.work(ranks)
+        with Notice() as notice:
+            with joined(self.device) as ranks:
+                told = self.work(ranks, notice)
+            if told:
+                leave(told, self.run, ranks.first)
+        return self.run / "bundle" if ranks.first and not told else []
 
-    def work(self, ranks: Ranks) -> Path | list[Path]:
-        """The same, among processes that have met."""
-        finished = ranks.alone(lambda: self.prepare(ranks))
-        if not finished and not self.train(ranks):
-            return []
-        return self.finish(self.run / "bundle") if ranks.first else []
+    def work(self, ranks: Ranks, notice: Notice = NONE) -> int:
+        """Train among processes that have met; 0, or the signal because of which they are to leave."""
+        if not ranks.alone(lambda: self.prepare(ranks)):
+            job, engine = start(lambda: self.task.job(self.data), self, ranks)
+            ranks.alone(lambda: make_folder(self))
+            told = train(job, self, engine, notice)
+            if told:
+                return told
+            with engine.whole():
+                ranks.alone(lambda: self.write_bundle(job, engine))
+        ranks.alone(self.finish)
+        return 0
 
     def prepare(self, ranks: Ranks) -> bool:
         """Check all that can be checked, and make the folder; whether the run has finished.
@@ -57,21 +69,6 @@ class Train(Training):
             check_memory(self, ranks)
         return False
 
-    def train(self, ranks: Ranks) -> bool:
-        """Train, and write the bundle; false if the run was told to leave before."""
-        with Notice() as notice:
-            job, engine = start(lambda: self.task.job(self.data), self, ranks)
-            ranks.alone(lambda: make_folder(self))
-            told = train(job, self, engine, notice)
-            if told:
-                leave(told, self.run, ranks.first)
-                return False
-            with engine.whole():
-                ranks.alone(
-                    lambda: write_bundle(self.run / "bundle", **job.bundle(engine)) and None
-                )
-        return True
-
     def check_data(self) -> None:
         """Check that the data are what the task learns from."""
         if not isinstance(self.data, self.task.learns_from):
@@ -80,8 +77,11 @@ class Train(Training):
                 f"from {self.task.learns_from.are}"
             )
 
-    def finish(self, bundle: Path) -> Path:
-        """Tell the trackers of the bundle; its path."""
+    def write_bundle(self, job: Job, engine: Engine) -> None:
+        """The result of the run."""
+        write_bundle(self.run / "bundle", **job.bundle(engine))
+
+    def finish(self) -> None:
+        """Tell the trackers of the bundle."""
         for tracker in filter(None, self.trackers.values()):
-            tracker.finish(self.run, bundle)
-        return bundle
+            tracker.finish(self.run, self.run / "bundle")
