@@ -7,7 +7,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-from monai.metrics import PSNRMetric
 from scipy import ndimage
 from torch import Tensor
 
@@ -27,6 +26,8 @@ def brain_mask(x: Tensor) -> Tensor:
 
 def psnr_db(x: Tensor, y: Tensor, mask: Tensor) -> float:
     """Peak signal-to-noise ratio within a mask: -10 log10 of the mean squared error, peak 1."""
+    from monai.metrics import PSNRMetric  # here: MONAI takes seconds to load
+
     return float(PSNRMetric(max_val=1.0)(y[mask][None], x[mask][None]))
 
 

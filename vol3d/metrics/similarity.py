@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as nnf
-from monai.metrics import MultiScaleSSIMMetric, SSIMMetric
-from monai.metrics.regression import compute_ssim_and_cs
 from torch import Tensor
 
 SIGMA = 1.5
@@ -78,6 +76,8 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
         x: [B, 1, X, Y, Z] in [0, 1].
         y: the same.
     """
+    from monai.metrics import SSIMMetric  # here: MONAI takes seconds to load
+
     metric = SSIMMetric(spatial_dims=3, win_size=window_for(x.shape[2:]), kernel_sigma=SIGMA)
     return metric(y, x).flatten()
 
@@ -90,6 +90,8 @@ def ssim_map(x: Tensor, y: Tensor) -> Tensor:
     """
     window = window_for(x.shape[2:])
     x, y = (nnf.pad(v, (window // 2,) * 6) for v in (x, y))
+    from monai.metrics.regression import compute_ssim_and_cs
+
     return compute_ssim_and_cs(y, x, 3, (window,) * 3, (SIGMA,) * 3)[0]  # [B, 1, X, Y, Z]
 
 
@@ -101,6 +103,8 @@ def ms_ssim(x: Tensor, y: Tensor) -> Tensor:
         y: the same.
     """
     scales = scales_for(tuple(x.shape[2:]))
+    from monai.metrics import MultiScaleSSIMMetric
+
     metric = MultiScaleSSIMMetric(
         spatial_dims=3, kernel_size=scales.window, kernel_sigma=SIGMA, weights=scales.weights
     )

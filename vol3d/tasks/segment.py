@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from monai.losses import DiceCELoss
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -82,6 +81,8 @@ class SegmentJob:
         }
         self.optims: dict[str, Any] = {}
         self.averaged = ["segmenter"]
+        from monai.losses import DiceCELoss  # here: MONAI takes seconds to load
+
         self.criterion = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False)
 
     def targets(self, labels: np.ndarray) -> Tensor:

@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-from monai.networks.nets import PatchDiscriminator
 from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
@@ -54,6 +53,8 @@ class PatchNet(nn.Module):
             "instance": ("INSTANCE", {"affine": True}),
             "group": ("GROUP", {"num_groups": config.norm_groups}),
         }
+        from monai.networks.nets import PatchDiscriminator  # here: MONAI takes seconds to load
+
         self.net = PatchDiscriminator(
             spatial_dims=3,
             channels=config.channels,
