@@ -7,6 +7,7 @@ LAYERS = [
     "errors",
     "files",
     "config",
+    "parts",
     "optim",
     "progress",
     "volume",
