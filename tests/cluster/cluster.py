@@ -76,7 +76,9 @@ class Cluster:
         self.folder.chmod(0o755)
         self.conf = self.folder / "slurm.conf"
         self.env = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "SBATCH", "SRUN"))},
+            **{
+                k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "SBATCH", "SRUN"))
+            },
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{SBIN}",
             "PYTHONPATH": str(ROOT),
             "OMP_NUM_THREADS": "1",
@@ -135,7 +137,7 @@ class Cluster:
         wanted, end = set(states or ("COMPLETED",)), time.monotonic() + timeout
         while not (now := self.states(job)) <= wanted:
             over = time.monotonic() > end or (now - wanted) & ENDED
-            assert not over, f"job {job} is {', '.join(sorted(now))}:\n{self.log(job)[-4000:]}"
+            assert not over, f"job {job} is {', '.join(sorted(now))}:\n{self.story(job)}"
             time.sleep(0.2)
 
     def wait_for(self, job: str, text: str, timeout: float = 120) -> None:
@@ -143,8 +145,14 @@ class Cluster:
         end = time.monotonic() + timeout
         while text not in self.log(job):
             over = time.monotonic() > end or self.states(job) <= ENDED
-            assert not over, f"job {job} never said {text!r}:\n{self.log(job)[-4000:]}"
+            assert not over, f"job {job} never said {text!r}:\n{self.story(job)}"
             time.sleep(0.2)
+
+    def story(self, job: str) -> str:
+        """The end of a job's log, and what the controller noted about it: for error messages."""
+        noted = (self.folder / "slurmctld.log").read_text().splitlines()
+        number = job.split("_")[0]
+        return "\n".join([self.log(job)[-4000:], *[x for x in noted if f"JobId={number}" in x]])
 
     def signal(self, job: str, name: str) -> None:
         """Send a signal, such as USR1, to the steps of a job; not to its batch file."""
@@ -163,7 +171,9 @@ class Cluster:
     def preempting(self) -> Iterator[str]:
         """Both nodes are wanted by an urgent job, as long as the context lasts."""
         urgent = ["--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null"]
-        job = self.call("sbatch", "--parsable", *urgent, "--wrap=sleep 600", cwd=self.folder).strip()
+        job = self.call(
+            "sbatch", "--parsable", *urgent, "--wrap=sleep 600", cwd=self.folder
+        ).strip()
         try:
             yield job
         finally:

@@ -70,7 +70,7 @@ class Prepare(Steps):
     exclude: list[Text] = Field(default_factory=list)
     """Not these people."""
     jobs: PositiveInt | None = None
-    """Scans at a time, each on one core; as many as there are cores if not given."""
+    """Scans at a time, each on one core; as many as it may use if not given."""
     part: Part = ALL
     """Prepare only a share, so that several processes make one dataset: 2/4 is the second of four."""
 
@@ -192,7 +192,7 @@ class Prepare(Steps):
 
     def run(self, scans: list[Scan], place: Place) -> Iterator[tuple[Scan, str | None]]:
         """Prepare scans side by side; each with why it failed, or None."""
-        jobs = min(self.jobs or os.cpu_count() or 1, len(scans))
+        jobs = min(self.jobs or len(os.sched_getaffinity(0)), len(scans))
         if jobs <= 1:
             yield from ((s, prepare_and_write(s, place, self)) for s in scans)
             return
