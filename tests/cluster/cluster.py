@@ -163,9 +163,13 @@ class Cluster:
         self.call("scancel", job)
 
     def start_now(self, job: str) -> None:
-        """Let a job that was requeued start at once; SLURM would let it wait for two minutes."""
+        """Let a job that was requeued start; SLURM would let it wait for two minutes.
+
+        Not at once: in the second in which it was killed a node would refuse it (its credential is
+        revoked), and it would be FAILED.
+        """
         self.wait(job, "PENDING", timeout=60)
-        self.call("scontrol", "update", f"jobid={job}", "StartTime=now")
+        self.call("scontrol", "update", f"jobid={job}", "StartTime=now+2")
 
     @contextlib.contextmanager
     def preempting(self) -> Iterator[str]:
