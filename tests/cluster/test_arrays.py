@@ -116,6 +116,14 @@ def test_a_task_that_fails_says_why_and_is_not_repeated(cluster: Cluster, tmp_pa
     assert {task["Restarts"] for task in cluster.show(job)} == {"0"}
 
 
+def test_a_part_that_there_cannot_be_is_refused(cluster: Cluster, diffusion: Path, tmp_path: Path):
+    words = ["generate", str(diffusion), "out", "device=cpu"]
+    job = cluster.submit(ARRAY, *words, cwd=tmp_path, options=("--array=3",))
+    cluster.wait(job, "FAILED")
+    assert "vol3d: part: '3/1' is no part" in cluster.log(job)
+    assert not (tmp_path / "out").exists()
+
+
 def test_training_on_one_node(cluster: Cluster, cohort: Path, tmp_path: Path):
     words = ["run=ae", *data_words(cohort), *AUTOENCODER, "total_nimg=4"]
     job = cluster.submit("slurm/train.sbatch", *words, cwd=tmp_path)
