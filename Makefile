@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test fast check gpu bench bench-gpu clean
+.PHONY: help setup demo test test-cluster fast check gpu bench bench-gpu clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -22,11 +22,14 @@ $(BIN)/vol3d-test: $(BIN)/vol3d
 demo: $(BIN)/vol3d  ## the main job on the embedded cohort, about 7 minutes on 2 CPU cores
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/demo.sh runs/demo
 
-test: setup  ## all tests that need no GPU
-	$(BIN)/python -m pytest -m "not gpu"
+test: setup  ## all tests that need no GPU and no SLURM
+	$(BIN)/python -m pytest -m "not gpu and not slurm"
 
 fast: setup  ## the tests that take no time
-	$(BIN)/python -m pytest -m "not gpu and not slow"
+	$(BIN)/python -m pytest -m "not gpu and not slurm and not slow"
+
+test-cluster: setup  ## the tests that start a SLURM on this machine; a few minutes
+	$(BIN)/python -m pytest -m slurm
 
 gpu: setup  ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu

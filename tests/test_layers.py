@@ -9,6 +9,7 @@ LAYERS = [
     "ranks",
     "files",
     "config",
+    "parts",
     "optim",
     "progress",
     "volume",

@@ -2,23 +2,67 @@
 
 import hashlib
 import os
+import secrets
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole(path: Path, *, keep: bool = False) -> Iterator[Path]:
     """A name beside `path`, of the same ending: what is written there takes its place at the end.
 
     Where writing fails, `path` is as it was and nothing is left beside it.
+
+    Args:
+        path: the file to write.
+        keep: leave a file that is there as it is: of several processes the first one writes it.
     """
-    part = path.with_name(f".{os.getpid()}.{path.name}")
+    part = beside(path)
     try:
         yield part
-        part.replace(path)
+        if keep:
+            publish(part, path)
+        else:
+            part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def beside(path: Path) -> Path:
+    """A hidden name beside `path`, of the same ending, that nothing has."""
+    return path.with_name(f".{secrets.token_hex(4)}.{path.name}")
+
+
+def publish(part: Path, path: Path) -> None:
+    """Give a file its name, unless that is taken."""
+    try:
+        with suppress(FileExistsError):
+            os.link(part, path)
+    except OSError:  # a file system without links, as on memory cards
+        if not path.exists():
+            part.replace(path)
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy a folder, whole or not at all; of several processes the first one's copy stays."""
+    part = beside(target)
+    try:
+        shutil.copytree(source, part)
+        part.rename(target)  # fails where there is one
+    except OSError:
+        if not target.is_dir():
+            raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def is_free(folder: Path) -> bool:
+    """Whether a folder is not there, or holds nothing but hidden files, which are under way."""
+    if not folder.is_dir():
+        return not folder.exists()
+    return all(p.name.startswith(".") for p in folder.iterdir())
 
 
 def sha256(path: Path) -> str:

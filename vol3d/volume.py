@@ -4,7 +4,6 @@ World coordinates are RAS+ (right, anterior, superior), as in NIfTI, FreeSurfer 
 ITK's are LPS+; the two `sitk` functions are the only place that knows.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from nibabel.orientations import (
 )
 
 from vol3d.errors import DataError
+from vol3d.files import whole
 
 LPS = np.diag([-1.0, -1.0, 1.0])  # RAS+ <-> LPS+
 
@@ -216,13 +216,8 @@ class Volume:
         image.set_qform(self.affine, self.space_code)
         if not np.allclose(image.get_qform(), self.affine, atol=1e-3):  # shears fit no qform
             image.header["qform_code"] = 0
-        ending = ".nii.gz" if path.name.endswith(".gz") else ".nii"
-        part = path.with_name(f".{path.name}.{os.getpid()}{ending}")
-        try:
+        with whole(path) as part:
             nib.save(image, part)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
 
     # -- geometry ---------------------------------------------------------------------------------
 

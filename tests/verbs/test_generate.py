@@ -107,6 +107,60 @@ def test_only_what_is_missing_is_made(diffusion: Path, made: Path, tmp_path: Pat
     assert all(np.array_equal(a[k], b[k]) for k in a)
 
 
+def test_parts_make_what_one_process_makes(diffusion: Path, made: Path, tmp_path: Path, caplog):
+    caplog.set_level("INFO")
+    words = [str(diffusion), str(tmp_path / "p"), "n=5", "age=60", "micro_batch=2", "device=cpu"]
+    done: set[str] = set()
+    for part, wanted in (("2/2", {"sub-000002", "sub-000003"}), ("1/2", None)):
+        verb("generate", *words, f"part={part}")
+        fresh = set(images(tmp_path / "p")) - done
+        assert fresh == (wanted or set(images(made)) - done)  # a batch of two, then those left
+        done |= fresh
+        rows = read_rows(tmp_path / "p" / "participants.tsv")
+        assert rows == read_rows(made / "participants.tsv")  # that of the whole cohort, always
+    a, b = images(made), images(tmp_path / "p")
+    assert a.keys() == b.keys()
+    assert all(np.array_equal(a[k], b[k]) for k in a)
+    assert "part 2/2 is done; 3 of 5 brains are still for other parts to make" in caplog.text
+    assert "part 1/2 is done" not in caplog.text
+
+
+def test_a_part_is_finished_by_any_rerun(diffusion: Path, made: Path, tmp_path: Path):
+    out = tmp_path / "p"
+    words = [str(diffusion), str(out), "n=5", "age=60", "micro_batch=2", "device=cpu"]
+    shutil.copytree(made, out)
+    lost = [next(out.glob(f"sub-00000{seed}/anat/*.json")) for seed in (1, 2)]
+    for sidecar in lost:
+        sidecar.unlink()
+    verb("generate", *words, "part=2/2")
+    assert [sidecar.is_file() for sidecar in lost] == [False, True]
+    verb("generate", *words)
+    a, b = images(made), images(out)
+    assert lost[0].is_file()
+    assert all(np.array_equal(a[k], b[k]) for k in a)
+
+
+def test_more_parts_than_batches(diffusion: Path, tmp_path: Path):
+    words = [str(diffusion), str(tmp_path / "p"), "n=2", "micro_batch=2", "device=cpu"]
+    verb("generate", *words, "part=3/3")
+    assert images(tmp_path / "p") == {}
+    verb("generate", *words, "part=1/3")
+    assert len(images(tmp_path / "p")) == 2
+
+
+def test_a_row_that_another_cohort_took_out_is_put_back(diffusion: Path, tmp_path: Path):
+    words = [str(diffusion), str(tmp_path / "p"), "micro_batch=2", "device=cpu"]
+    out = verb("generate", *words, "n=1")
+    table = out / "participants.tsv"
+    mine = table.read_text()
+    verb("generate", *words, "n=1", "seed=7")
+    both = table.read_text()
+    table.write_text(mine)  # as if the first had read before the second wrote
+    verb("generate", *words, "n=1", "seed=7")
+    assert table.read_text() == both
+    assert len(read_rows(table)) == 2
+
+
 def test_a_table_of_covariates(diffusion: Path, tmp_path: Path):
     table = tmp_path / "t.tsv"
     table.write_text("participant_id\tage\tsex\tseed\nsub-a\t30\tF\t11\nsub-b\tn/a\tM\t12\n")
@@ -136,6 +190,7 @@ def test_outside_the_range_is_told_and_noted(diffusion: Path, tmp_path: Path):
         (["age=old"], "age='old': a number in years is due"),
         (["n=0"], "n: Input should be greater than 0, got 0"),
         (["covariates=none.tsv"], "none.tsv: no such table"),
+        (["part=5/4"], "part: '5/4' is no part; the second of four is 2/4, and 4/4 the last"),
     ],
 )
 def test_bad_requests(diffusion: Path, tmp_path: Path, words: list[str], line: str):

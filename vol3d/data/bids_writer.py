@@ -35,15 +35,15 @@ def anat_path(folder: Path, scan: str, entities: dict[str, str], suffix: str) ->
     return parent / f"{bids_name(entities, suffix, scan)}.nii.gz"
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    with whole(path) as part:
+def write_text(path: Path, text: str, *, keep: bool = False) -> None:
+    """Write a text file, whole or not at all; `keep` leaves one that is there as it is."""
+    with whole(path, keep=keep) as part:
         part.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, content: dict) -> None:
-    """Write a JSON file, whole or not at all."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+def write_json(path: Path, content: dict, *, keep: bool = False) -> None:
+    """Write a JSON file, whole or not at all; `keep` leaves one that is there as it is."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n", keep=keep)
 
 
 def write_tsv(path: Path, rows: list[dict[str, object]]) -> None:
@@ -54,7 +54,13 @@ def write_tsv(path: Path, rows: list[dict[str, object]]) -> None:
 
 
 def write_description(
-    folder: Path, name: str, licence: str, made_by: dict, more: dict | None = None
+    folder: Path,
+    name: str,
+    licence: str,
+    made_by: dict,
+    more: dict | None = None,
+    *,
+    keep: bool = False,
 ) -> None:
     """Write dataset_description.json.
 
@@ -64,6 +70,7 @@ def write_description(
         licence: what others may do with it.
         made_by: `Name` and `Description` of what made it, and anything else worth keeping.
         more: further entries, such as SourceDatasets.
+        keep: leave one that is there as it is, so that the first of several processes writes it.
     """
     content = {
         "Name": name,
@@ -74,7 +81,7 @@ def write_description(
         **(more or {}),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "dataset_description.json", content)
+    write_json(folder / "dataset_description.json", content, keep=keep)
 
 
 def write_participants(

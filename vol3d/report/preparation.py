@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from vol3d.data.preparation.alignment import template_volume
+from vol3d.files import whole
 from vol3d.report.pictures import Panel, middle, panels_in_rows
 from vol3d.volume import Volume
 
@@ -33,9 +34,8 @@ def write_montage(path: Path, images: list[Path], rows: list[dict[str, object]])
         panels.append(Panel("", np.zeros(grid.shape, np.float32)))
     table = [panels[i : i + COLUMNS] for i in range(0, len(panels), COLUMNS)]
     figure = panels_in_rows(table, grid.spacing, middle([outline]))
-    part = path.with_name(f".{path.name}")
-    figure.savefig(part, format="png")
-    part.replace(path)
+    with whole(path) as part:
+        figure.savefig(part, format="png")
 
 
 def title(row: dict[str, object]) -> str:

@@ -2,8 +2,6 @@
 
 import json
 import logging
-import os
-import shutil
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,7 +17,9 @@ from vol3d.data.images import Images
 from vol3d.data.latents import MANIFEST
 from vol3d.data.scan import Scan
 from vol3d.errors import ConfigError, DataError
+from vol3d.files import copy_folder, is_free, whole
 from vol3d.nn.precision import Precision
+from vol3d.parts import ALL, Part, share, tell
 from vol3d.progress import track
 from vol3d.trained.autoencoder import TrainedAutoencoder
 from vol3d.training.engine import device_of
@@ -45,6 +45,8 @@ class Encode(Config):
     """auto, cpu, cuda or cuda:1."""
     precision: Precision = "bf16"
     """bf16 autocast, or float32 throughout."""
+    part: Part = ALL
+    """Encode only a share, so that several processes make one dataset: 2/4 is the second of four."""
 
     def execute(self) -> Path:
         """Encode every scan; a failed one is an error, and nothing is called finished."""
@@ -59,32 +61,32 @@ class Encode(Config):
                     f"{self.data.path}: has voxels of {spacing} mm, the autoencoder learnt from "
                     f"{', '.join(map(str, known))} mm; name a grid, e.g. data.grid=2mm"
                 )
-        files = {}
-        for scan in track(scans, "encode"):
-            files[scan.name] = self.out / f"{scan.name}_latent.safetensors"
+        files = {s.name: self.out / f"{s.name}_latent.safetensors" for s in scans}
+        # Scans of one grid side by side, so that each part has its share of the large ones.
+        alike = sorted(scans, key=lambda s: images.grid_of(s).shape)
+        for scan in track(share(alike, self.part), "encode"):
             origin = origin_of(autoencoder, images, scan)
             if not is_whole(files[scan.name], origin):
                 encode_scan(autoencoder, images, scan, files[scan.name], origin)
-        write_manifest(self.out, autoencoder, images, files)
+        left = sum(not is_whole(files[s.name], origin_of(autoencoder, images, s)) for s in scans)
+        tell(self.part, left, len(scans), "latents")
+        if not left:
+            write_manifest(self.out, autoencoder, images, files)
         return self.out
 
     def claim(self, autoencoder: TrainedAutoencoder) -> None:
         """Make the folder with the autoencoder in it, or check that it is ours."""
         inside = self.out / "autoencoder"
-        there = {p.name for p in self.out.iterdir()} if self.out.exists() else set()
-        if there - {".autoencoder.part"} and not inside.is_dir():
+        if not is_free(self.out) and not inside.is_dir():
             raise ConfigError(
                 f"{self.out}: holds something that is not latents; name another folder"
             )
-        if inside.is_dir() and TrainedAutoencoder(inside).checksum != autoencoder.checksum:
+        if not inside.is_dir():
+            copy_folder(autoencoder.path, inside)
+        if TrainedAutoencoder(inside).checksum != autoencoder.checksum:
             raise ConfigError(
                 f"{self.out}: holds latents of another autoencoder; name another folder"
             )
-        if not inside.is_dir():
-            part = self.out / ".autoencoder.part"
-            shutil.rmtree(part, ignore_errors=True)
-            shutil.copytree(autoencoder.path, part)
-            os.replace(part, inside)
 
 
 def origin_of(autoencoder: TrainedAutoencoder, images: Images, scan: Scan) -> dict[str, str]:
@@ -110,13 +112,9 @@ def encode_scan(
     mean, logvar = (t[0].float().cpu().numpy() for t in autoencoder.encode(x))
     if not (np.isfinite(mean).all() and np.isfinite(logvar).all()):
         raise DataError(f"{scan.name}: its latent is not finite; is the autoencoder sound?")
-    part = file.with_suffix(".part")
-    save_file(
-        {"mean": np.ascontiguousarray(mean), "logvar": np.ascontiguousarray(logvar)},
-        part,
-        metadata=origin,
-    )
-    os.replace(part, file)
+    arrays = {"mean": np.ascontiguousarray(mean), "logvar": np.ascontiguousarray(logvar)}
+    with whole(file) as part:
+        save_file(arrays, part, metadata=origin)
 
 
 def is_whole(file: Path, origin: dict[str, str]) -> bool:
@@ -158,9 +156,8 @@ def write_manifest(
         "images": images.fingerprint(),
         "scans": scans,
     }
-    part = out / f".{MANIFEST}.part"
-    part.write_text(json.dumps(manifest, indent=1))
-    os.replace(part, out / MANIFEST)
+    with whole(out / MANIFEST) as part:
+        part.write_text(json.dumps(manifest, indent=1))
 
 
 def standardise(files: list[Path]) -> tuple[list[float], list[float]]:

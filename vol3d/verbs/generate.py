@@ -16,6 +16,8 @@ from vol3d.data.covariates import Number, Row
 from vol3d.data.tables import read_rows
 from vol3d.diffusion.model import Sampler
 from vol3d.errors import ConfigError, RunError
+from vol3d.files import is_free
+from vol3d.parts import ALL, Part, share, tell
 from vol3d.progress import Bar
 from vol3d.trained.generator import TrainedGenerator
 from vol3d.training.engine import device_of
@@ -54,6 +56,8 @@ class Generate(Config):
     """Changes to the model's sampler: sampler.steps=30, sampler.guidance=2, sampler.solver=euler."""
     micro_batch: PositiveInt | None = None
     """Brains made at a time; short for sampler.micro_batch."""
+    part: Part = ALL
+    """Make only a share, so that several processes make one cohort: 2/4 is the second of four."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:1."""
 
@@ -78,20 +82,13 @@ class Generate(Config):
             log.warning("warning: %s", warning)
         settings = {"bundle": model.checksum, "sampler": sampler.dump()}
         claim(self.out, settings)
-        write_description(
-            self.out,
-            "vol3d synthetic cohort",
-            LICENCE,
-            {
-                "Name": "vol3d generate",
-                "Description": "synthetic brains; nobody real",
-                "Settings": settings,
-            },
-        )
         paths = {seed: self.path(model, seed) for seed, _, _ in plan}
-        missing = [p for p in plan if not is_made(paths[p[0]], p[2])]
+        lacking = [p for p in plan if not is_made(paths[p[0]], p[2])]
         write_table(self.out, plan, model)
-        with Bar("generate", len(plan), len(plan) - len(missing)) as bar:
+        whose = share(list(batches(plan, sampler.micro_batch, model)), self.part)
+        ours = {seed for some in whose for seed, _, _ in some}
+        missing = [p for p in lacking if p[0] in ours]
+        with Bar("generate", len(ours), len(ours) - len(missing)) as bar:
             for some in batches(missing, sampler.micro_batch, model):
                 x = model.generate([row for _, _, row in some], [seed for seed, _, _ in some])
                 fresh = {
@@ -102,6 +99,9 @@ class Generate(Config):
                 for seed, brain in fresh.items():
                     write_brain(paths[seed], *brain, model, seed, sampler)
                 bar.advance(len(fresh))
+        left = sum(not is_made(paths[seed], row) for seed, _, row in plan)
+        tell(self.part, left, len(plan), "brains")
+        write_table(self.out, plan, model)  # once more: another plan's may have replaced it
         return self.out
 
     def plan(self, model: TrainedGenerator) -> list[Planned]:
@@ -165,14 +165,20 @@ def read_table(path: Path) -> list[dict[str, str | None]]:
 
 
 def claim(out: Path, settings: dict[str, Any]) -> None:
-    """Check that the folder is free, or a cohort of the same model and sampler.
+    """Take a free folder by describing it, or check that it is of the same model and sampler.
 
     Raises:
         ConfigError: it holds something else.
     """
     description = out / "dataset_description.json"
-    if not out.exists() or not any(out.iterdir()):
-        return
+    if is_free(out):
+        made_by = {
+            "Name": "vol3d generate",
+            "Description": "synthetic brains; nobody real",
+            "Settings": settings,
+        }
+        # Of several that find it free at once, the first one's stays, and all read that.
+        write_description(out, "vol3d synthetic cohort", LICENCE, made_by, keep=True)
     if not description.is_file():
         raise ConfigError(f"{out}: holds something that is no cohort of ours; name another folder")
     made_by = json.loads(description.read_text()).get("GeneratedBy", [{}])[0]

@@ -25,12 +25,13 @@ from vol3d.data.preparation.pipeline import Steps
 from vol3d.data.preparation.qc import flags
 from vol3d.data.scan import Scan
 from vol3d.errors import ConfigError, RunError
-from vol3d.files import sha256
+from vol3d.files import is_free, sha256
+from vol3d.parts import ALL, Part, share, sum_up, tell
 from vol3d.progress import Bar
 from vol3d.report.preparation import write_montage
 
 log = logging.getLogger(__name__)
-RUN_ONLY = {"bids_dir", "out", "subjects", "exclude", "jobs"}
+RUN_ONLY = {"bids_dir", "out", "subjects", "exclude", "jobs", "part"}
 """Settings that do not change how a scan comes out."""
 README = """\
 Brains prepared by vol3d prepare from the raw scans of: {name}
@@ -69,28 +70,36 @@ class Prepare(Steps):
     exclude: list[Text] = Field(default_factory=list)
     """Not these people."""
     jobs: PositiveInt | None = None
-    """Scans at a time, each on one core; as many as there are cores if not given."""
+    """Scans at a time, each on one core; as many as it may use if not given."""
+    part: Part = ALL
+    """Prepare only a share, so that several processes make one dataset: 2/4 is the second of four."""
 
     def execute(self) -> list[Path]:
         """Prepare every scan that is not there yet, then the tables and the picture."""
         scans = self.source().scans()
         place = Place(self.out, self.bids_dir, self.suffix)
         self.claim()
-        self.write_top()
-        missing = [s for s in scans if not self.is_made(s, place)]
+        ours = share(scans, self.part)
+        missing = [s for s in ours if not self.is_made(s, place)]
         failed = {}
-        with Bar("prepare", len(scans), len(scans) - len(missing)) as bar:
+        with Bar("prepare", len(ours), len(ours) - len(missing)) as bar:
             for scan, reason in self.run(missing, place):
                 if reason is not None:
                     failed[scan.name] = reason
                     log.error("%s failed: %s", scan.name, reason)
                 bar.say(f"{len(failed)} failed" if failed else "")
                 bar.advance()
-        made = [s for s in scans if self.is_made(s, place)]
-        results = self.write_results(made, place) if made else []
+        made = self.made(scans, place)
+        left = len(scans) - len({s.name for s in made} | set(failed))
+        tell(self.part, left, len(scans), "scans")
+        results = []
+        if made and not left:
+            results = sum_up(
+                lambda: self.made(scans, place), lambda now: self.write_results(now, place)
+            )
         if failed:
             raise RunError(
-                f"{len(failed)} of {len(scans)} scans failed, the others are in {self.out}: "
+                f"{len(failed)} of {len(ours)} scans failed, the others are in {self.out}: "
                 + "; ".join(f"{name} ({failed[name]})" for name in sorted(failed))
             )
         return [self.out, *results]
@@ -120,13 +129,13 @@ class Prepare(Steps):
             raise ConfigError(f"{path}: is no JSON; mend it") from None
 
     def claim(self) -> None:
-        """Check that the folder is free, or ours and of the same settings.
+        """Take a free folder by describing it, or check that it is ours and of the same settings.
 
         Raises:
             ConfigError: it holds something else.
         """
-        if not self.out.exists() or (self.out.is_dir() and not any(self.out.iterdir())):
-            return
+        if is_free(self.out):
+            self.write_top(keep=True)  # of several at once, the first one's; all read that
         path = self.out / "dataset_description.json"
         made_by = json.loads(path.read_text()).get("GeneratedBy", [{}])[0] if path.is_file() else {}
         if made_by.get("Name") != "vol3d prepare":
@@ -138,9 +147,10 @@ class Prepare(Steps):
                 f"{self.out}: was prepared with other settings ({', '.join(changed)}); "
                 f"name another folder"
             )
+        self.write_top()
 
-    def write_top(self) -> None:
-        """dataset_description.json and README."""
+    def write_top(self, *, keep: bool = False) -> None:
+        """dataset_description.json and README; `keep` leaves a description that is there."""
         raw = self.raw_description()
         doi = raw.get("DatasetDOI")
         made_by = {
@@ -158,8 +168,9 @@ class Prepare(Steps):
                 "SourceDatasets": [{"DOI": doi} if doi else {"URL": self.raw_link()}],
                 "DatasetLinks": {"raw": self.raw_link()},
             },
+            keep=keep,
         )
-        write_text(self.out / "README", README.format(name=name))
+        write_text(self.out / "README", README.format(name=name), keep=keep)
 
     def raw_link(self) -> str:
         """The raw dataset, seen from this one."""
@@ -175,9 +186,13 @@ class Prepare(Steps):
         said = json.loads(sidecar_of(image).read_text())
         return said["SourceSHA256"] == sha256(scan.image)
 
+    def made(self, scans: list[Scan], place: Place) -> list[Scan]:
+        """Those of the scans that are complete."""
+        return [s for s in scans if self.is_made(s, place)]
+
     def run(self, scans: list[Scan], place: Place) -> Iterator[tuple[Scan, str | None]]:
         """Prepare scans side by side; each with why it failed, or None."""
-        jobs = min(self.jobs or os.cpu_count() or 1, len(scans))
+        jobs = min(self.jobs or len(os.sched_getaffinity(0)), len(scans))
         if jobs <= 1:
             yield from ((s, prepare_and_write(s, place, self)) for s in scans)
             return

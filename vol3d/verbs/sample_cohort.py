@@ -28,6 +28,7 @@ from vol3d.data.synthetic.template import TISSUES, load_template
 from vol3d.data.synthetic.velocity import load_parts
 from vol3d.data.tables import read_rows
 from vol3d.errors import ConfigError
+from vol3d.files import is_free
 from vol3d.progress import track
 
 XFM = {"from": MNI_SPACE, "to": "T1w", "mode": "image"}
@@ -105,7 +106,7 @@ class SampleCohort(Config):
         Raises:
             ConfigError: it holds something else, or a cohort of other settings or more people.
         """
-        if not self.out.exists() or not any(self.out.iterdir()):
+        if is_free(self.out):
             return {}
         description = self.out / "dataset_description.json"
         if not description.is_file():
