@@ -21,6 +21,7 @@ LAYERS = [
     "tasks",
     "training",
     "report",
+    "doctor",
     "verbs",
     "cli",
     "viewer",
