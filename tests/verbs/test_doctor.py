@@ -91,12 +91,12 @@ def test_it_tells_what_is_there(report: str):
     )
     gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     assert devices["memory"].startswith(f"{gib:.1f} GiB")
-    assert devices["torch uses"] == torch.backends.cpu.get_cpu_capability()
+    assert devices["torch uses"].startswith(torch.backends.cpu.get_cpu_capability())
     assert "gloo" in told["Interconnect"]["torch.distributed"]
     assert told["Queue and environment"]["queue"].startswith("none")
     assert told["Queue and environment"]["NCCL_COMM_ID"] == "is set (a path or an address)"
     for place in ("working directory", "TMPDIR", "run"):
-        assert re.search(r"^\w+, [\d.]+ GiB free, .* [\d.e+]+ MB/s$", told["Disk"][place])
+        assert re.search(r"^\w+, [\d.]+ GiB free, .* [\d.]+ MB/s$", told["Disk"][place])
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ def topology() -> Lines:
     """How GPUs and network cards are connected."""
     matrix = re.sub(r"\x1b\[\d*m", "", ask("nvidia-smi", "topo", "-m") or "")
     for i, line in enumerate(line for line in matrix.split("\nLegend")[0].splitlines() if line):
-        yield "" if i else "topology", line.replace("\t", "  ")
+        yield "" if i else "topology", line.expandtabs()
 
 
 def cards() -> Lines:

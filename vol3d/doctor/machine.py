@@ -14,19 +14,21 @@ from vol3d.doctor.lines import GIB, Lines, ask, reason, told
 
 def processor() -> Lines:
     """Its model, the cores that are ours, and its arithmetic."""
-    import torch
-
     info = Path("/proc/cpuinfo").read_text()
     model = re.search(r"^model name\s*: (.*)", info, re.MULTILINE)
     yield "CPU", f"{model[1] if model else 'of unknown model'}, {platform.machine()}"
     mine, quota = len(os.sched_getaffinity(0)), cpu_quota()
     of_time = f", and time on {quota:.3g} of them" if quota else ""
     yield "cores", f"{os.cpu_count()}; this process may use {mine}{of_time}"
-    yield "threads of torch", str(torch.get_num_threads())
     flags = set(re.findall(r"^(?:flags|Features)\s*: (.*)", info, re.MULTILINE)[0].split())
     wanted = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16", "sve", "bf16")
     yield "arithmetic", ", ".join(f for f in wanted if f in flags) or "none of those that help"
-    yield "torch uses", torch.backends.cpu.get_cpu_capability()
+    import torch
+
+    yield (
+        "torch uses",
+        f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
+    )
 
 
 def cpu_quota() -> float | None:
@@ -59,12 +61,12 @@ def memory() -> Lines:
 
 def gpus() -> Lines:
     """What torch sees, what the driver says, and why torch sees nothing where it should."""
-    import torch
-
     asked = "--query-gpu=name,driver_version,memory.total"
     driver = ask("nvidia-smi", asked, "--format=csv,noheader") or ""
     cards = [f"{n} x {card}" for card, n in Counter(driver.splitlines()).items()]
     yield "nvidia-smi", "; ".join(cards) or "not here"
+    import torch
+
     if not torch.cuda.is_available():
         yield "GPUs that torch sees", f"none ({why_none()})"
     for i in range(torch.cuda.device_count()):
@@ -75,9 +77,11 @@ def why_none() -> str:
     """What keeps torch from seeing a GPU."""
     import torch
 
+    if not torch.version.cuda and not torch.version.hip:
+        return "this torch is a build for the CPU"
     try:
         torch.cuda.init()
-    except Exception as error:  # AssertionError of a CPU build, RuntimeError of the driver
+    except Exception as error:  # no driver, an old one, a GPU that is taken
         return reason(error)
     return "CUDA starts, and has no device; see CUDA_VISIBLE_DEVICES"
 
@@ -126,4 +130,4 @@ def written(name: str, folder: Path) -> Lines:
     at = {Path(mount): kind for mount, kind in mounts}
     kind = next(at[p] for p in [there.resolve(), *there.resolve().parents] if p in at)
     free = shutil.disk_usage(there).free / GIB
-    yield name, f"{kind}, {free:.1f} GiB free, a small file is written at {pace:.3g} MB/s"
+    yield name, f"{kind}, {free:.1f} GiB free, a small file is written at {pace:.1f} MB/s"
