@@ -51,7 +51,7 @@ def ask(program: str, *words: str, seconds: float = 20) -> str | None:
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip() or "no words").splitlines()[-1]
         raise RunError(f"{name} ended with {done.returncode}: {last}")
-    return done.stdout.strip()
+    return done.stdout.rstrip()
 
 
 def version_of(package: str) -> str | None:
