@@ -24,6 +24,7 @@ LAYERS = [
     "tasks",
     "training",
     "report",
+    "doctor",
     "verbs",
     "cli",
     "viewer",

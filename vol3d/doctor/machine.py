@@ -1,0 +1,133 @@
+"""Processor, memory, GPUs and disks."""
+
+import os
+import platform
+import re
+import shutil
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from vol3d.doctor.lines import GIB, Lines, ask, reason, told
+
+
+def processor() -> Lines:
+    """Its model, the cores that are ours, and its arithmetic."""
+    info = Path("/proc/cpuinfo").read_text()
+    model = re.search(r"^model name\s*: (.*)", info, re.MULTILINE)
+    yield "CPU", f"{model[1] if model else 'of unknown model'}, {platform.machine()}"
+    mine, quota = len(os.sched_getaffinity(0)), cpu_quota()
+    of_time = f", and time on {quota:.3g} of them" if quota else ""
+    yield "cores", f"{os.cpu_count()}; this process may use {mine}{of_time}"
+    flags = set(re.findall(r"^(?:flags|Features)\s*: (.*)", info, re.MULTILINE)[0].split())
+    wanted = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16", "sve", "bf16")
+    yield "arithmetic", ", ".join(f for f in wanted if f in flags) or "none of those that help"
+    import torch
+
+    yield (
+        "torch uses",
+        f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
+    )
+
+
+def cpu_quota() -> float | None:
+    """How many cores' time the innermost control group with a limit allows."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = Path("/sys/fs/cgroup") / controllers
+        for group in [root / path.strip("/"), *(root / path.strip("/")).parents]:
+            names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
+            if all((group / name).is_file() for name in names):
+                limit, period = " ".join((group / name).read_text() for name in names).split()
+                if limit not in ("max", "-1"):
+                    return int(limit) / int(period)
+    return None
+
+
+def memory() -> Lines:
+    """Of the machine, and what a training could have of it."""
+    import torch
+
+    from vol3d.training.room import room_on
+
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    room = room_on(torch.device("cpu"))
+    free = "unknown" if room is None else f"{room / GIB:.1f} GiB"
+    yield "memory", f"{whole:.1f} GiB; free for this process, within its limits: {free}"
+
+
+def gpus() -> Lines:
+    """What torch sees, what the driver says, and why torch sees nothing where it should."""
+    asked = "--query-gpu=name,driver_version,memory.total"
+    driver = ask("nvidia-smi", asked, "--format=csv,noheader") or ""
+    cards = [f"{n} x {card}" for card, n in Counter(driver.splitlines()).items()]
+    yield "nvidia-smi", "; ".join(cards) or "not here"
+    import torch
+
+    if not torch.cuda.is_available():
+        yield "GPUs that torch sees", f"none ({why_none()})"
+    for i in range(torch.cuda.device_count()):
+        yield from told(gpu(i), f"cuda:{i}")
+
+
+def why_none() -> str:
+    """What keeps torch from seeing a GPU."""
+    import torch
+
+    if not torch.version.cuda and not torch.version.hip:
+        return "this torch is a build for the CPU"
+    try:
+        torch.cuda.init()
+    except Exception as error:  # no driver, an old one, a GPU that is taken
+        return reason(error)
+    return "CUDA starts, and has no device; see CUDA_VISIBLE_DEVICES"
+
+
+def gpu(i: int) -> Lines:
+    """One of them, as torch sees it."""
+    import torch
+
+    from vol3d.doctor.trial import bf16_in
+
+    p = torch.cuda.get_device_properties(i)
+    free, whole = torch.cuda.mem_get_info(i)
+    able = f"compute capability {p.major}.{p.minor}, {'has' if bf16_in(torch.device(i)) else 'no'} bf16"
+    yield f"cuda:{i}", f"{p.name}, {free / GIB:.1f} of {whole / GIB:.1f} GiB free, {able}"
+
+
+def disk(run: Path | None) -> Lines:
+    """Room, and how fast a small file is written, where a run writes; without the paths."""
+    folders = {
+        "working directory": Path.cwd(),
+        "TMPDIR": Path(os.environ.get("TMPDIR") or tempfile.gettempdir()),
+        "run": run,
+    }
+    for name, folder in folders.items():
+        if folder is not None:
+            yield from told(written(name, folder), name)
+
+
+def shared_memory() -> Lines:
+    """Where processes of a machine, and NCCL, exchange data."""
+    yield "/dev/shm", f"{shutil.disk_usage('/dev/shm').free / GIB:.1f} GiB free"
+
+
+def written(name: str, folder: Path) -> Lines:
+    """In that folder, or in the one that it would be made in; TMPDIR must be there."""
+    parents = [] if name == "TMPDIR" else folder.absolute().parents
+    there = next((p for p in [folder.absolute(), *parents] if p.is_dir()), folder)
+    data = os.urandom(8 * 2**20)
+    with tempfile.NamedTemporaryFile(dir=there, prefix=".vol3d-doctor-") as file:
+        began = time.monotonic()
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+        pace = len(data) / 1e6 / (time.monotonic() - began)
+    mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+    at = {Path(mount): kind for mount, kind in mounts}
+    kind = next(at[p] for p in [there.resolve(), *there.resolve().parents] if p in at)
+    free = shutil.disk_usage(there).free / GIB
+    yield name, f"{kind}, {free:.1f} GiB free, a small file is written at {pace:.1f} MB/s"
