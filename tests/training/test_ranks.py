@@ -47,11 +47,12 @@ def losses(run: Path) -> list[dict[str, float]]:
     return found
 
 
-def assert_same_curve(run: Path, other: Path, rel: float = 1e-4) -> None:
+def assert_goes_on_alike(run: Path, other: Path) -> None:
+    """The losses of every update are the same, to 1e-4."""
     mine, theirs = losses(run), losses(other)
-    assert len(mine) == len(theirs) == 20
+    assert len(mine) == len(theirs) > 0
     for a, b in zip(mine, theirs, strict=True):
-        assert a == pytest.approx(b, rel=rel, abs=1e-9), (run.name, other.name)
+        assert a == pytest.approx(b, rel=1e-4, abs=1e-9), (run.name, other.name)
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -83,7 +84,7 @@ def test_curves_agree_on_every_engine_and_number_of_processes(
     for world in (1, 2, 4):
         for engine in engines:
             run, one = tmp_path / f"{engine}-{world}", tmp_path / "torch-1"
-            assert_same_curve(run, one)
+            assert_goes_on_alike(run, one)
             assert apart(run, one) < 1e-4
 
 
@@ -167,10 +168,7 @@ def test_a_signal_saves_and_any_engine_and_number_of_processes_goes_on(
             mine, theirs = weights(other), weights(straight)
             assert all(mine[k].equal(theirs[k]) for k in theirs), "bit for bit"
         assert apart(other, straight) < 1e-4
-        ours, whole = losses(other), losses(straight)
-        assert len(ours) == len(whole) == 40
-        for a, b in zip(ours, whole, strict=True):
-            assert a == pytest.approx(b, rel=1e-4)
+        assert_goes_on_alike(other, straight)
 
 
 @pytest.mark.slow

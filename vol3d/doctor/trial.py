@@ -119,7 +119,8 @@ def random_batch(job: Any, training: Training, step: int) -> Batch:
     rngs = [torch_rng("doctor", nimg + i) for i in range(training.batch)]
     scans = [job.scans[i % len(job.scans)] for i in range(training.batch)]
     drawn = [job.draw(scan, rng) for scan, rng in zip(scans, rngs, strict=True)]
-    return Batch(nimg, [s.name for s in scans], [s.covariates for s in scans], rngs, drawn)
+    names = [s.name for s in scans]
+    return Batch(nimg, names, [s.covariates for s in scans], rngs, drawn, names)
 
 
 def bf16_in(device: torch.device) -> bool:

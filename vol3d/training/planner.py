@@ -43,6 +43,12 @@ def smaller_passes(training: Training) -> list[int]:
     return [n for n in range(now - 1, 0, -1) if training.batch % n == 0]
 
 
+def more_shared_out(training: Training) -> list[dict[str, Any]]:
+    """The stages of ZeRO beyond the present one."""
+    now = getattr(training.engine, "stage", 0)
+    return [{"kind": "deepspeed", "stage": stage} for stage in (1, 2, 3) if stage > now]
+
+
 def smaller_patches(training: Training) -> list[list[int]]:
     """Cubes smaller than the present patch; the network's own rules say which are too small."""
     now = min(training.task.patch or (10**6,))
@@ -52,6 +58,7 @@ def smaller_patches(training: Training) -> list[list[int]]:
 LEVERS = (
     Lever("micro_batch", smaller_passes),
     Lever("task.model.checkpointing", lambda t: [] if t.task.model.checkpointing else [True]),
+    Lever("engine", more_shared_out),
     Lever("precision", lambda t: ["bf16"] if t.precision == "fp32" else [], changes=True),
     Lever("task.patch", smaller_patches, changes=True),
 )
@@ -75,11 +82,14 @@ class Row:
     @property
     def told(self) -> str:
         """The words as they are typed."""
-        return " ".join(f"{k}={spelt(v)}" for k, v in self.words.items())
+        words = [f"{k}={spelt(v)}" for k, v in self.words.items()]
+        return " ".join(f"'{w}'" if " " in w else w for w in words)
 
 
 def spelt(value: Any) -> str:
     """A value as YAML has it."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k}: {spelt(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ",".join(map(spelt, value)) + "]"
     return str(value).lower() if isinstance(value, bool) else str(value)
@@ -94,6 +104,7 @@ class Planner:
         device: where it is to run.
         room: bytes that are free there.
         rates: the pace by which settings are compared.
+        world: processes that share the training out; `training` is that of one of them.
     """
 
     def __init__(
@@ -103,11 +114,13 @@ class Planner:
         device: torch.device,
         room: float,
         rates: Rates,
+        world: int = 1,
     ) -> None:
         self.training, self.imagined, self.device = training, imagined, device
-        self.room, self.rates = room, rates
+        self.room, self.rates, self.world = room, rates, world
         self.rows: dict[str, Row | None] = {}
         known = {key for key, _ in flat(training.dump())}
+        known |= {"engine"} if world > 1 else set()
         self.levers = [x for x in LEVERS if x.key in known and x.values(training)]
 
     def rehearse(self, words: dict[str, Any]) -> Row | None:
@@ -120,7 +133,8 @@ class Planner:
         if name not in self.rows:
             self.rows[name] = None
             try:
-                cost = rehearse(changed(self.training, words), self.imagined, self.device)
+                training = changed(self.training, words)
+                cost = rehearse(training, self.imagined, self.device, self.world)
             except Exception as error:  # of a network of one's own, anything
                 if not words:
                     raise
@@ -247,7 +261,7 @@ def check_memory(training: Training, ranks: Ranks = ALONE) -> None:
     if device.type == "cpu":
         room /= ranks.local_world
     training = of_one_rank(training, ranks)
-    planner = Planner(training, imagine(training), device, room, NOMINAL)
+    planner = Planner(training, imagine(training), device, room, NOMINAL, ranks.world)
     try:
         plain = planner.rehearse({})
     except ConfigError:

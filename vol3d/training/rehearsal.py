@@ -25,7 +25,8 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from vol3d.data.rng import torch_rng
 from vol3d.tasks.base import Batch, Job
-from vol3d.training.engines import Torch
+from vol3d.training.engine import PLAIN
+from vol3d.training.engines import EngineKind
 from vol3d.training.loop import Training, engine_of, update
 from vol3d.training.standin import cuda_rules
 
@@ -197,19 +198,26 @@ def stage(device: torch.device) -> Iterator[tuple[Ledger, torch.device]]:
         yield ledger, device
 
 
-def rehearse(training: Training, imagined: Any, device: torch.device) -> Cost:
+def rehearse(training: Training, imagined: Any, device: torch.device, world: int = 1) -> Cost:
     """What an update of this training costs on a device, once its optimisers have their moments.
 
     Args:
         training: with its task; the last update is rehearsed, when all its parts take part.
         imagined: the data, as the task's `rehearsal` takes them.
         device: where the training is to run; it need not be at hand.
+        world: processes that do the same, so that the engine may share out what is kept.
+
+    Raises:
+        ConfigError: the engine cannot do this job.
     """
     on_cpu = device.type == "cpu"
     micro = training.micro_batch or training.batch
     with stage(device) as (ledger, device):
-        training = training.model_copy(update={"engine": Torch()})  # others need real memory
+        kind = training.engine
+        training = training.model_copy(update={"engine": PLAIN})  # others need real memory
         job = training.task.rehearsal(imagined)
+        kind.check(job)
+        spared = spared_by(kind, job, world)
         engine = engine_of(job, training, device)
         with suspended():
             drawn = largest_draw(job)
@@ -235,7 +243,14 @@ def rehearse(training: Training, imagined: Any, device: torch.device) -> Cost:
     work, another_pass = costs[1], costs[-1] - costs[1]
     for w, n in another_pass.items():
         work[w] += n * (training.batch // micro - 1)
-    return Cost(step, ledger.peak, lasting, ledger.largest, work)
+    return Cost(step - spared, ledger.peak - spared, lasting - spared, ledger.largest, work)
+
+
+def spared_by(kind: EngineKind, job: Job, world: int) -> int:
+    """Bytes that an engine saves each of the ranks, where the plain one keeps everything."""
+    n = {name: sum(p.numel() for p in net.parameters()) for name, net in job.nets.items()}
+    counts = sum(n.values()), sum(n[name] for name in job.averaged), world
+    return int(PLAIN.resident(*counts) - kind.resident(*counts))
 
 
 @contextmanager

@@ -7,8 +7,9 @@ import torch
 from pydantic import PositiveFloat, PositiveInt
 
 from vol3d.errors import RunError
+from vol3d.ranks import Ranks
 from vol3d.training.engine import device_of
-from vol3d.training.planner import Planner, Row, imagine
+from vol3d.training.planner import Planner, Row, imagine, of_one_rank
 from vol3d.training.rates import NOMINAL, measure
 from vol3d.training.room import GIB, OVERHEADS, peak_of, room_on
 from vol3d.verbs.train import Train
@@ -26,6 +27,8 @@ class Plan(Train):
 
     gpu_gb: PositiveFloat | None = None
     """Memory of the GPU to plan for, in GiB; without it, what is free on this machine's device."""
+    gpus: PositiveInt = 1
+    """How many of them share the batch, one process each, on one node or many."""
     shape: tuple[PositiveInt, ...] | None = None
     """Size of the data where there are none yet: [160,224,160] of a scan, [8,40,56,40] of a latent."""
 
@@ -38,7 +41,9 @@ class Plan(Train):
             raise RunError("this system does not say how much memory is free; give gpu_gb=...")
         at_hand = device.type == "cpu" or torch.cuda.is_available()
         rates = measure(device) if at_hand else NOMINAL
-        planner = Planner(self, imagine(self, self.shape), device, room, rates)
+        training = of_one_rank(self, Ranks(world=self.gpus))
+        imagined = imagine(self, self.shape)
+        planner = Planner(training, imagined, device, room, rates, self.gpus)
         rows = planner.plan()
         sys.stdout.write(table(planner, rows, at_hand))
         best = planner.cheapest(rows)

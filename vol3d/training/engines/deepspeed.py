@@ -23,6 +23,9 @@ from vol3d.training.checkpoint import Stored
 from vol3d.training.ema import Ema, move, share
 from vol3d.training.part import MOMENTS, Part
 
+BUCKET = 50_000_000
+"""Values that are sent at a time: 200 MB, where DeepSpeed's own 2 GB would be most of what it saves."""
+
 
 class DeepSpeed(Config):
     """DeepSpeed ZeRO: what a network needs beside its activations is shared out over the processes."""
@@ -32,6 +35,17 @@ class DeepSpeed(Config):
     """What is shared out: 1 the optimiser's state, 2 the gradients too, 3 the weights too."""
     overlap: bool = True
     """Send gradients on a GPU while the backward pass goes on."""
+
+    def resident(self, n: int, averaged: int, world: int) -> float:
+        """Bytes on each of `world` ranks at an update, beside activations; see `Torch.resident`.
+
+        float32 each: the weights and a copy that is updated, gradients, two moments, averages.
+        """
+        weights = 4 * n / (world if self.stage == 3 else 1)
+        gradients = 4 * n / (world if self.stage > 1 else 1)
+        averages = 4 * averaged / (world if self.stage == 3 else 1)
+        buckets = 4.0 * min(n, BUCKET)
+        return weights + 4 * n / world + gradients + 8 * n / world + averages + buckets
 
     def check(self, job: Job) -> None:
         """Refuse what would hang or give something else.
@@ -72,6 +86,8 @@ class DeepSpeed(Config):
             "zero_optimization": {
                 "stage": self.stage,
                 "overlap_comm": self.overlap and device.type == "cuda",
+                "reduce_bucket_size": BUCKET,
+                "allgather_bucket_size": BUCKET,
             },
             "steps_per_print": None,
         }

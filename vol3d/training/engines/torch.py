@@ -20,6 +20,16 @@ class Torch(Config):
 
     kind: Literal["torch"] = "torch"
 
+    def resident(self, n: int, averaged: int, world: int) -> float:
+        """Bytes on each of `world` ranks at an update, beside activations.
+
+        Args:
+            n: weights of all networks: the weight, its gradient and two moments, float32 each.
+            averaged: how many of them have an average.
+            world: processes.
+        """
+        return 16.0 * n + 4.0 * averaged
+
     def check(self, job: Job) -> None:
         """Every job can be done."""
 
