@@ -102,6 +102,7 @@ def load(device: torch.device) -> Any:
         ConfigError: it is not installed.
     """
     os.environ.setdefault("DS_ACCELERATOR", device.type)
+    os.environ.setdefault("LOCAL_RANK", "0")  # it insists, even on a run of one process
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     try:
         import deepspeed
