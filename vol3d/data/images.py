@@ -8,6 +8,7 @@ import numpy as np
 from vol3d.data.scan import Scan
 from vol3d.errors import DataError
 from vol3d.files import sha256
+from vol3d.ranks import launched
 from vol3d.volume import Grid, Volume
 
 HEADROOM = 1.2
@@ -22,7 +23,8 @@ class Images:
     Args:
         source: a config of the menu in `data/datasets`.
         with_labels: also read the label maps; only scans that have one are kept.
-        cache_gb: how much memory the voxels may take before files are read again each time.
+        cache_gb: how much memory the voxels may take, over all processes on this machine, before
+            files are read again each time.
 
     Raises:
         DataError: a scan that cannot be read, or one that lies on another grid than the first.
@@ -40,7 +42,7 @@ class Images:
                 f"{source.path}: none of the {len(scans)} scans is in the training split"
             )
         self.with_labels = with_labels
-        self.cache_bytes = cache_gb * 1e9
+        self.cache_bytes = cache_gb * 1e9 / launched().local_world
         self.cache: dict[str, dict[str, np.ndarray]] = {}
         self.digests: dict[str, str] = {}
         self.targets: dict[str, Grid] = source.target_grids()
@@ -71,9 +73,10 @@ class Images:
     def on_grid(self, scan: Scan, volume: Volume, *, nearest: bool = False) -> Volume:
         """Reorient to RAS+; resample where the source asks for a grid, else insist on the common one."""
         volume = volume.reorient("RAS")
-        if self.targets and not volume.grid.matches(self.grid_of(scan)):
-            return volume.resample(self.grid_of(scan), nearest=nearest)
-        if not volume.grid.matches(self.grid, tolerance_mm=0.01):
+        grid = self.grid_of(scan)
+        if self.targets and not volume.grid.matches(grid):
+            return volume.resample(grid, nearest=nearest)
+        if not volume.grid.matches(grid, tolerance_mm=0.01):
             raise DataError(
                 f"{scan.name}: lies on a grid of {volume.grid}, and {self.train[0].name} on {self.grid} "
                 f"(or elsewhere in the world); all scans must share one: name it, e.g. data.grid=2mm"

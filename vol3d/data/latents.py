@@ -10,10 +10,11 @@ from safetensors.numpy import load_file
 from vol3d.config import Config
 from vol3d.data.scan import Scan
 from vol3d.errors import ConfigError, DataError
+from vol3d.ranks import launched
 
 MANIFEST = "latents.json"
 CACHE_BYTES = 8e9
-"""Memory that latents may take before files are read again each time."""
+"""Memory that latents may take, over all processes on this machine, before files are read again."""
 
 
 class Latents(Config):
@@ -67,6 +68,7 @@ class LatentImages:
         self.shift = np.array(self.manifest["shift"], np.float32)
         self.scale = np.array(self.manifest["scale"], np.float32)
         self.cache: dict[str, dict[str, np.ndarray]] = {}
+        self.cache_bytes = CACHE_BYTES / launched().local_world
 
     def read(self, scan: Scan) -> dict[str, np.ndarray]:
         """`mean` and `logvar` [C, X, Y, Z] float32 of the standardised latent.
@@ -84,7 +86,7 @@ class LatentImages:
                 "mean": (raw["mean"] - self.shift[by_channel]) / self.scale[by_channel],
                 "logvar": raw["logvar"] - 2 * np.log(self.scale[by_channel]),
             }
-            if sum(a.nbytes for a in item.values()) * (len(self.cache) + 1) > CACHE_BYTES:
+            if sum(a.nbytes for a in item.values()) * (len(self.cache) + 1) > self.cache_bytes:
                 return item
             self.cache[scan.name] = item
         return self.cache[scan.name]
