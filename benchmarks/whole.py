@@ -61,8 +61,8 @@ def update(job: Job, engine: Engine, batches: Iterator[Batch]) -> None:
     """One update of every part, as the training loop makes it."""
     batch = next(batches)
     for part, losses in job.losses(engine, batch):
-        engine.backward(part, losses, 1.0)
-    engine.step(share=0.5, nimg=batch.nimg, names=batch.names)
+        engine.backward(part, losses, batch.share)
+    engine.step(share=0.5, nimg=batch.nimg, names=batch.everyone)
     engine.average(batch.nimg, 1)
 
 

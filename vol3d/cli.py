@@ -47,6 +47,8 @@ def dispatch(arguments: list[str]) -> None:
     from vol3d import __version__
     from vol3d.errors import ConfigError
 
+    # The deepspeed launcher adds this, and says the same in the environment.
+    arguments = [a for a in arguments if not a.startswith("--local_rank=")]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         sys.stdout.write(overview())
         return
@@ -67,8 +69,6 @@ def dispatch(arguments: list[str]) -> None:
         sys.stdout.write(help_of(name, verb))
         return
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s", force=True)
-    # The deepspeed launcher adds --local_rank, and says the same in the environment.
-    rest = [a for a in rest if not a.startswith("--local_rank=")]
     settings = fill(name, verb, [a for a in rest if a != "--dry-run"])
     if "--dry-run" in rest:
         from omegaconf import OmegaConf

@@ -277,3 +277,19 @@ def test_first_node(nodes: str, first: str):
 
 def test_tasks_per_node():
     assert tasks_per_node("2(x3),1") == [2, 2, 2, 1]
+
+
+@pytest.mark.slow
+def test_the_deepspeed_launcher_starts_it(straight: Path, latents: Path, tmp_path: Path):
+    launcher = Path(sys.executable).parent / "deepspeed"
+    words = words_of(latents, tmp_path / "run", "zero2")
+    done = subprocess.run(
+        [launcher, "--num_gpus=2", f"--master_port={free_port()}", "--module", "vol3d", "train"]
+        + words,
+        env={**ONE_THREAD, "DS_ACCELERATOR": "cpu", "PATH": f"{launcher.parent}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(weights(tmp_path / "run")[k].equal(v) for k, v in weights(straight).items())
