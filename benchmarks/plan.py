@@ -22,7 +22,6 @@ import torch
 
 from vol3d.cli import fill
 from vol3d.optim import Optim
-from vol3d.tasks.base import Batch
 from vol3d.training.engine import Engine, device_of
 from vol3d.training.loop import engine_of, update
 from vol3d.training.planner import imagine

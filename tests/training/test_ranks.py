@@ -284,8 +284,15 @@ def test_the_deepspeed_launcher_starts_it(straight: Path, latents: Path, tmp_pat
     launcher = Path(sys.executable).parent / "deepspeed"
     words = words_of(latents, tmp_path / "run", "zero2")
     done = subprocess.run(
-        [launcher, "--num_gpus=2", f"--master_port={free_port()}", "--module", "vol3d", "train"]
-        + words,
+        [
+            launcher,
+            "--num_gpus=2",
+            f"--master_port={free_port()}",
+            "--module",
+            "vol3d",
+            "train",
+            *words,
+        ],
         env={**ONE_THREAD, "DS_ACCELERATOR": "cpu", "PATH": f"{launcher.parent}:/usr/bin:/bin"},
         capture_output=True,
         text=True,
