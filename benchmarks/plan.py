@@ -87,9 +87,7 @@ def measure(words: list[str]) -> dict:
     ]
     for _ in range(3):
         told = imagine_batch(job, training, drawn, training.batch)
-        batch = Batch(
-            told.nimg, told.names, told.rows, told.rngs, images[: training.batch], told.everyone
-        )
+        batch = replace(told, drawn=images[: training.batch])
         update(job, training, engine, batch)
     step = peak(device) - before
     begin(device)
