@@ -100,20 +100,17 @@ def test_output_and_gradients(name: str, dtype: torch.dtype):
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("name", LAYERS)
 def test_in_pieces(name: str, dtype: torch.dtype):
-    """However the input was cut, in inference; what was read is given back."""
+    """However the input was cut, in inference, where layers write over their input."""
     make, plain = LAYERS[name]
     for length, splits, mine in product((1, 2, 5, 8), (1, 2, 3, 8), (1, 3, None)):
         if name == "down" and length == 1:
             continue
         layer = randomised(make(mine).to(dtype))
         x = randn(1, 4, length, 3, 5, dtype=dtype) * 2 + 3
-        pieces = cut(x, splits)
         with torch.inference_mode():
-            expected, y = plain(layer, x), layer(pieces)
+            expected, y = plain(layer, x), layer(cut(x, splits))
             y = y.whole() if isinstance(y, Pieces) else y
         assert apart(y, expected) < TOLERANCE[dtype], (length, splits, mine)
-        if isinstance(layer, ResBlock):
-            assert pieces.pieces[:-1] == [None] * (len(pieces.pieces) - 1)
 
 
 @pytest.mark.parametrize("splits", [1, 2, 5, None])
@@ -129,7 +126,7 @@ def test_doubling_a_grid_that_is_not_small(splits: int | None):
         assert apart(a, b) < 1e-12
     with torch.inference_mode():
         for cuts in (1, 3, 7):
-            pieces = [layer(cut(image, cuts)).whole() for image in x.split(1)]
+            pieces = [layer(cut(image.clone(), cuts)).whole() for image in x.split(1)]
             assert apart(torch.cat(pieces), expected) < 1e-12
 
 

@@ -1,11 +1,10 @@
 """The slab-wise layers where no gradient is wanted: pieces in, pieces out.
 
-Each gives back a piece of its input as soon as the piece of its output is there, and measures that for
-the norm that may come next while it is in the cache. They serve the autograd functions of
-`nn/slab_layers.py` too, which keep whole volumes.
+Each measures its output for the norm that may come next, while it is in the cache, and may write it
+over its input. What they have in common with the layers that have a gradient (`nn/slab_layers.py`) is
+here too.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from functools import wraps
 
@@ -13,7 +12,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from vol3d.nn.pieces import LAYOUT, Cuts, Pieces
+from vol3d.nn.pieces import LAYOUT, Cuts, Pieces, flat, put
 from vol3d.nn.slabs import Layer, Norm, slabs, widened
 
 Affine = tuple[Tensor, Tensor, int, float]
@@ -37,18 +36,21 @@ def as_typed(f: Callable) -> Callable:
 def residual(
     x: Pieces, norm1: Affine, conv1: Conv, norm2: Affine, conv2: Conv, shortcut: Conv | None
 ) -> Pieces:
-    """See `slab_layers.residual`."""
+    """See `slab_layers.residual`; the input is written over."""
     first, second = Layer.of(x.last, *conv1), Layer.of(x.last, *conv2)
-    h, straight, y = Pieces(), deque(), Pieces()
-    for i, j, made in first.forward(x, Norm.of(x, *norm1)):
-        h.append(made)
-        piece = x.between(i, j)
-        straight.append(piece if shortcut is None else nnf.conv3d(piece, *typed(piece, shortcut)))
-        x.forget(j)
-    del piece
-    for _, j, made in second.forward(h, Norm.of(h, *norm2)):
-        y.append(made.add_(straight.popleft()))
-        h.forget(j)
+    h, straight, y = Pieces(), [], Pieces()
+    known = Norm.of(x, *norm1)
+    for piece, spare, (_, _, made) in zip(x.pieces, x.spare, first.forward(x, known), strict=True):
+        if shortcut is None:
+            straight.append(piece)
+        else:
+            wide, room = nnf.conv3d(piece, *typed(piece, shortcut)), flat(piece)
+            straight.append(put(wide, room))
+            spare = room[wide.numel() :]
+        h.append(put(made, spare))
+    known = Norm.of(h, *norm2)
+    for piece, left, (_, _, made) in zip(straight, h.pieces, second.forward(h, known), strict=True):
+        y.append(piece.add_(made), spare=flat(left))
     return y
 
 
@@ -64,9 +66,8 @@ def last(x: Pieces, norm: Norm, layer: Layer) -> Tensor:
     if len(layer.weight) == 1:
         return layer.to_one_channel(x, norm)
     y = Pieces()
-    for _, j, made in layer.forward(x, norm):
+    for _, _, made in layer.forward(x, norm):
         y.append(made, measured=False)
-        x.forget(j)
     return y.whole()
 
 
@@ -81,9 +82,8 @@ def conv_in(x: Tensor, weight: Tensor, bias: Tensor, splits: int | None = None) 
 def strided(x: Pieces, conv: Conv, stride: int, pad: tuple[int, int], splits: int | None) -> Pieces:
     """A convolution with zeros at the low and the high end of each axis."""
     y = Pieces()
-    for i, _, made in strided_slabs(x, conv, stride, pad, splits):
+    for _, _, made in strided_slabs(x, conv, stride, pad, splits):
         y.append(made)
-        x.forget(i * stride - pad[0])
     return y
 
 
@@ -100,13 +100,13 @@ def strided_slabs(
 @as_typed
 def doubled(x: Pieces, phases: Tensor, bias: Tensor, splits: int | None) -> Pieces:
     """See `slab_layers.up_conv`; phases as `UpConv` has them."""
-    y = Pieces()
-    _, _, _, Y, Z = x.last.shape
+    x.spare.clear()
+    size = (2 * n for n in (x.planes, *x.last.shape[3:]))
+    whole, y = empty(x.last, (1, len(bias), *size)), Pieces()
     for i, j in doubled_cuts(x, len(bias), splits):
-        out = empty(x.last, (1, len(bias), 2 * (j - i), 2 * Y, 2 * Z))
+        out = whole[:, :, 2 * i : 2 * j]
         double_into(out, x.between(i - 1, j + 1), typed(x.last, (phases, bias)))
         y.append(out)
-        x.forget(j - 1)
     return y
 
 

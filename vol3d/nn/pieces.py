@@ -1,8 +1,8 @@
 """A volume in pieces along X, with the moments of its channels.
 
-In training the pieces are views of a whole volume. In inference each is memory of its own, which the
-next layer gives back as soon as it has read it: two volumes then take hardly more room than one, and
-nothing is copied to put one together.
+In training they are views of a volume that is kept. In inference a layer writes its output over its
+input, piece by piece, as soon as that is read, or into what an earlier layer has left over: memory is
+fetched once, where a volume is made larger, and not cleared by the system at every layer.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,9 @@ class Pieces:
     def __init__(self) -> None:
         self.cuts: Cuts = []
         self.moments = Moments()
-        self.pieces: list[Tensor | None] = []
+        self.pieces: list[Tensor] = []
+        self.spare: list[Tensor | None] = []
+        """Memory beside each piece that nothing needs any more, in one dimension."""
 
     @classmethod
     def of(cls, x: Tensor, cuts: Sequence[tuple[int, int]], measured: bool = False) -> "Pieces":
@@ -34,11 +36,12 @@ class Pieces:
             self.append(x[:, :, i:j], measured)
         return self
 
-    def append(self, piece: Tensor, measured: bool = True) -> None:
+    def append(self, piece: Tensor, measured: bool = True, spare: Tensor | None = None) -> None:
         """The next planes; to be measured at once is cheapest, while they are in the cache."""
         start = self.planes
         self.cuts.append((start, start + piece.shape[2]))
         self.pieces.append(piece.contiguous(memory_format=LAYOUT))
+        self.spare.append(spare)
         if measured:
             self.moments.add(self.last)
 
@@ -49,7 +52,7 @@ class Pieces:
 
     @property
     def last(self) -> Tensor:
-        """The piece that goes last, which tells type, device and the other sizes."""
+        """Its last piece, which tells type, device and the other sizes."""
         return self.pieces[-1]
 
     def parts(self, i: int, j: int) -> Iterator[tuple[int, Tensor]]:
@@ -66,12 +69,19 @@ class Pieces:
         before, after = max(0, -i), max(0, j - self.planes)
         return nnf.pad(x, (0, 0, 0, 0, before, after)) if before or after else x
 
-    def forget(self, i: int) -> None:
-        """Give back what lies before plane i, but for the last piece."""
-        for n, (_, end) in enumerate(self.cuts[:-1]):
-            if end <= i:
-                self.pieces[n] = None
-
     def whole(self) -> Tensor:
         """The image in one."""
         return self.between(0, self.planes)
+
+
+def flat(piece: Tensor) -> Tensor:
+    """The memory of a piece."""
+    return piece.permute(0, 2, 3, 4, 1).reshape(-1)
+
+
+def put(made: Tensor, room: Tensor | None) -> Tensor:
+    """`made`, moved into a room if it fits there."""
+    if room is None or room.numel() < made.numel():
+        return made
+    _, C, X, Y, Z = made.shape
+    return room[: made.numel()].view(1, X, Y, Z, C).permute(0, 4, 1, 2, 3).copy_(made)

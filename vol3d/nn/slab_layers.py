@@ -51,15 +51,11 @@ def residual(
         keep: what lies between the convolutions, for the backward pass.
         splits: slabs; None takes as many as suit the device.
     """
-    layers = norm1, conv1, norm2, conv2, shortcut
     if isinstance(x, Pieces):
-        return inference.residual(x, *layers)
-    x = laid(x)
-    if not torch.is_grad_enabled():
-        images = [cut(image, splits, len(conv1[0])) for image in x.split(1)]
-        return together([inference.residual(image, *layers).whole() for image in images])
+        return inference.residual(x, norm1, conv1, norm2, conv2, shortcut)
     weights = (*norm1[:2], *conv1, *norm2[:2], *conv2, *(shortcut or (None, None)))
-    return Residual.apply(x, *weights, (norm1[2:], norm2[2:], keep, splits))
+    training = torch.is_grad_enabled()  # within a Function it is always off
+    return Residual.apply(laid(x), *weights, (norm1[2:], norm2[2:], keep, splits, training))
 
 
 def conv_in(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -123,8 +119,8 @@ class Residual(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, g1, b1, w1, c1, g2, b2, w2, c2, ws, cs, how):
-        """Image by image."""
-        norm1, norm2, keep, splits = how
+        """Image by image; in inference the output takes the place of what lies between."""
+        norm1, norm2, keep, splits, training = how
         first, second = Layer.of(x, w1, c1), Layer.of(x, w2, c2)
         ys, moments, between = [], [], []
         with torch.autocast(x.device.type, enabled=False):
@@ -133,7 +129,7 @@ class Residual(torch.autograd.Function):
                 n1 = Norm.of(pieces, g1, b1, *norm1)
                 h, in_pieces = run(first, pieces, n1)
                 n2 = Norm.of(in_pieces, g2, b2, *norm2)
-                y = new_like(image, x.shape[2], len(w2))
+                y = new_like(image, x.shape[2], len(w2)) if training else h
                 for i, j, slab in second.forward(in_pieces, n2):
                     straight = image[:, :, i:j]
                     if ws is not None:
@@ -141,7 +137,7 @@ class Residual(torch.autograd.Function):
                     torch.add(slab, straight, out=y[:, :, i:j])
                 ys.append(y)
                 moments += [n1.mean, n1.var, n2.mean, n2.var]
-                between += [h] if keep else []
+                between += [h] if training and keep else []
         ctx.save_for_backward(x, g1, b1, w1, c1, g2, b2, w2, c2, ws, *moments, *between)
         ctx.how = how
         return together(ys)
@@ -152,7 +148,7 @@ class Residual(torch.autograd.Function):
     def backward(ctx, gy):
         """Image by image; gradients of weights are summed."""
         x, g1, b1, w1, c1, g2, b2, w2, c2, ws, *rest = ctx.saved_tensors
-        norm1, norm2, keep, splits = ctx.how
+        norm1, norm2, keep, splits, _ = ctx.how
         first, second = Layer.of(x, w1, c1), Layer.of(x, w2, c2)
         kind, gy, gxs, totals = exact(x.dtype), laid(gy, x.dtype), [], Totals()
         for n, (image, g) in enumerate(zip(x.split(1), gy.split(1), strict=True)):

@@ -175,7 +175,6 @@ class Layer:
             for share, (a, b, c) in zip(shares, TAPS, strict=True):
                 here, there = zip(reach(X, a, i, j), reach(Y, b), reach(Z, c), strict=True)
                 y[0, 0, *there] += share[*here]
-            x.forget(j)
         return y
 
     def backward(
