@@ -38,7 +38,11 @@ def residual(
 ) -> Pieces:
     """See `slab_layers.residual`; the input is written over."""
     first, second = Layer.of(x.last, *conv1), Layer.of(x.last, *conv2)
-    h, straight, y = Pieces(), [], Pieces()
+    h, straight, y = (
+        Pieces(),
+        [],
+        Pieces(),
+    )  # of 128 channels, h and a shortcut of 64 take the place
     known = Norm.of(x, *norm1)
     for piece, spare, (_, _, made) in zip(x.pieces, x.spare, first.forward(x, known), strict=True):
         if shortcut is None:
@@ -103,9 +107,10 @@ def doubled(x: Pieces, phases: Tensor, bias: Tensor, splits: int | None) -> Piec
     x.spare.clear()
     size = (2 * n for n in (x.planes, *x.last.shape[3:]))
     whole, y = empty(x.last, (1, len(bias), *size)), Pieces()
+    conv = typed(x.last, (phases, bias))
     for i, j in doubled_cuts(x, len(bias), splits):
         out = whole[:, :, 2 * i : 2 * j]
-        double_into(out, x.between(i - 1, j + 1), typed(x.last, (phases, bias)))
+        double_into(out, x.between(i - 1, j + 1), conv)
         y.append(out)
     return y
 

@@ -169,9 +169,9 @@ class Decoder(nn.Module):
 
 
 def through(net: Encoder | Decoder, x: Tensor) -> Tensor:
-    """x through all blocks; without gradients image by image and in pieces, which go as they are read.
+    """x through all blocks; the norm and convolution at the end are one layer.
 
-    The norm and convolution at the end are one layer.
+    Without gradients it goes image by image, in pieces that the blocks write over.
     """
     first, *blocks, norm, conv = net.blocks
     if torch.is_grad_enabled():
