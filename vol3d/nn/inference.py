@@ -38,16 +38,13 @@ def residual(
 ) -> Pieces:
     """See `slab_layers.residual`; the input is written over."""
     first, second = Layer.of(x.last, *conv1), Layer.of(x.last, *conv2)
-    h, straight, y = (
-        Pieces(),
-        [],
-        Pieces(),
-    )  # of 128 channels, h and a shortcut of 64 take the place
+    h, straight, y = Pieces(), [], Pieces()
     known = Norm.of(x, *norm1)
     for piece, spare, (_, _, made) in zip(x.pieces, x.spare, first.forward(x, known), strict=True):
         if shortcut is None:
             straight.append(piece)
         else:
+            # x makes room for both: its 128 channels for 64 of the shortcut and 64 of h, say.
             wide, room = nnf.conv3d(piece, *typed(piece, shortcut)), flat(piece)
             straight.append(put(wide, room))
             spare = room[wide.numel() :]
