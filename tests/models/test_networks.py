@@ -26,6 +26,26 @@ def test_autoencoder_takes_any_shape(kind: type, shape: tuple, patch: int):
     assert net(x, torch.randn(posterior.mean.shape)).x.shape == x.shape
 
 
+@pytest.mark.parametrize("splits", [1, 3, None])
+@pytest.mark.parametrize("how", ["repeat", "trilinear", "transposed", "transposed_wide"])
+def test_autoencoder_without_gradients_is_the_same(how: str, splits: int | None):
+    """There volumes go in pieces that are written over; what is given stays as it was."""
+    config = AutoencoderKL(
+        channels=(4, 8, 16), num_res_blocks=2, norm_groups=2, patch=1, upsampling=how, splits=splits,
+        attention_levels=(False, False, True), mid_attention_encoder=True, mid_attention_decoder=True,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    net, x = config.build().double(), torch.rand(2, 1, 36, 24, 20, dtype=torch.float64)
+    z = net.encode(x).mean
+    y = net.decode(z, x.shape[2:])
+    given = x.clone(), z.detach().clone()
+    with torch.inference_mode():
+        assert torch.allclose(net.encode(given[0]).mean, z, rtol=1e-9, atol=1e-12)
+        assert torch.allclose(net.decode(given[1], x.shape[2:]), y, rtol=1e-9, atol=1e-12)
+    assert torch.equal(given[0], x)
+    assert torch.equal(given[1], z)
+
+
 @pytest.mark.parametrize("shape", [(10, 14, 10), (5, 7, 5), (9, 6, 11)])
 @pytest.mark.parametrize("updown", [False, True])
 def test_unet_takes_any_shape(shape: tuple, updown: bool):

@@ -11,7 +11,9 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vol3d.nn.slab_layers import Affine, down_conv, residual, up_conv
+from vol3d.nn.inference import Affine, cut
+from vol3d.nn.pieces import Pieces
+from vol3d.nn.slab_layers import down_conv, residual, up_conv
 from vol3d.nn.slabs import TAPS
 
 Upsampling = Literal["repeat", "transposed", "transposed_wide", "trilinear"]
@@ -102,8 +104,8 @@ class ResBlock(nn.Module):
         self.conv2 = conv3(cout, cout)
         self.shortcut = nn.Conv3d(cin, cout, 1) if cin != cout else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, cin, X, Y, Z] -> [B, cout, X, Y, Z]."""
+    def forward(self, x: Tensor | Pieces) -> Tensor | Pieces:
+        """[B, cin, X, Y, Z] -> [B, cout, X, Y, Z]; one image in pieces comes out in pieces."""
         return residual(
             x,
             affine(self.norm1),
@@ -210,8 +212,10 @@ class AttentionBlock(nn.Module):
         self.norm = nn.GroupNorm(groups, channels, eps)
         self.attn = Attention(channels, head_channels)
 
-    def forward(self, x: Tensor, tokens: Tensor | None = None) -> Tensor:
-        """x [B, C, X, Y, Z]; the tokens of a condition are not looked at."""
+    def forward(self, x: Tensor | Pieces, tokens: Tensor | None = None) -> Tensor | Pieces:
+        """x [B, C, X, Y, Z] or in pieces; the tokens of a condition are not looked at."""
+        if isinstance(x, Pieces):
+            return cut(self(x.whole()))
         y = self.attn(rearrange(self.norm(x), "b c x y z -> b (x y z) c"))
         return x + unflatten(y, x)
 
@@ -272,8 +276,8 @@ class Down(nn.Module):
         self.splits = splits
         self.conv = conv3(channels, channels, stride=2, padding=padding)
 
-    def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
-        """[B, C, X, Y, Z] -> half of each axis."""
+    def forward(self, x: Tensor | Pieces, emb: Tensor | None = None) -> Tensor | Pieces:
+        """[B, C, X, Y, Z] -> half of each axis; in pieces only with padding 0."""
         if self.conv.padding[0]:
             return self.conv(x)
         return down_conv(x, (self.conv.weight, self.conv.bias), self.splits)
@@ -304,11 +308,13 @@ class Up(nn.Module):
             self.conv = conv3(channels, channels)
 
     def forward(
-        self, x: Tensor, emb: Tensor | None = None, size_of: Tensor | None = None
-    ) -> Tensor:
+        self, x: Tensor | Pieces, emb: Tensor | None = None, size_of: Tensor | None = None
+    ) -> Tensor | Pieces:
         """[B, C, X, Y, Z] -> twice each axis; if repeating, the size of `size_of`."""
         if self.how == "repeat":
             return up(x, self.conv, size_of, self.splits)
+        if isinstance(x, Pieces):
+            return cut(self(x.whole()), self.splits)
         if self.how == "trilinear":
             x = nnf.interpolate(x, scale_factor=2.0, mode="trilinear", align_corners=False)
         return self.conv(x)
@@ -334,8 +340,8 @@ def double(x: Tensor, size_of: Tensor | None = None) -> Tensor:
 
 
 def up(
-    x: Tensor, conv: nn.Conv3d, size_of: Tensor | None = None, splits: int | None = None
-) -> Tensor:
+    x: Tensor | Pieces, conv: nn.Conv3d, size_of: Tensor | None = None, splits: int | None = None
+) -> Tensor | Pieces:
     """The grid doubled, or met where `size_of` is odd, and a convolution."""
     if size_of is not None and any(n % 2 for n in size_of.shape[2:]):
         return conv(double(x, size_of))

@@ -8,33 +8,52 @@ import torch
 from torch import Tensor
 
 
-@torch.library.custom_op("vol3d::add_moments", mutates_args={"mean", "m2"})
-def add_moments(x: Tensor, mean: Tensor, m2: Tensor, seen: int) -> None:
-    """Take the voxels of a slab into the running moments of each channel.
+def exact(dtype: torch.dtype) -> torch.dtype:
+    """What sums over voxels are kept in."""
+    return torch.promote_types(dtype, torch.float32)
 
-    Two passes over the slab, then Chan et al. 1983 (The American Statistician 37:242), eq. 2.1: as
-    exact as two passes over the whole.
 
-    Args:
-        x: the slab, [1, C, X, Y, Z].
-        mean: of the voxels so far, [C], float32 or float64; changed.
-        m2: sum of their squared distances from it, [C]; changed.
-        seen: voxels so far.
-    """
-    n = x[0, 0].numel()
-    slab, var = torch.zeros_like(mean), torch.zeros_like(m2)
-    if n == 1:  # torch's unbiased variance is not defined there
-        slab.copy_(x.flatten())
+@torch.library.custom_op("vol3d::mean_and_var", mutates_args=())
+def mean_and_var(x: Tensor) -> Tensor:
+    """Mean and unbiased variance of each channel of x [1, C, X, Y, Z]: [2, C], float32 or float64."""
+    told = torch.zeros(2, x.shape[1], dtype=exact(x.dtype), device=x.device)
+    if x[0, 0].numel() == 1:  # torch's unbiased variance is not defined there
+        told[0] = x.flatten()
     else:
         # Four dimensions: CUDA's channels-last kernel knows no more.
-        torch.ops.aten.batch_norm_update_stats(x.flatten(2, 3), slab, var, 1.0)
-    m2 += var * (n - 1) + (slab - mean).square() * (seen * n / (seen + n))
-    mean += (slab - mean) * (n / (seen + n))
+        torch.ops.aten.batch_norm_update_stats(x.flatten(2, 3), told[0], told[1], 1.0)
+    return told
 
 
-@add_moments.register_fake
-def _(x: Tensor, mean: Tensor, m2: Tensor, seen: int) -> None:
-    return
+@mean_and_var.register_fake
+def _(x: Tensor) -> Tensor:
+    return torch.empty(2, x.shape[1], dtype=exact(x.dtype), device=x.device)
+
+
+class Moments:
+    """Mean and variance of each channel, slab by slab.
+
+    Two passes over each slab, then Chan et al. 1983 (The American Statistician 37:242), eq. 2.1: as
+    exact as two passes over the whole.
+    """
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+        self.told: list[Tensor] = []
+
+    def add(self, x: Tensor) -> None:
+        """Take in a slab [1, C, X, Y, Z]."""
+        self.counts.append(x[0, 0].numel())
+        self.told.append(mean_and_var(x))
+
+    def total(self) -> tuple[Tensor, Tensor]:
+        """Mean and (biased) variance of all voxels so far, [C] each."""
+        means, variances = torch.stack(self.told, 1)  # [slabs, C]
+        n = means.new_tensor(self.counts).unsqueeze(1)
+        share = n / sum(self.counts)
+        mean = means[0] + (share * (means - means[0])).sum(0)
+        spread = variances * (1 - 1 / n) + (means - mean).square()
+        return mean, (share * spread).sum(0)
 
 
 @torch.library.custom_op("vol3d::normalise", mutates_args={"out"})

@@ -4,24 +4,32 @@ What is kept for the backward pass is their input; of a residual block also what
 convolutions, unless that is to be computed again (a sixth of the block's time more).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as nnf
-from einops import rearrange
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vol3d.nn.slabs import LAYOUT, Layer, Norm, exact, planes_of, slabs, weight_gradient, widened
-
-Affine = tuple[Tensor, Tensor, int, float]
-"""A group norm's weight, bias, groups and epsilon."""
-Conv = tuple[Tensor, Tensor]
-"""A convolution's weight and bias."""
+from vol3d.nn import inference
+from vol3d.nn.inference import (
+    Affine,
+    Conv,
+    conv_slabs,
+    cut,
+    double_into,
+    doubled_cuts,
+    empty,
+    seen_by,
+    strided_slabs,
+)
+from vol3d.nn.moments import exact
+from vol3d.nn.pieces import LAYOUT, Pieces
+from vol3d.nn.slabs import Layer, Norm, slabs, weight_gradient, widened
 
 
 def residual(
-    x: Tensor,
+    x: Tensor | Pieces,
     norm1: Affine,
     conv1: Conv,
     norm2: Affine,
@@ -30,7 +38,7 @@ def residual(
     *,
     keep: bool = True,
     splits: int | None = None,
-) -> Tensor:
+) -> Tensor | Pieces:
     """shortcut(x) + conv2(silu(norm2(conv1(silu(norm1(x)))))), [B, C, X, Y, Z] -> [B, D, X, Y, Z].
 
     Args:
@@ -43,10 +51,11 @@ def residual(
         keep: what lies between the convolutions, for the backward pass.
         splits: slabs; None takes as many as suit the device.
     """
-    x = laid(x)
+    if isinstance(x, Pieces):
+        return inference.residual(x, norm1, conv1, norm2, conv2, shortcut)
     weights = (*norm1[:2], *conv1, *norm2[:2], *conv2, *(shortcut or (None, None)))
     training = torch.is_grad_enabled()  # within a Function it is always off
-    return Residual.apply(x, *weights, (norm1[2:], norm2[2:], keep, splits, training))
+    return Residual.apply(laid(x), *weights, (norm1[2:], norm2[2:], keep, splits, training))
 
 
 def conv_in(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -57,33 +66,41 @@ def conv_in(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def norm_conv(
-    x: Tensor, norm: Affine, conv: Conv, *, is_active: bool, splits: int | None = None
+    x: Tensor | Pieces, norm: Affine, conv: Conv, *, is_active: bool, splits: int | None = None
 ) -> Tensor:
     """A network's last layer, conv(norm(x)) with a SiLU between or not; float32 from bf16 voxels."""
+    if isinstance(x, Pieces):
+        return inference.norm_conv(x, norm, conv, is_active=is_active)
     return NormConv.apply(laid(x), *norm[:2], *conv, (norm[2:], is_active, splits))
 
 
-def up_conv(x: Tensor, conv: Conv, splits: int | None = None) -> Tensor:
+def up_conv(x: Tensor | Pieces, conv: Conv, splits: int | None = None) -> Tensor | Pieces:
     """Voxels doubled along each axis, then a 3 x 3 x 3 convolution: [B, C, X, ..] -> [B, D, 2X, ..].
 
     Two of a row's three taps fall on the same voxel, so it is 8 convolutions of 2 x 2 x 2 at the
-    coarse grid, an eighth of the output each: 8 products a voxel would do instead of 27 (see
-    `UpConv` for why it is 12), and the doubled volume never exists. On a small grid the weights would
-    be more than that saves.
+    coarse grid, an eighth of the output each: 8 products a voxel instead of 27, and the doubled
+    volume never exists. On a small grid the weights would be more than that saves.
     """
     weight, bias = conv
-    if x[0, 0].numel() < 1024:
+    if isinstance(x, Pieces) and x.planes * x.last[0, 0, 0].numel() < 1024:
+        fine = nnf.interpolate(x.whole(), scale_factor=2.0, mode="nearest")
+        return inference.conv_in(laid(fine), weight, bias, splits)
+    if isinstance(x, Tensor) and x[0, 0].numel() < 1024:
         fine = nnf.interpolate(x, scale_factor=2.0, mode="nearest")
         return SlabConv.apply(laid(fine), weight, bias, (1, (1, 1), splits))
     for axis in (4, 3, 2):  # of the two voxels, the first sees taps (0 1)(2), the second (0)(1 2)
         low, mid, high = weight.split(1, axis)
         first, second = torch.cat([low + mid, high], axis), torch.cat([low, mid + high], axis)
         weight = torch.cat([first, second])  # Z varies fastest: phases of X before those of Y
+    if isinstance(x, Pieces):
+        return inference.doubled(x, weight, bias, splits)
     return UpConv.apply(laid(x), weight, bias, splits)
 
 
-def down_conv(x: Tensor, conv: Conv, splits: int | None = None) -> Tensor:
+def down_conv(x: Tensor | Pieces, conv: Conv, splits: int | None = None) -> Tensor | Pieces:
     """A 3 x 3 x 3 convolution with stride 2, zeros at the high end: half of each axis."""
+    if isinstance(x, Pieces):
+        return inference.strided(x, conv, 2, (0, 1), splits)
     return SlabConv.apply(laid(x), *conv, (2, (0, 1), splits))
 
 
@@ -108,11 +125,12 @@ class Residual(torch.autograd.Function):
         ys, moments, between = [], [], []
         with torch.autocast(x.device.type, enabled=False):
             for image in x.split(1):
-                n1 = Norm.measure(image, g1, b1, *norm1, splits)
-                h = run(first, image, n1, splits)
-                n2 = Norm.measure(h, g2, b2, *norm2, splits)
-                y = new_like(image, len(w2)) if training else h
-                for i, j, slab in second.forward(h, n2, splits):
+                pieces = cut(image, splits, len(w1))
+                n1 = Norm.of(pieces, g1, b1, *norm1)
+                h, in_pieces = run(first, pieces, n1)
+                n2 = Norm.of(in_pieces, g2, b2, *norm2)
+                y = new_like(image, x.shape[2], len(w2)) if training else h
+                for i, j, slab in second.forward(in_pieces, n2):
                     straight = image[:, :, i:j]
                     if ws is not None:
                         straight = nnf.conv3d(straight, ws.to(x.dtype), cs.to(x.dtype))
@@ -137,7 +155,8 @@ class Residual(torch.autograd.Function):
             moments = rest[4 * n : 4 * n + 4]
             n1 = Norm(*moments[:2], g1.to(kind), b1.to(kind), *norm1)
             n2 = Norm(*moments[2:], g2.to(kind), b2.to(kind), *norm2)
-            h = rest[4 * len(x) + n] if keep else run(first, image, n1, splits)
+            pieces = Pieces.of(image, first.cuts(image, splits))
+            h = rest[4 * len(x) + n] if keep else run(first, pieces, n1, measured=False)[0]
             gh, *grads2 = second.backward(g, h, n2, splits)
             del h
             gx, *grads1 = first.backward(gh, image, n1, splits)
@@ -161,8 +180,9 @@ class NormConv(torch.autograd.Function):
         ys, moments = [], []
         with torch.autocast(x.device.type, enabled=False):
             for image in x.split(1):
-                n = Norm.measure(image, gamma, beta, *norm, splits)
-                ys.append(run(layer, image, n, splits))
+                pieces = cut(image, splits)
+                n = Norm.of(pieces, gamma, beta, *norm)
+                ys.append(inference.last(pieces, n, layer))
                 moments += [n.mean, n.var]
         ctx.save_for_backward(x, gamma, beta, weight, bias, *moments)
         ctx.how = how
@@ -196,13 +216,13 @@ class SlabConv(torch.autograd.Function):
     def forward(ctx, x, weight, bias, how):
         """[B, C, X, Y, Z] -> [B, D, X', Y', Z']."""
         stride, pad, splits = how
-        w, b = weight.to(x.dtype), bias.to(x.dtype)
-        size = [(n + sum(pad) - w.shape[2]) // stride + 1 for n in x.shape[2:]]
-        y = empty(x, (len(x), len(b), *size))
+        size = [(n + sum(pad) - weight.shape[2]) // stride + 1 for n in x.shape[2:]]
+        y = empty(x, (len(x), len(bias), *size))
         with torch.autocast(x.device.type, enabled=False):
             for image, out in zip(x.split(1), y.split(1), strict=True):
-                for i, j in conv_slabs(size, len(w), x, splits):
-                    out[:, :, i:j] = nnf.conv3d(seen_by(image, i, j, w, stride, pad), w, b, stride)
+                pieces = Pieces.of(image, [(0, x.shape[2])])
+                for i, j, made in strided_slabs(pieces, (weight, bias), stride, pad, splits):
+                    out[:, :, i:j] = made
         ctx.save_for_backward(x, weight)
         ctx.how = how
         return y
@@ -225,27 +245,14 @@ class UpConv(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, phases, bias, splits):
-        """Both phases of Z at once, so that rows of the output are written whole: 12 products."""
-        w, b = phases.to(x.dtype), bias.to(x.dtype)
-        n, (X, Y, Z) = len(b), x.shape[2:]
-        # Along Z the second phase of a voxel's window is even, the first one that of the next, odd.
-        odd, even = rearrange(w, "(pq r d) c i j k -> r pq d c i j k", pq=4, r=2)
-        both = torch.stack([nnf.pad(even, (0, 1)), nnf.pad(odd, (1, 0))], 1)
-        kernels = [k.contiguous(memory_format=LAYOUT) for k in both.flatten(1, 2)]
-        bias2 = b.repeat(2)  # kernels: 4 times [2 D, C, 2, 2, 3]
-        y = empty(x, (len(x), n, 2 * X, 2 * Y, 2 * Z))
+        """Slab by slab of the coarse grid."""
+        y = empty(x, (len(x), len(bias), *(2 * n for n in x.shape[2:])))
+        conv = phases.to(x.dtype), bias.to(x.dtype)
         with torch.autocast(x.device.type, enabled=False):
             for image, out in zip(x.split(1), y.split(1), strict=True):
-                for i, j in slabs(X, 2 * n * Y * Z * x.element_size(), splits, x.device.type):
-                    seen = nnf.pad(planes_of(image, i - 1, j + 1), (1, 1, 1, 1))
-                    for k, kernel in enumerate(kernels):
-                        p, q = 1 - k // 2, 1 - k % 2  # 1: the odd voxels of X, of Y
-                        part = seen[:, :, p : p + j - i + 1, q : q + Y + 1].contiguous(
-                            memory_format=LAYOUT
-                        )
-                        made = nnf.conv3d(part, kernel, bias2)
-                        rows = rearrange(made, "1 (r d) x y z -> 1 d x y (z r)", r=2)
-                        out[:, :, 2 * i + p : 2 * j : 2, q::2] = rows
+                pieces = Pieces.of(image, [(0, x.shape[2])])
+                for i, j in doubled_cuts(pieces, len(bias), splits):
+                    double_into(out[:, :, 2 * i : 2 * j], pieces.between(i - 1, j + 1), conv)
         ctx.save_for_backward(x, phases)
         ctx.splits = splits
         return y
@@ -283,19 +290,12 @@ class Totals:
             self.sums = list(grads)
 
 
-def conv_slabs(
-    size: Sequence[int], channels: int, x: Tensor, splits: int | None
-) -> list[tuple[int, int]]:
-    """Slabs of the output of a convolution."""
-    plane = max(channels * size[1] * size[2], x[0, :, 0].numel()) * x.element_size()
-    return slabs(size[0], plane, splits, x.device.type)
-
-
 def conv_backward(
     g: Tensor, x: Tensor, gx: Tensor, i: int, w: Tensor, stride: int, pad: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
     """Add to gx what output planes [i, ...) give; the gradients of weight and bias."""
-    seen = seen_by(x, i, i + g.shape[2], w, stride, pad)
+    whole = Pieces.of(x, [(0, x.shape[2])])
+    seen = seen_by(whole, i, i + g.shape[2], w, stride, pad)
     given, _, _ = torch.ops.aten.convolution_backward(
         g, seen, w, None, [stride] * 3, [0] * 3, [1] * 3, False, [0] * 3, 1, [True, False, False]
     )
@@ -303,13 +303,6 @@ def conv_backward(
     lo, hi = max(first, 0), min(first + given.shape[2], x.shape[2])
     gx[:, :, lo:hi] += given[:, :, lo - first : hi - first, p : p + Y, p : p + Z]
     return weight_gradient(g, seen, w, stride)
-
-
-def seen_by(x: Tensor, i: int, j: int, w: Tensor, stride: int, pad: tuple[int, int]) -> Tensor:
-    """What output planes [i, j) of a convolution see of x, zeros around it included."""
-    first = i * stride - pad[0]
-    slab = planes_of(x, first, first + (j - i - 1) * stride + w.shape[2])
-    return nnf.pad(slab, (*pad, *pad, 0, 0))
 
 
 def phases_in(slab: Tensor, fine: Tensor, i: int):
@@ -349,12 +342,13 @@ def straight_backward(
     return totals.sums
 
 
-def run(layer: Layer, x: Tensor, norm: Norm, splits: int | None) -> Tensor:
-    """All of a layer's output."""
-    y = new_like(x, len(layer.weight), layer.weight.dtype)
-    for i, j, slab in layer.forward(x, norm, splits):
+def run(layer: Layer, x: Pieces, norm: Norm, measured: bool = True) -> tuple[Tensor, Pieces]:
+    """All of a layer's output, whole and in pieces of that."""
+    y, pieces = new_like(x.last, x.planes, len(layer.weight)), Pieces()
+    for i, j, slab in layer.forward(x, norm):
         y[:, :, i:j] = slab
-    return y
+        pieces.append(y[:, :, i:j], measured)
+    return y, pieces
 
 
 def laid(x: Tensor, kind: torch.dtype | None = None) -> Tensor:
@@ -366,14 +360,9 @@ def laid(x: Tensor, kind: torch.dtype | None = None) -> Tensor:
     return x.to(kind).contiguous(memory_format=LAYOUT)
 
 
-def new_like(x: Tensor, channels: int, kind: torch.dtype | None = None) -> Tensor:
-    """Voxels to be written, as x but for their channels."""
-    return empty(x, (len(x), channels, *x.shape[2:]), kind)
-
-
-def empty(x: Tensor, shape: tuple[int, ...], kind: torch.dtype | None = None) -> Tensor:
-    """Memory for voxels where x is, in its type or another."""
-    return torch.empty(shape, dtype=kind or x.dtype, device=x.device, memory_format=LAYOUT)
+def new_like(x: Tensor, planes: int, channels: int) -> Tensor:
+    """An image to be written, as x but for its planes and channels."""
+    return empty(x, (1, channels, planes, *x.shape[3:]))
 
 
 def together(images: list[Tensor]) -> Tensor:

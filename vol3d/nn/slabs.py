@@ -19,16 +19,16 @@ import torch.nn.functional as nnf
 from einops import rearrange
 from torch import Tensor
 
-from vol3d.nn.moments import add_moments, norm_sums, normalise
+from vol3d.nn.moments import exact, norm_sums, normalise
+from vol3d.nn.pieces import LAYOUT, Cuts, Pieces
 
-LAYOUT = torch.channels_last_3d
 SLAB = {"cpu": 12 * 2**20, "cuda": 512 * 2**20}
 """Bytes of the widest tensor of a slab, unless a number of splits is given."""
 TAPS = list(product(range(3), repeat=3))
 """Places in a 3 x 3 x 3 kernel."""
 
 
-def slabs(planes: int, plane: int, splits: int | None, device: str) -> list[tuple[int, int]]:
+def slabs(planes: int, plane: int, splits: int | None, device: str) -> Cuts:
     """Cut an axis into pieces of nearly equal length.
 
     Args:
@@ -44,11 +44,6 @@ def slabs(planes: int, plane: int, splits: int | None, device: str) -> list[tupl
     return list(pairwise(cuts))
 
 
-def exact(dtype: torch.dtype) -> torch.dtype:
-    """What sums over voxels are kept in."""
-    return torch.promote_types(dtype, torch.float32)
-
-
 @dataclass
 class Norm:
     """Group norm of one image, with the statistics known: of each channel [C], float32 or float64."""
@@ -61,22 +56,15 @@ class Norm:
     eps: float
 
     @classmethod
-    def measure(
-        cls, x: Tensor, gamma: Tensor, beta: Tensor, groups: int, eps: float, splits: int | None
-    ) -> "Norm":
-        """Statistics of the groups of x [1, C, X, Y, Z]."""
-        kind = exact(x.dtype)
-        mean, m2 = (torch.zeros(x.shape[1], dtype=kind, device=x.device) for _ in range(2))
-        n, seen = x[0, 0, 0].numel(), 0
-        for i, j in slabs(x.shape[2], x[:, :, 0].nbytes, splits, x.device.type):
-            add_moments(x[:, :, i:j], mean, m2, seen)
-            seen += (j - i) * n
+    def of(cls, x: Pieces, gamma: Tensor, beta: Tensor, groups: int, eps: float) -> "Norm":
+        """Statistics of the groups of an image whose pieces were measured."""
+        mean, var = x.moments.total()
         by_group = mean.view(groups, -1)
         centre = by_group.mean(1, keepdim=True)
-        var = m2.view(groups, -1).mean(1, keepdim=True) / seen
+        var = var.view(groups, -1).mean(1, keepdim=True)
         var = var + (by_group - centre).square().mean(1, keepdim=True)
         spread = [t.expand_as(by_group).reshape(-1) for t in (centre, var)]
-        return cls(*spread, gamma.to(kind), beta.to(kind), groups, eps)
+        return cls(*spread, gamma.to(mean.dtype), beta.to(mean.dtype), groups, eps)
 
     def apply(self, x: Tensor, out: Tensor) -> Tensor:
         """The norm of a slab of the image, into `out`."""
@@ -89,7 +77,7 @@ class Norm:
         x: Tensor,
         sums: list[Tensor],
         scratch: Tensor,
-        cuts: list[tuple[int, int]],
+        cuts: Cuts,
     ) -> None:
         """From the gradient of the output to that of the input, in place, slab by slab.
 
@@ -121,30 +109,35 @@ class Window:
     It moves along X; each plane is made once.
     """
 
-    def __init__(self, x: Tensor, norm: Norm, is_active: bool, longest: int) -> None:
+    def __init__(self, x: Pieces, norm: Norm, is_active: bool) -> None:
         self.x, self.norm, self.is_active = x, norm, is_active
-        shape = (1, x.shape[1], longest + 2, *x.shape[3:])
-        self.buffer = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=LAYOUT)
+        longest = max(j - i for i, j in x.cuts)
+        shape = (1, x.last.shape[1], longest + 2, *x.last.shape[3:])
+        self.buffer = torch.empty(
+            shape, dtype=x.last.dtype, device=x.last.device, memory_format=LAYOUT
+        )
         self.length = 0
 
     def move(self, i: int, j: int) -> Tensor:
         """The window for output planes [i, j): [1, C, j - i + 2, Y, Z]."""
-        buffer, planes = self.buffer, self.x.shape[2]
+        buffer, planes = self.buffer, self.x.planes
         if i == 0:
             buffer[:, :, 0].zero_()
         else:
             for p in (0, 1):  # planes i - 1 and i are there from the last time
                 buffer[:, :, p].copy_(buffer[:, :, self.length + p])
-        first, last = (i + 1 if i else 0), min(j + 1, planes)
-        if last > first:
-            made = buffer[:, :, first - i + 1 : last - i + 1]
-            self.norm.apply(self.x[:, :, first:last], made)
-            if self.is_active:
-                nnf.silu(made, inplace=True)
+        for first, part in self.x.parts(i + 1 if i else 0, min(j + 1, planes)):
+            start = first - i + 1
+            self.make(part, buffer[:, :, start : start + part.shape[2]])
         if j == planes:
             buffer[:, :, j - i + 1].zero_()
         self.length = j - i
         return buffer[:, :, : j - i + 2]
+
+    def make(self, x: Tensor, out: Tensor) -> Tensor:
+        """The norm of some planes, and the SiLU, into `out`."""
+        self.norm.apply(x, out)
+        return nnf.silu(out, inplace=True) if self.is_active else out
 
 
 @dataclass
@@ -160,14 +153,29 @@ class Layer:
         """The layer in the type of x."""
         return cls(weight.to(x.dtype), bias.to(x.dtype))
 
-    def forward(
-        self, x: Tensor, norm: Norm, splits: int | None
-    ) -> Iterator[tuple[int, int, Tensor]]:
-        """Planes i to j of the output, slab after slab."""
-        cuts = self.cuts(x, splits)
-        window = Window(x, norm, self.is_active, max(j - i for i, j in cuts))
-        for i, j in cuts:
+    def forward(self, x: Pieces, norm: Norm) -> Iterator[tuple[int, int, Tensor]]:
+        """Planes i to j of the output, piece after piece."""
+        window = Window(x, norm, self.is_active)
+        for i, j in x.cuts:
             yield i, j, convolve(window.move(i, j), self.weight, self.bias)
+
+    def to_one_channel(self, x: Pieces, norm: Norm) -> Tensor:
+        """All of the output, of one channel: in bf16 oneDNN has no kernel for it.
+
+        A matrix product gives the share of each of the 27 taps, which their places then add up.
+        """
+        X, (Y, Z) = x.planes, x.last.shape[3:]
+        y = self.bias.expand(1, 1, X, Y, Z).clone()
+        taps = rearrange(self.weight, "1 c i j k -> (i j k) c")
+        window = Window(x, norm, self.is_active)
+        for i, j in x.cuts:
+            seen = window.make(x.between(i, j), window.buffer[:, :, : j - i])
+            rows = rearrange(seen, "1 c x y z -> (x y z) c").to(taps.dtype)
+            shares = (taps @ rows.T).view(27, j - i, Y, Z)
+            for share, (a, b, c) in zip(shares, TAPS, strict=True):
+                here, there = zip(reach(X, a, i, j), reach(Y, b), reach(Z, c), strict=True)
+                y[0, 0, *there] += share[*here]
+        return y
 
     def backward(
         self, g: Tensor, x: Tensor, norm: Norm, splits: int | None
@@ -180,7 +188,7 @@ class Layer:
         by_weight, by_bias = torch.zeros_like(weight, dtype=kind), 0.0
         sums = [torch.zeros_like(norm.mean) for _ in range(2)]
         longest = max(j - i for i, j in cuts)
-        window = Window(x, norm, self.is_active, longest)
+        window = Window(Pieces.of(x, cuts), norm, self.is_active)
         scratch = torch.empty_like(x[:, :, :longest])
         for i, j in cuts:
             slab = grad[:, :, i:j]
@@ -201,7 +209,7 @@ class Layer:
         norm.backward(grad, x, sums, scratch, cuts)
         return grad, by_weight, by_bias, *sums
 
-    def cuts(self, x: Tensor, splits: int | None) -> list[tuple[int, int]]:
+    def cuts(self, x: Tensor, splits: int | None) -> Cuts:
         """The slabs of x."""
         widest = max(self.weight.shape[:2]) * x[0, 0, 0].numel() * x.element_size()
         return slabs(x.shape[2], widest, splits, x.device.type)
@@ -210,35 +218,27 @@ class Layer:
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """A 3 x 3 x 3 convolution of planes [i - 1, j + 1) that gives planes [i, j), in the weight's type.
 
-    With one channel in or out, oneDNN falls back to a loop several times slower than 64 channels.
+    With one channel in, oneDNN falls back to a loop several times slower than 64 channels.
     """
     if x.shape[1] == 1:  # the same with channels that are zero
         x, weight = (widened(t) for t in (x, weight))
-    if len(weight) > 1:
-        return nnf.conv3d(x.to(weight.dtype), weight, bias, 1, (0, 1, 1))
-    return by_taps(x.to(weight.dtype), weight, bias)
+    return nnf.conv3d(x.to(weight.dtype), weight, bias, 1, (0, 1, 1))
+
+
+def reach(n: int, tap: int, i: int = 0, j: int | None = None) -> tuple[slice, slice]:
+    """Which of an axis's voxels [i, j) a tap carries to a voxel of the output, and to which.
+
+    Of n voxels; tap 0 carries each to the next, 2 to the one before.
+    """
+    j = n if j is None else j
+    first, last = max(i, tap - 1), min(j, n - 1 + tap)
+    return slice(first - i, last - i), slice(first + 1 - tap, last + 1 - tap)
 
 
 def widened(x: Tensor, to: int = 4) -> Tensor:
     """x with channels of zeros after its own."""
     shape = (len(x), to - x.shape[1], *x.shape[2:])
     return torch.cat([x, x.new_zeros(shape)], 1).contiguous(memory_format=LAYOUT)
-
-
-def by_taps(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """A convolution to one channel: a matrix product gives each of the 27 taps' share, then their sum."""
-    X, Y, Z = x.shape[2:]
-    rows = rearrange(x, "1 c x y z -> (x y z) c")
-    taps = rearrange(weight, "1 c i j k -> (i j k) c") @ rows.T  # [27, X Y Z]
-    taps = nnf.pad(taps.view(27, X, Y, Z), (1, 1, 1, 1))
-    y = (
-        torch.zeros_like(taps[0, 2:, 1:-1, 1:-1])
-        if bias is None
-        else bias.expand(X - 2, Y, Z).clone()
-    )
-    for n, (i, j, k) in enumerate(TAPS):
-        y += taps[n, i : X - 2 + i, j : Y + j, k : Z + k]
-    return y[None, None]
 
 
 def weight_gradient(

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as nnf
 from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
 from vol3d.config import Config
+from vol3d.nn import inference
 from vol3d.nn.blocks import (
     AttentionBlock,
     Down,
@@ -19,7 +21,7 @@ from vol3d.nn.blocks import (
     recompute,
     unfold,
 )
-from vol3d.nn.slab_layers import conv_in, norm_conv
+from vol3d.nn.slab_layers import conv_in, laid, norm_conv
 
 
 class Backbone(Config):
@@ -167,9 +169,17 @@ class Decoder(nn.Module):
 
 
 def through(net: Encoder | Decoder, x: Tensor) -> Tensor:
-    """x through all blocks; the norm and convolution at the end are one layer."""
+    """x through all blocks; the norm and convolution at the end are one layer.
+
+    Without gradients it goes image by image, in pieces that the blocks write over.
+    """
     first, *blocks, norm, conv = net.blocks
-    x = conv_in(x, first.weight, first.bias)
+    if torch.is_grad_enabled():
+        x = conv_in(x, first.weight, first.bias)
+    elif len(x) > 1:
+        return torch.cat([through(net, image) for image in x.split(1)])
+    else:
+        x = inference.conv_in(laid(x), first.weight, first.bias, net.splits)
     for block in blocks:
         attends = isinstance(block, AttentionBlock)
         x = recompute(net.checkpointing and attends, block, x)

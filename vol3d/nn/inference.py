@@ -1,0 +1,166 @@
+"""The slab-wise layers where no gradient is wanted: pieces in, pieces out.
+
+Each measures its output for the norm that may come next, while it is in the cache, and may write it
+over its input. What they have in common with the layers that have a gradient (`nn/slab_layers.py`) is
+here too.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import wraps
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor
+
+from vol3d.nn.pieces import LAYOUT, Cuts, Pieces, flat, put
+from vol3d.nn.slabs import Layer, Norm, slabs, widened
+
+Affine = tuple[Tensor, Tensor, int, float]
+"""A group norm's weight, bias, groups and epsilon."""
+Conv = tuple[Tensor, Tensor]
+"""A convolution's weight and bias."""
+
+
+def as_typed(f: Callable) -> Callable:
+    """A function whose tensors keep the types that they have, whatever autocast its caller is under."""
+
+    @wraps(f)
+    def run(x: Pieces, *args, **named):
+        with torch.autocast(x.last.device.type, enabled=False):
+            return f(x, *args, **named)
+
+    return run
+
+
+@as_typed
+def residual(
+    x: Pieces, norm1: Affine, conv1: Conv, norm2: Affine, conv2: Conv, shortcut: Conv | None
+) -> Pieces:
+    """See `slab_layers.residual`; the input is written over."""
+    first, second = Layer.of(x.last, *conv1), Layer.of(x.last, *conv2)
+    h, straight, y = Pieces(), [], Pieces()
+    known = Norm.of(x, *norm1)
+    for piece, spare, (_, _, made) in zip(x.pieces, x.spare, first.forward(x, known), strict=True):
+        if shortcut is None:
+            straight.append(piece)
+        else:
+            # x makes room for both: its 128 channels for 64 of the shortcut and 64 of h, say.
+            wide, room = nnf.conv3d(piece, *typed(piece, shortcut)), flat(piece)
+            straight.append(put(wide, room))
+            spare = room[wide.numel() :]
+        h.append(put(made, spare))
+    known = Norm.of(h, *norm2)
+    for piece, left, (_, _, made) in zip(straight, h.pieces, second.forward(h, known), strict=True):
+        y.append(piece.add_(made), spare=flat(left))
+    return y
+
+
+@as_typed
+def norm_conv(x: Pieces, norm: Affine, conv: Conv, *, is_active: bool) -> Tensor:
+    """See `slab_layers.norm_conv`."""
+    known = Norm.of(x, *norm)
+    return last(x, known, Layer(*(t.to(known.mean.dtype) for t in conv), is_active))
+
+
+def last(x: Pieces, norm: Norm, layer: Layer) -> Tensor:
+    """All of a layer's output, in the type of its weight."""
+    if len(layer.weight) == 1:
+        return layer.to_one_channel(x, norm)
+    y = Pieces()
+    for _, _, made in layer.forward(x, norm):
+        y.append(made, measured=False)
+    return y.whole()
+
+
+def conv_in(x: Tensor, weight: Tensor, bias: Tensor, splits: int | None = None) -> Pieces:
+    """See `slab_layers.conv_in`; x is one image in the type to compute in."""
+    if x.shape[1] == 1:
+        x, weight = widened(x), widened(weight)
+    return strided(Pieces.of(x, [(0, x.shape[2])]), (weight, bias), 1, (1, 1), splits)
+
+
+@as_typed
+def strided(x: Pieces, conv: Conv, stride: int, pad: tuple[int, int], splits: int | None) -> Pieces:
+    """A convolution with zeros at the low and the high end of each axis."""
+    y = Pieces()
+    for _, _, made in strided_slabs(x, conv, stride, pad, splits):
+        y.append(made)
+    return y
+
+
+def strided_slabs(
+    x: Pieces, conv: Conv, stride: int, pad: tuple[int, int], splits: int | None
+) -> Iterator[tuple[int, int, Tensor]]:
+    """Planes i to j of the output, slab after slab."""
+    w, b = typed(x.last, conv)
+    size = [(n + sum(pad) - w.shape[2]) // stride + 1 for n in (x.planes, *x.last.shape[3:])]
+    for i, j in conv_slabs(size, len(w), x.last, splits):
+        yield i, j, nnf.conv3d(seen_by(x, i, j, w, stride, pad), w, b, stride)
+
+
+@as_typed
+def doubled(x: Pieces, phases: Tensor, bias: Tensor, splits: int | None) -> Pieces:
+    """See `slab_layers.up_conv`; phases as `UpConv` has them."""
+    x.spare.clear()
+    size = (2 * n for n in (x.planes, *x.last.shape[3:]))
+    whole, y = empty(x.last, (1, len(bias), *size)), Pieces()
+    conv = typed(x.last, (phases, bias))
+    for i, j in doubled_cuts(x, len(bias), splits):
+        out = whole[:, :, 2 * i : 2 * j]
+        double_into(out, x.between(i - 1, j + 1), conv)
+        y.append(out)
+    return y
+
+
+def doubled_cuts(x: Pieces, channels: int, splits: int | None) -> Cuts:
+    """Slabs of the coarse grid."""
+    plane = 4 * channels * x.last[0, 0, 0].numel() * x.last.element_size()
+    return slabs(x.planes, plane, splits, x.last.device.type)
+
+
+def double_into(out: Tensor, seen: Tensor, conv: Conv) -> None:
+    """The fine slab of a coarse one, both phases of Z at once.
+
+    Args:
+        out: [1, D, 2 n, 2 Y, 2 Z], written.
+        seen: its n planes and one on either side, [1, C, n + 2, Y, Z].
+        conv: the weight of the phases, [8 D, C, 2, 2, 2], and the bias, [D].
+    """
+    phases, bias = conv
+    n, Y, Z = (size // 2 for size in out.shape[2:])
+    seen, bias = nnf.pad(seen, (1, 1, 1, 1)), bias.repeat(2)
+    for k, weight in enumerate(phases.chunk(4)):
+        p, q = 1 - k // 2, 1 - k % 2  # 1: the odd voxels of X, of Y
+        weight = weight.contiguous(memory_format=LAYOUT)
+        made = nnf.conv3d(seen[:, :, p : p + n + 1], weight, bias)
+        for r, voxels in zip((1, 0), made.chunk(2, 1), strict=True):
+            out[:, :, p::2, q::2, r::2] = voxels[..., q : q + Y, r : r + Z]
+
+
+def cut(x: Tensor, splits: int | None = None, widest: int = 0) -> Pieces:
+    """An image in pieces, measured; `widest` channels a layer gives, if more than x has."""
+    widest = max(widest, x.shape[1]) * x[0, 0, 0].numel() * x.element_size()
+    return Pieces.of(x, slabs(x.shape[2], widest, splits, x.device.type), measured=True)
+
+
+def conv_slabs(size: list[int], channels: int, x: Tensor, splits: int | None) -> Cuts:
+    """Slabs of the output of a convolution."""
+    plane = max(channels * size[1] * size[2], x[0, :, 0].numel()) * x.element_size()
+    return slabs(size[0], plane, splits, x.device.type)
+
+
+def seen_by(x: Pieces, i: int, j: int, w: Tensor, stride: int, pad: tuple[int, int]) -> Tensor:
+    """What output planes [i, j) of a convolution see of x, zeros around it included."""
+    first = i * stride - pad[0]
+    slab = x.between(first, first + (j - i - 1) * stride + w.shape[2])
+    return nnf.pad(slab, (*pad, *pad, 0, 0))
+
+
+def typed(x: Tensor, conv: Conv) -> Conv:
+    """A convolution in the type of x."""
+    return conv[0].to(x.dtype), conv[1].to(x.dtype)
+
+
+def empty(x: Tensor, shape: tuple[int, ...], kind: torch.dtype | None = None) -> Tensor:
+    """Memory for voxels where x is, in its type or another."""
+    return torch.empty(shape, dtype=kind or x.dtype, device=x.device, memory_format=LAYOUT)

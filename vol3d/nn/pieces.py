@@ -1,0 +1,87 @@
+"""A volume in pieces along X, with the moments of its channels.
+
+In training they are views of a volume that is kept. In inference a layer writes its output over its
+input, piece by piece, as soon as that is read, or into what an earlier layer has left over: memory is
+fetched once, where a volume is made larger, and not cleared by the system at every layer.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor
+
+from vol3d.nn.moments import Moments
+
+LAYOUT = torch.channels_last_3d
+Cuts = list[tuple[int, int]]
+"""First plane of each piece, and the one after its last."""
+
+
+class Pieces:
+    """One image [1, C, X, Y, Z]."""
+
+    def __init__(self) -> None:
+        self.cuts: Cuts = []
+        self.moments = Moments()
+        self.pieces: list[Tensor] = []
+        self.spare: list[Tensor | None] = []
+        """Memory beside each piece that nothing needs any more, in one dimension."""
+
+    @classmethod
+    def of(cls, x: Tensor, cuts: Sequence[tuple[int, int]], measured: bool = False) -> "Pieces":
+        """Views of a whole image; with moments if something asks for its norm."""
+        self = cls()
+        for i, j in cuts:
+            self.append(x[:, :, i:j], measured)
+        return self
+
+    def append(self, piece: Tensor, measured: bool = True, spare: Tensor | None = None) -> None:
+        """The next planes; to be measured at once is cheapest, while they are in the cache."""
+        start = self.planes
+        self.cuts.append((start, start + piece.shape[2]))
+        self.pieces.append(piece.contiguous(memory_format=LAYOUT))
+        self.spare.append(spare)
+        if measured:
+            self.moments.add(self.last)
+
+    @property
+    def planes(self) -> int:
+        """Along X."""
+        return self.cuts[-1][1] if self.cuts else 0
+
+    @property
+    def last(self) -> Tensor:
+        """Its last piece, which tells type, device and the other sizes."""
+        return self.pieces[-1]
+
+    def parts(self, i: int, j: int) -> Iterator[tuple[int, Tensor]]:
+        """Planes [i, j) as they lie: the first plane, and a view, of each part."""
+        for (start, end), piece in zip(self.cuts, self.pieces, strict=True):
+            if start < j and i < end:
+                first = max(i, start)
+                yield first, piece[:, :, first - start : min(j, end) - start]
+
+    def between(self, i: int, j: int) -> Tensor:
+        """Planes [i, j), zero where there are none; a view if one piece has them all."""
+        parts = [part for _, part in self.parts(i, j)]
+        x = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+        before, after = max(0, -i), max(0, j - self.planes)
+        return nnf.pad(x, (0, 0, 0, 0, before, after)) if before or after else x
+
+    def whole(self) -> Tensor:
+        """The image in one."""
+        return self.between(0, self.planes)
+
+
+def flat(piece: Tensor) -> Tensor:
+    """The memory of a piece."""
+    return piece.permute(0, 2, 3, 4, 1).reshape(-1)
+
+
+def put(made: Tensor, room: Tensor | None) -> Tensor:
+    """`made`, moved into a room if it fits there."""
+    if room is None or room.numel() < made.numel():
+        return made
+    _, C, X, Y, Z = made.shape
+    return room[: made.numel()].view(1, X, Y, Z, C).permute(0, 4, 1, 2, 3).copy_(made)
