@@ -146,6 +146,11 @@ def meeting_place(told: Mapping[str, str] = os.environ) -> tuple[str, int]:
     return address, int(told.get("MASTER_PORT") or 12000 + step % 20000)
 
 
+def backend(on_gpu: bool) -> str:
+    """What carries tensors between processes: NCCL those on GPUs, gloo all others."""
+    return "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
+
+
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[Ranks]:
     """Meet the other ranks, work together, and part; a rank that dies ends them all.
@@ -174,7 +179,7 @@ def joined(device: str) -> Iterator[Ranks]:
     try:
         store, _, _ = next(distributed.rendezvous("env://", timeout=MEETING))
         distributed.init_process_group(
-            "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
+            backend(on_gpu),
             store=store,
             rank=ranks.rank,
             world_size=ranks.world,
@@ -190,5 +195,5 @@ def joined(device: str) -> Iterator[Ranks]:
     roll_call = RollCall(address, port, ranks.rank, ranks.world)
     with roll_call:
         yield ranks
-        roll_call.part(distributed.barrier)
+        roll_call.part(lambda: ranks.largest(0))
     distributed.destroy_process_group()

@@ -17,7 +17,7 @@ from torch import Tensor, distributed, nn
 from vol3d.config import Config
 from vol3d.errors import ConfigError
 from vol3d.optim import Optim
-from vol3d.ranks import Ranks
+from vol3d.ranks import Ranks, backend
 from vol3d.tasks.base import Job
 from vol3d.training.checkpoint import Stored
 from vol3d.training.ema import Ema, move, share
@@ -75,7 +75,7 @@ class DeepSpeed(Config):
         deepspeed = load(device)
         if not distributed.is_initialized():  # a run of one process
             distributed.init_process_group(
-                "gloo", store=distributed.HashStore(), rank=0, world_size=1
+                backend(device.type == "cuda"), store=distributed.HashStore(), rank=0, world_size=1
             )
         settings = {
             "train_batch_size": share * ranks.world,
