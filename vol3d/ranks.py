@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import re
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -131,8 +132,14 @@ def tasks_per_node(text: str) -> list[int]:
 
 
 def first_node(nodes: str) -> str:
-    """The first machine of SLURM's list of them: gpu[03-05,9],login is gpu03."""
-    name, rest = re.fullmatch(r"([^\[,]+)(.*)", nodes).groups()
+    """The first machine of SLURM's list of them: gpu[03-05,9],login is gpu03.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    name, rest = re.fullmatch(r"([^\[,]*)(.*)", nodes).groups()
+    if not name:
+        raise ConfigError("nobody says where the processes meet; set MASTER_ADDR and MASTER_PORT")
     if not rest.startswith("["):
         return name
     return name + re.match(r"\[(\d+)", rest).group(1)
@@ -140,10 +147,27 @@ def first_node(nodes: str) -> str:
 
 def meeting_place(told: Mapping[str, str] = os.environ) -> tuple[str, int]:
     """Machine and port where the ranks meet; MASTER_ADDR and MASTER_PORT win where they are set."""
-    address = told.get("MASTER_ADDR") or first_node(told["SLURM_STEP_NODELIST"])
+    address = told.get("MASTER_ADDR") or first_node(told.get("SLURM_STEP_NODELIST", ""))
     # Below the ports that systems hand out by themselves, and another one for each job and step.
     step = int(told.get("SLURM_JOB_ID", "0")) * 7 + int(told.get("SLURM_STEP_ID", "0"))
     return address, int(told.get("MASTER_PORT") or 12000 + step % 20000)
+
+
+def gpu_of(ranks: Ranks) -> int:
+    """The GPU of this process, made its own; its only one where the queue shows it no other.
+
+    Raises:
+        ConfigError: there are fewer than processes.
+    """
+    found = torch.cuda.device_count()
+    index = 0 if found == 1 else ranks.local_rank
+    if index >= found or (found == 1 and "SLURM_STEP_ID" not in os.environ and ranks.local_rank):
+        raise ConfigError(
+            f"{ranks.local_world} processes on {socket.gethostname()}, which shows this one {found} "
+            f"GPUs; start as many as there are"
+        )
+    torch.cuda.set_device(index)
+    return index
 
 
 def backend(on_gpu: bool) -> str:
@@ -171,10 +195,9 @@ def joined(device: str) -> Iterator[Ranks]:
         )
     address, port = meeting_place()
     on_gpu = torch.cuda.is_available() and device != "cpu"
-    if on_gpu:
-        torch.cuda.set_device(ranks.local_rank)
+    gpu = gpu_of(ranks) if on_gpu else ranks.local_rank
     told = {"MASTER_ADDR": address, "MASTER_PORT": port, "RANK": ranks.rank}
-    told |= {"WORLD_SIZE": ranks.world, "LOCAL_RANK": ranks.local_rank}
+    told |= {"WORLD_SIZE": ranks.world, "LOCAL_RANK": gpu}
     os.environ.update({k: str(v) for k, v in told.items()})  # DeepSpeed reads it there
     try:
         store, _, _ = next(distributed.rendezvous("env://", timeout=MEETING))
@@ -188,12 +211,18 @@ def joined(device: str) -> Iterator[Ranks]:
     except (RuntimeError, ValueError) as error:
         raise ConfigError(
             f"rank {ranks.rank} of {ranks.world} did not reach {address}:{port} "
-            f"({str(error).splitlines()[0]}); set MASTER_ADDR to the first machine's address"
+            f"({str(error).splitlines()[0]}); set MASTER_ADDR to the first machine's address, and "
+            f"MASTER_PORT to a port that is free there"
         ) from None
     if not ranks.first:  # one voice
         logging.getLogger().setLevel(logging.ERROR)
-    roll_call = RollCall(address, port, ranks.rank, ranks.world)
+    speaks = ranks.local_rank == 0 or ranks.rank == 1
+    roll_call = RollCall(address, port, ranks.rank, ranks.world, speaks)
     with roll_call:
+        if ranks.largest(int(on_gpu)) > int(on_gpu) and device != "cpu":
+            raise ConfigError(
+                f"rank {ranks.rank} on {socket.gethostname()} has no GPU that works, and others have"
+            )
         yield ranks
         roll_call.part(lambda: ranks.largest(0))
     distributed.destroy_process_group()

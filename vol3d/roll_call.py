@@ -20,6 +20,7 @@ from torch.distributed import PrefixStore, TCPStore
 EVERY_S = 1.0
 SILENT_S = 15.0
 """Silence after which a rank counts as dead; well below the 30 s within which a run must end."""
+ASLEEP_S = 5.0
 FAREWELL_S = 3.0
 
 
@@ -34,10 +35,11 @@ class RollCall:
         port: of the store.
         rank: number of this process.
         world: how many there are.
+        speaks: whether this one names the first where that is gone; one on each machine.
     """
 
-    def __init__(self, address: str, port: int, rank: int, world: int) -> None:
-        self.rank, self.world = rank, world
+    def __init__(self, address: str, port: int, rank: int, world: int, speaks: bool) -> None:
+        self.rank, self.speaks = rank, speaks
         wait = timedelta(seconds=SILENT_S)
         store = TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=wait)
         restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
@@ -80,14 +82,18 @@ class RollCall:
 
     def listen_until(self, deadline: float | None) -> None:
         """Speak and listen; where somebody is missing, end this process."""
-        heard = dict.fromkeys(self.listens_to, ("", time.monotonic()))
+        heard: dict[int, tuple[str, float]] = {}
+        awake = 0.0
         while deadline is None or time.monotonic() < deadline:
             if deadline is None and self.parting.wait(EVERY_S):
                 return
             if deadline is not None:
                 time.sleep(EVERY_S)
+            if time.monotonic() - awake > ASLEEP_S:  # a job that was suspended cannot judge others
+                heard = dict.fromkeys(self.listens_to, ("", time.monotonic()))
             try:
                 self.turn(heard)
+                awake = time.monotonic()
             except Exception:  # the store went with the first rank, or with torchrun
                 if not (self.parting.is_set() and deadline is None):
                     self.miss(0, "")
@@ -96,6 +102,9 @@ class RollCall:
         """Speak once, and listen once; `heard` are the last words of each, and when they came."""
         self.store.set(f"beat/{self.rank}", f"{time.monotonic()}")
         if self.store.check(["over"]):
+            time.sleep(
+                2 * FAREWELL_S
+            )  # a launcher ends all at the first exit: let it be told first
             leave()
         for rank in self.listens_to:
             beat = self.store.get(f"beat/{rank}").decode()
@@ -106,8 +115,7 @@ class RollCall:
 
     def miss(self, rank: int, name: str) -> None:
         """Name the rank that is gone, tell the others, and end this process."""
-        speaks = rank != 0 or self.rank == 1  # one voice
-        if speaks:
+        if self.rank == 0 or self.speaks:
             sys.stderr.write(
                 f"vol3d: {name or f'rank {rank}'} has gone without a word: it was killed, its memory "
                 f"ran out, or its machine is down; all ranks end. Run again to go on from the newest "

@@ -73,6 +73,7 @@ def test_curves_agree_on_every_engine_and_number_of_processes(
 ):
     engines, words = ["torch", "zero1", "zero2", "zero3"], [*DIFFUSION, *OFTEN, *QUIET]
     words += ["data.kind=latents", f"data.path={latents}", "task.model.checkpointing=true"]
+    words += ["micro_batch=1"]  # one, two and four passes an update
     if stage != "diffusion":
         engines = engines[:3]
         words = [*data_words(cohort), *AUTOENCODER, *GAN, *OFTEN, *QUIET]
@@ -169,6 +170,37 @@ def test_a_signal_saves_and_any_engine_and_number_of_processes_goes_on(
             assert all(mine[k].equal(theirs[k]) for k in theirs), "bit for bit"
         assert apart(other, straight) < 1e-4
         assert_goes_on_alike(other, straight)
+
+
+@pytest.mark.slow
+def test_weights_that_cannot_be_shared_out_evenly(latents: Path, tmp_path: Path):
+    """On three processes most have a last share that is padded."""
+    more = ["total_nimg=24", "batch=6", "save_every=6", "keep=9"]
+    one, three = tmp_path / "one", tmp_path / "three"
+    done = torchrun(1, "-m", "vol3d", "train", *words_of(latents, one, "torch", *more))
+    assert done.returncode == 0, done.stderr
+    shutil.copytree(one, three)
+    shutil.rmtree(three / "bundle")
+    for late in ("nimg-0000000018", "nimg-0000000024"):
+        shutil.rmtree(three / "checkpoints" / late)
+    words = words_of(latents, three, "zero3", *more)
+    done = torchrun(3, "-m", "vol3d", "train", *words, env=ONE_THREAD)
+    assert done.returncode == 0, done.stderr
+    assert "going on at image 12" in done.stderr
+    assert apart(three, one) < 1e-4
+
+
+@pytest.mark.slow
+def test_what_fails_on_one_rank_is_told_under_a_launcher_too(latents: Path, tmp_path: Path):
+    spoilt = tmp_path / "latents"
+    shutil.copytree(latents, spoilt)
+    for file in sorted(spoilt.glob("*_latent.safetensors")):
+        file.write_bytes(b"rubbish")
+    done = torchrun(2, "-m", "vol3d", "train", *words_of(spoilt, tmp_path / "run", "torch"))
+    assert done.returncode == 1
+    told = [line for line in done.stderr.splitlines() if line.startswith("vol3d: ")]
+    assert len(told) == 1
+    assert re.search("cannot be read .*encode again", told[0])
 
 
 @pytest.mark.slow

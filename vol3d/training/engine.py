@@ -164,7 +164,7 @@ class Engine:
         for name, part in self.parts.items():
             for key, tensor in part.tensors():
                 if self.ranks.first:
-                    out[f"{name}/{key}"] = tensor.detach().cpu()
+                    out[f"{name}/{key}"] = tensor.detach().cpu().contiguous()
         return out
 
     def restore(self, stored: Stored) -> None:

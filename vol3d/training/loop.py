@@ -155,10 +155,13 @@ def open_log(training: Training, nimg: int) -> RunLog:
 
 def look(job: Job, engine: Engine, report: RunLog | Silence, nimg: int) -> None:
     """Preview and validation, which are the first rank's work."""
+
+    def alone() -> None:
+        report.show(nimg, job.preview(engine))
+        report.write(nimg, "validation", **job.validate(engine))
+
     with engine.whole():
-        if engine.ranks.first:
-            report.show(nimg, job.preview(engine))
-            report.write(nimg, "validation", **job.validate(engine))
+        engine.ranks.alone(alone)
 
 
 def save(checkpoints: Checkpoints, engine: Engine, nimg: int, state: dict) -> None:

@@ -69,7 +69,8 @@ def leave(number: int, run: Path, first: bool, told: Mapping[str, str] = os.envi
         RunError: nobody will call the run back; exit code 128 + the signal's number.
     """
     name, job = signal.Signals(number).name, told.get("SLURM_JOB_ID")
-    said = f"{run}: {name} came, and the run is saved"
+    saved = any((run / "checkpoints").glob("nimg-*"))
+    said = f"{run}: {name} came, and " + ("the run is saved" if saved else "nothing was learnt yet")
     if job and number == signal.SIGUSR1:
         problem = requeue(job) if first else None
         if problem is None:

@@ -61,6 +61,8 @@ class DeepSpeed(Config):
                 f"several resolutions the processes make different numbers of them; take "
                 f"engine.stage=1, or engine=torch"
             )
+        if not all(p.requires_grad for net in job.nets.values() for p in net.parameters()):
+            raise ConfigError("engine.kind=deepspeed: some weights are frozen; take engine=torch")
 
     def part(
         self, net: nn.Module, optim: Optim, halflife: float | None, ranks: Ranks, share: int
@@ -72,7 +74,9 @@ class DeepSpeed(Config):
         """
         device = next(net.parameters()).device
         net.to(memory_format=torch.contiguous_format)  # it lays all weights end to end
-        deepspeed = load(device)
+        os.environ.setdefault("DS_ACCELERATOR", device.type)
+        deepspeed = load()
+        os.environ.setdefault("LOCAL_RANK", str(device.index or 0))  # it insists, alone too
         if not distributed.is_initialized():  # a run of one process
             distributed.init_process_group(
                 backend(device.type == "cuda"), store=distributed.HashStore(), rank=0, world_size=1
@@ -85,7 +89,7 @@ class DeepSpeed(Config):
             "zero_allow_untested_optimizer": True,  # torch's AdamW: nothing is compiled
             "zero_optimization": {
                 "stage": self.stage,
-                "overlap_comm": self.overlap and device.type == "cuda",
+                "overlap_comm": self.overlap and self.stage > 1 and device.type == "cuda",
                 "reduce_bucket_size": BUCKET,
                 "allgather_bucket_size": BUCKET,
             },
@@ -95,14 +99,12 @@ class DeepSpeed(Config):
         return made(deepspeed, settings, net, optim, halflife, ranks)
 
 
-def load(device: torch.device) -> Any:
-    """The module, told to be quiet, to compile nothing, and which device there is.
+def load() -> Any:
+    """The module, told to be quiet and to compile nothing.
 
     Raises:
         ConfigError: it is not installed.
     """
-    os.environ.setdefault("DS_ACCELERATOR", device.type)
-    os.environ.setdefault("LOCAL_RANK", "0")  # it insists, even on a run of one process
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     try:
         import deepspeed
@@ -116,6 +118,19 @@ def load(device: torch.device) -> Any:
     with contextlib.suppress(AttributeError):
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed
+
+
+class AsCalled(nn.Module):
+    """A network under the autocast of whoever calls the part; DeepSpeed turns it off on the way."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net, self.autocasts = net, False
+
+    def forward(self, *args: Tensor) -> object:
+        """The network's own."""
+        with torch.autocast(args[0].device.type, torch.bfloat16, enabled=self.autocasts):
+            return self.net(*args)
 
 
 class DeepSpeedPart(Part):
@@ -133,8 +148,9 @@ class DeepSpeedPart(Part):
         self.ranks, self.net, self.halflife = ranks, net, halflife
         self.make_average()
         self.optimizer = optim.build(list(net.parameters()))
+        self.inner = AsCalled(net)
         self.engine, self.zero, _, _ = deepspeed.initialize(
-            model=net, optimizer=self.optimizer, config=settings
+            model=self.inner, optimizer=self.optimizer, config=settings
         )
         self.tools = deepspeed.utils
 
@@ -144,6 +160,7 @@ class DeepSpeedPart(Part):
 
     def __call__(self, *args: Tensor) -> object:
         """A training pass, by which DeepSpeed learns that a backward pass will come."""
+        self.inner.autocasts = torch.is_autocast_enabled(args[0].device.type)
         return self.engine(*args)
 
     def backward(self, loss: Tensor) -> None:
@@ -199,8 +216,7 @@ class DeepSpeedPart(Part):
         self.make_moments()
         for name, p in self.net.named_parameters():
             for moment in MOMENTS:
-                whole = stored[f"{moment}/{name}"].to(p.device)
-                self.tools.safe_set_full_optimizer_state(p, whole, moment)
+                self.restore_moment(p, stored[f"{moment}/{name}"].to(p.device), moment)
         for state in self.optimizer.state.values():
             state["step"].copy_(stored["step"])
 
@@ -209,6 +225,10 @@ class DeepSpeedPart(Part):
         stored.fill(self.net)
         for p in self.net.parameters():
             self.tools.safe_set_full_fp32_param(p, p.detach())
+
+    def restore_moment(self, p: nn.Parameter, whole: Tensor, moment: str) -> None:
+        """One moment of one weight."""
+        self.tools.safe_set_full_optimizer_state(p, whole, moment)
 
     def restore_averages(self, stored: Stored) -> None:
         """The averaged weights."""
@@ -242,7 +262,9 @@ class Stage3Part(DeepSpeedPart):
 
     def make_average(self) -> None:
         """The first rank keeps an empty shell to fill when the averaged network is wanted."""
-        self.shell = copy.deepcopy(self.net).cpu().requires_grad_(False).eval()
+        self.shell = nn.Identity()
+        if self.ranks.first:
+            self.shell = copy.deepcopy(self.net).cpu().requires_grad_(False).eval()
         self.shares: list[Tensor] | None = None
 
     def average(self, nimg: int, batch: int) -> None:
@@ -255,11 +277,11 @@ class Stage3Part(DeepSpeedPart):
     @contextlib.contextmanager
     def whole(self) -> Iterator[None]:
         """Fill the shell."""
-        device = next(self.net.parameters()).device
-        gathered = {name.removeprefix("ema/"): t for name, t in self.averages()}
-        if self.ranks.first:
-            self.shell.load_state_dict(gathered)
-            self.shell.to(device)
+        state = self.shell.state_dict()
+        for name, average in self.averages():
+            if self.ranks.first:
+                state[name.removeprefix("ema/")].copy_(average)
+        self.shell.to(next(self.net.parameters()).device)
         yield
         self.shell.cpu()
 
@@ -281,9 +303,13 @@ class Stage3Part(DeepSpeedPart):
         for name, p in self.net.named_parameters():
             whole = stored[name].to(p.ds_tensor.device)
             p.ds_tensor.data.copy_(self.share_of(whole, p))
-            self.tools.safe_set_full_fp32_param(p, whole)
+            self.tools.safe_set_local_fp32_param(p, self.share_of(whole, p))
         for name, buffer in kept_buffers(self.net):
             buffer.copy_(stored[name])
+
+    def restore_moment(self, p: nn.Parameter, whole: Tensor, moment: str) -> None:
+        """This rank's share; DeepSpeed's own word for whole tensors trips over padding."""
+        self.tools.safe_set_local_optimizer_state(p, self.share_of(whole, p), moment)
 
     def restore_averages(self, stored: Stored) -> None:
         """Each rank takes its share of the averaged weights."""

@@ -55,7 +55,7 @@ class TorchPart(Part):
         self, net: nn.Module, optim: Optim, halflife: float | None, ranks: Ranks = ALONE
     ) -> None:
         self.net, self.clip, self.ranks = net, optim.clip, ranks
-        self.optimizer = optim.build(list(net.parameters()))
+        self.optimizer = optim.build([p for _, p in self.learning()])
         self.ema = None if halflife is None else Ema(net, halflife)
 
     def __call__(self, *args: Tensor) -> object:
@@ -68,10 +68,9 @@ class TorchPart(Part):
 
     def step(self, lr: float, ok: Tensor) -> Tensor:
         """One all-reduce of the gradients when all passes are done, and a fused AdamW step."""
-        if self.ranks.world > 1:
-            for p in self.net.parameters():  # a rank may have had no use for a weight
-                p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-            self.ranks.add_up([p.grad for p in self.net.parameters()])
+        for _, p in self.learning():  # a rank, or all, may have had no use for a weight
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        self.ranks.add_up([p.grad for _, p in self.learning()])
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.clip, foreach=True)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -81,6 +80,10 @@ class TorchPart(Part):
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
+
+    def learning(self) -> list[tuple[str, nn.Parameter]]:
+        """The weights that are not frozen, by name."""
+        return [(name, p) for name, p in self.net.named_parameters() if p.requires_grad]
 
     def average(self, nimg: int, batch: int) -> None:
         """Move the averaged weights along."""
@@ -97,7 +100,7 @@ class TorchPart(Part):
         yield from ((f"net/{k}", v) for k, v in self.net.state_dict().items())
         if self.ema:
             yield from ((f"ema/{k}", v) for k, v in self.ema.net.state_dict().items())
-        for name, p in self.net.named_parameters():
+        for name, p in self.learning():
             state = self.optimizer.state.get(p, {})
             yield from ((f"{moment}/{name}", state[moment]) for moment in MOMENTS if state)
         if self.optimizer.state:
@@ -110,7 +113,7 @@ class TorchPart(Part):
             stored.under("ema/").fill(self.ema.net)
         if "step" not in stored:
             return
-        for name, p in self.net.named_parameters():
+        for name, p in self.learning():
             # A fused step walks through memory, so moments must lie there as their weights do.
             moments = {k: torch.empty_like(p).copy_(stored[f"{k}/{name}"]) for k in MOMENTS}
             self.optimizer.state[p] = {"step": stored["step"].clone().to(p.device), **moments}
