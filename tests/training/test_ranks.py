@@ -22,6 +22,7 @@ from vol3d.errors import ConfigError
 from vol3d.ranks import Ranks, first_node, launched, meeting_place, tasks_per_node
 from vol3d.training.loop import read_log
 
+pytestmark = pytest.mark.timeout(900)  # many processes on few cores
 OFTEN = ["total_nimg=80", "log_every=4", "save_every=8", "preview_every=80", "batch=4"]
 QUIET = ["trackers={tensorboard: null}", "check_memory=false"]
 GAN = [
