@@ -1,58 +1,37 @@
 """What several processes cost and save: the tables of docs/scaling.md.
 
-    python -m benchmarks.scaling computed     memory and time of sending, for each engine and number of GPUs
-    python -m benchmarks.scaling memory       what an update holds and sends, measured on the CPU
-    python -m benchmarks.scaling checkpoint   writing, checking and reading back a large checkpoint
-    python -m benchmarks.scaling waiting RUN ...   how long the updates of runs waited for their images
+    python -m benchmarks.scaling computed         memory and sending, for each engine and number of GPUs
+    python -m benchmarks.scaling memory           what an update holds and sends, measured on the CPU
+    python -m benchmarks.scaling checkpoint       writing, checking and reading back a large checkpoint
+    python -m benchmarks.scaling waiting RUN ...  how long the updates of runs waited for their images
 
 With `--into docs/scaling.md` the parts of the page that are the tables' are replaced.
 """
 
 import argparse
 import json
-import os
 import shlex
-import shutil
-import subprocess
-import sys
-import tempfile
-import time
-from collections import Counter
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from benchmarks.plan import HONEST, begin, peak
-from benchmarks.table import NONE, grid, put
+from benchmarks.on_ranks import ENGINES, GB, checkpoint, memory
+from benchmarks.table import grid, put
 from vol3d.cli import fill
 from vol3d.errors import ConfigError
-from vol3d.ranks import Ranks, joined
+from vol3d.ranks import Ranks
 from vol3d.tasks.base import Job
-from vol3d.training.checkpoint import Checkpoints
-from vol3d.training.engine import PLAIN, Engine, device_of
-from vol3d.training.engines import DeepSpeed, EngineKind
-from vol3d.training.loop import engine_of, read_log, resume, save, update
+from vol3d.training.engines import EngineKind
+from vol3d.training.loop import read_log
 from vol3d.training.planner import changed, imagine, of_one_rank
 from vol3d.training.rates import NOMINAL
-from vol3d.training.rehearsal import (
-    Cost,
-    Ledger,
-    imagine_batch,
-    largest_draw,
-    rehearse,
-    spared_by,
-    stage,
-    tensors,
-)
+from vol3d.training.rehearsal import Cost, rehearse, spared_by, stage
 from vol3d.training.room import GIB, need_of
 from vol3d.verbs.plan import Plan
 
-ENGINES: dict[str, EngineKind] = {"data parallel": PLAIN} | {
-    f"ZeRO {stage}": DeepSpeed(stage=stage) for stage in (1, 2, 3)
-}
 GPUS = (1, 2, 4, 8, 16, 32, 64)
 CONFIGS = {
     "brain1mm/diffusion.yaml": "shape=[3,20,28,20]",
@@ -61,15 +40,6 @@ CONFIGS = {
 }
 LINKS = {"10 Gb/s": 1.25e9, "100 Gb/s": 12.5e9, "PCIe 4": 25e9, "NVLink": 300e9}
 """Bytes a second each way."""
-SMALL = (
-    "configs/ixi2mm/diffusion.yaml shape=[3,8,8,8] batch=4 precision=fp32 device=cpu "
-    "task.model.num_res_blocks=2 task.model.norm_groups=32"
-)
-WIDTHS = ("[64,96,160]", "[96,192,288]", "[192,384,480]")
-GB, MB = 1e9, 1e6
-
-
-# -- computed -------------------------------------------------------------------------------------
 
 
 def computed() -> dict[str, str]:
@@ -131,165 +101,70 @@ def rehearsed(settings: str) -> tuple[Cost, Job]:
 def sending_table(training: Plan) -> str:
     """Bytes that a rank sends for an update, and what share of its time that is without overlap."""
     rows = []
-    for world in GPUS[1:]:
+    for world in (2, 8, 64):
         mine = shared_out(training, world)
         cost, job = rehearsed(json.dumps(mine.dump()))
         n = sum(p.numel() for net in job.nets.values() for p in net.parameters())
         passes = mine.batch // (mine.micro_batch or mine.batch)
+        ring = 4.0 * n * (world - 1) / world
         seconds = NOMINAL.seconds(cost)
         for name, kind in ENGINES.items():
             try:
                 kind.check(job)
             except ConfigError:
                 continue
-            sent = 4.0 * n * psi(getattr(kind, "stage", 0), passes) * (world - 1) / world
-            shares = (sent / rate / (sent / rate + seconds) for rate in LINKS.values())
-            cells = [f"{world}", name, f"{sent / GB:.2f}", f"{seconds:.2f}"]
+            paper, here = (ring * times for times in sent_by(getattr(kind, "stage", 0), passes))
+            shares = (here / rate / (here / rate + seconds) for rate in LINKS.values())
+            cells = [f"{world}", name, f"{paper / GB:.2f}", f"{here / GB:.2f}", f"{seconds:.2f}"]
             rows.append([*cells, *(f"{share:.0%}" for share in shares)])
-    return grid(["GPUs", "engine", "GB sent", "s of computing", *LINKS], rows)
+    head = ["GPUs", "engine", "GB sent, paper", "GB sent here", "s of computing"]
+    return grid([*head, *LINKS], rows)
 
 
-def psi(stage: int, passes: int) -> int:
-    """How many times its weights a rank sends for an update, by a ring, but for a factor (w - 1) / w."""
-    return {0: 2, 1: 2, 2: 1 + passes, 3: 3 * passes}[stage]
+def sent_by(stage: int, passes: int) -> tuple[int, int]:
+    """How many times its weights a rank sends for an update, by a ring: in the paper, and here.
+
+    Here gradients are added up on every rank (2) before weights are gathered (1); at stage 3 weights
+    are gathered once a pass (1) and gradients scattered (1). From stage 2 on after every pass.
+    """
+    return {0: (2, 2), 1: (2, 3), 2: (1 + passes, 1 + 2 * passes), 3: (3 * passes, 2 * passes)}[stage]
 
 
-# -- measured -------------------------------------------------------------------------------------
+def waiting(runs: list[Path]) -> dict[str, str]:
+    """From the logs: seconds an update, and the share of them in which the first rank waited."""
+    rows = []
+    for run in runs:
+        lines = [x for x in read_log(run) if x["event"] == "train"]
+        first, last = lines[0], lines[-1]  # the first report has the start in it
+        spans = pairwise(lines)
+        waited = sum(b["waiting"] * (b["seconds"] - a["seconds"]) for a, b in spans)
+        seconds = last["seconds"] - first["seconds"]
+        images = last["nimg"] - first["nimg"]
+        rows.append([run.name, f"{images / seconds:.1f}", f"{waited / seconds:.4f}"])
+    return {"waiting": grid(["run", "images a second", "waiting"], rows)}
 
 
-class Account(Ledger):
-    """The ledger of live tensors, which also counts what is handed to each kind of collective."""
-
-    def __init__(self) -> None:
-        super().__init__(torch.device("cpu"), {})
-        self.sent: Counter[str] = Counter()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: Any = None
-    ) -> Any:
-        if func.namespace == "c10d":
-            self.sent[func.overloadpacket.__name__] += sum(t.nbytes for t in tensors(args[:1]))
-        return super().__torch_dispatch__(func, types, args, kwargs)
-
-
-def on_a_rank(words: list[str]) -> dict[str, Any]:
-    """In one of the processes that torchrun started: what an update holds and sends."""
-    with joined("cpu") as ranks:
-        training = fill("plan", Plan, words)
-        mine, device = of_one_rank(training, ranks), device_of("cpu")
-        imagined = imagine(training, training.shape)
-        planned = rehearse(mine, imagined, device, ranks.world)
-        warm_up(training, ranks)
-        before = begin(device)
-        with Account() as account:
-            job = training.task.rehearsal(imagined)
-            engine = engine_of(job, training, device, ranks)
-            built = account.peak
-            for _ in range(3):
-                account.peak = account.now
-                account.sent.clear()
-                begin(device)
-                one_update(job, mine, engine, ranks.world)
-            step, resident, sent = account.peak, peak(device) - before, dict(account.sent)
-            lasting = account.peak = account.now
-            with engine.whole():
-                if ranks.first:
-                    job.validate(engine)
-            look = account.peak
-        n = sum(p.numel() for p in job.nets.values() for p in p.parameters())
-        began = time.monotonic()
-        engine.tensors()
-        return {
-            "rank": ranks.rank,
-            "n": n,
-            "built": built,
-            "step": step,
-            "resident": resident,
-            "lasting": lasting,
-            "look": look,
-            "planned": planned.step,
-            "planned_look": planned.look,
-            "gather_s": time.monotonic() - began,
-            "sent": sent,
-        }
-
-
-def one_update(job: Job, training: Plan, engine: Engine, world: int) -> None:
-    """An update of this rank's share of a batch of nothing in particular."""
-    drawn = largest_draw(job)
-    told = imagine_batch(job, training, drawn, training.batch)
-    images = [{k: torch.rand(t.shape) for k, t in drawn.items()} for _ in told.names]
-    update(job, training, engine, replace(told, drawn=images, everyone=told.names * world))
-
-
-def warm_up(training: Plan, ranks: Ranks) -> None:
-    """A small network on the same engine, so that what libraries load at first use is there before."""
-    engine = Engine(
-        {"net": torch.nn.Linear(8, 8)},
-        {"net": training.optim},
-        averaged=["net"],
-        ema_halflife=1,
-        device=device_of("cpu"),
-        precision="fp32",
-        kind=training.engine,
-        ranks=ranks,
-    )
-    for _ in range(2):
-        engine.backward("net", {"loss": engine.call("net", torch.rand(2, 8)).mean()}, 1.0)
-        engine.step(share=0.5, nimg=0, names=[])
-        engine.average(1, 1)
-
-
-def torchrun(world: int, words: list[str]) -> list[dict[str, Any]]:
-    """What each of so many processes finds."""
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(
-            [*start, f"--nproc-per-node={world}", "-m", "benchmarks.scaling", "rank", *words],
-            env={**os.environ, **HONEST, "FOUND": folder},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=True,
-        )
-        return [json.loads(file.read_text()) for file in sorted(Path(folder).iterdir())]
-
-
-def memory() -> dict[str, str]:
-    """Computed and measured, for networks smaller and larger than what DeepSpeed sends at a time."""
-    rows, traffic = [], []
-    for width in WIDTHS:
-        for world in (1, 2, 4)[: 3 if width != WIDTHS[-1] else 2]:
-            for name, kind in ENGINES.items():
-                words = [*shlex.split(SMALL), f"task.model.channels={width}", f"engine={told(kind)}"]
-                ranks = torchrun(world, words)
-                worst = max(ranks, key=lambda r: r["step"])
-                n = worst["n"]
-                sizes = (worst[k] for k in ("planned", "step", "resident", "lasting"))
-                ratio = worst["planned"] / worst["step"]
-                look = max(r["look"] for r in ranks)
-                cells = [f"{n / MB:.0f} M", name, f"{world}", *(f"{x / MB:.0f}" for x in sizes)]
-                rows.append([*cells, f"{look / MB:.0f}", f"{ratio:.2f}", f"{worst['gather_s']:.1f}"])
-                sent = ", ".join(f"{k} {v / 4 / n:.2f}" for k, v in worst["sent"].items())
-                traffic.append([*cells[:3], sent or NONE])
-                print("|", " | ".join(rows[-1]), "|", sent, "|", f"built {worst['built'] / 4 / n:.2f} n; step {worst['step'] / 4 / n:.3f} lasting {worst['lasting'] / 4 / n:.3f} look {look / 4 / n:.3f}", flush=True)
-    head = ["weights", "engine", "processes", "computed", "measured", "resident", "between updates"]
-    return {
-        "memory on the CPU": grid([*head, "look", "computed / measured", "s to gather"], rows),
-        "collectives": grid([*head[:3], "handed over, in units of the weights"], traffic),
-    }
-
-
-def told(kind: EngineKind) -> str:
-    """An engine in words."""
-    return "{" + ", ".join(f"{k}: {v}" for k, v in kind.dump().items() if k != "overlap") + "}"
+def main() -> None:
+    """Make the tables that are asked for, and print them or put them into the page."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
+    parser.add_argument("what", choices=["computed", "memory", "checkpoint", "waiting"])
+    parser.add_argument("runs", nargs="*", type=Path)
+    parser.add_argument("--into", type=Path, metavar="PAGE")
+    given = parser.parse_args()
+    makers = {"computed": computed, "memory": memory, "checkpoint": checkpoint}
+    found = waiting(given.runs) if given.what == "waiting" else makers[given.what]()
+    for name, text in found.items():
+        print(f"{name}\n\n{text}\n")
+        if given.into:
+            put(given.into, name, text)
 
 
 if __name__ == "__main__":
+    import sys
     if sys.argv[1] == "rank":
+        import os
+        from benchmarks.on_ranks import on_a_rank
         found = on_a_rank(sys.argv[2:])
         (Path(os.environ["FOUND"]) / f"{found['rank']}").write_text(json.dumps(found))
-    elif sys.argv[1] == "computed":
-        for k, v in computed().items():
-            print(k, v, sep="\n\n")
     else:
-        memory()
+        main()
