@@ -195,7 +195,7 @@ def checkpoint() -> dict[str, str]:
         before, began = begin(engine.device), time.monotonic()
         found = act()
         seconds, more = time.monotonic() - began, peak(engine.device) - before
-        rows.append([name, f"{seconds:.1f}", f"{more / GB:.1f}"])
+        rows.append([name, f"{seconds:.1f}", f"{max(more, 0) / GB:.1f}"])
         print(*rows[-1], flush=True)
         return found
 

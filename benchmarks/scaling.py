@@ -160,11 +160,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    import sys
-    if sys.argv[1] == "rank":
-        import os
-        from benchmarks.on_ranks import on_a_rank
-        found = on_a_rank(sys.argv[2:])
-        (Path(os.environ["FOUND"]) / f"{found['rank']}").write_text(json.dumps(found))
-    else:
-        main()
+    main()
