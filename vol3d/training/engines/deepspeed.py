@@ -39,13 +39,23 @@ class DeepSpeed(Config):
     def resident(self, n: int, averaged: int, world: int) -> float:
         """Bytes on each of `world` ranks at an update, beside activations; see `Torch.resident`.
 
-        float32 each: the weights and a copy that is updated, gradients, two moments, averages.
+        Seen with DeepSpeed 0.19: the buffers of what is sent have their full size in a small network
+        too, and at stage 3 no weight is let go again before a billion of them are there.
         """
-        weights = 4 * n / (world if self.stage == 3 else 1)
-        gradients = 4 * n / (world if self.stage > 1 else 1)
-        averages = 4 * averaged / (world if self.stage == 3 else 1)
-        buckets = 4.0 * min(n, BUCKET)
-        return weights + 4 * n / world + gradients + 8 * n / world + averages + buckets
+        share, sent = n / world, min(n, BUCKET)
+        buffers = BUCKET * (2 if self.overlap and self.stage == 2 else 1)
+        state = 3 * share  # a copy that is updated, and two moments
+        if self.stage == 1:  # gradients move into the buffer, and from there to this rank's share
+            values = n + averaged + state + max(n + buffers, 2 * share)
+        elif (
+            self.stage == 2
+        ):  # a full buffer is copied to be sent; the step lays gradients end to end
+            values = n + averaged + state + max(share + buffers + sent, 2 * share)
+        else:  # what is shared out; then the whole weights, and a buffer copied to be sent and received
+            values = (
+                (share + averaged / world + state + share) + n + buffers + sent * (1 + 1 / world)
+            )
+        return 4.0 * values
 
     def check(self, job: Job) -> None:
         """Refuse what would hang or give something else.
