@@ -127,10 +127,13 @@ class Residual(torch.autograd.Function):
             for image in x.split(1):
                 pieces = cut(image, splits, len(w1))
                 n1 = Norm.of(pieces, g1, b1, *norm1)
-                h, in_pieces = run(first, pieces, n1)
-                n2 = Norm.of(in_pieces, g2, b2, *norm2)
+                h, measured = run(first, pieces, n1)
+                n2 = Norm.of(measured, g2, b2, *norm2)
+                # Slabs of its own: in float32 and one thread torch's convolution of small ones
+                # unfolds them, and takes ten times their memory.
+                pieces = Pieces.of(h, second.cuts(h, splits))
                 y = new_like(image, x.shape[2], len(w2)) if training else h
-                for i, j, slab in second.forward(in_pieces, n2):
+                for i, j, slab in second.forward(pieces, n2):
                     straight = image[:, :, i:j]
                     if ws is not None:
                         straight = nnf.conv3d(straight, ws.to(x.dtype), cs.to(x.dtype))
