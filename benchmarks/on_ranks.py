@@ -221,6 +221,7 @@ def checkpoint() -> dict[str, str]:
     head = [f"{n / MB:.0f} M weights, {size / GB:.2f} GB", "s", "GB of memory beside the networks"]
     return {"checkpoint": grid(head, rows)}
 
+
 if __name__ == "__main__":  # what torchrun starts
     found = on_a_rank(sys.argv[1:])
     (Path(os.environ["FOUND"]) / f"{found['rank']}").write_text(json.dumps(found))

@@ -127,7 +127,9 @@ def sent_by(stage: int, passes: int) -> tuple[int, int]:
     Here gradients are added up on every rank (2) before weights are gathered (1); at stage 3 weights
     are gathered once a pass (1) and gradients scattered (1). From stage 2 on after every pass.
     """
-    return {0: (2, 2), 1: (2, 3), 2: (1 + passes, 1 + 2 * passes), 3: (3 * passes, 2 * passes)}[stage]
+    return {0: (2, 2), 1: (2, 3), 2: (1 + passes, 1 + 2 * passes), 3: (3 * passes, 2 * passes)}[
+        stage
+    ]
 
 
 def waiting(runs: list[Path]) -> dict[str, str]:
