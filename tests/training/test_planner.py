@@ -152,7 +152,8 @@ def test_what_cannot_be_told_is_not_checked(cohort: Path, tmp_path: Path, monkey
 
 
 def test_the_room_on_the_cpu_is_that_of_the_system_or_less():
-    assert 1e6 < room_on(torch.device("cpu")) <= available_memory(Path("/proc/meminfo"))
+    room, whole = room_on(torch.device("cpu")), available_memory(Path("/proc/meminfo"))
+    assert 1e6 < room < 1.1 * whole  # others take and give back in between
     assert available_memory(Path("/nowhere")) is None
 
 
