@@ -23,6 +23,8 @@ from vol3d.roll_call import RollCall
 T = TypeVar("T")
 MEETING = timedelta(minutes=10)
 """How long the first wait for the last to start."""
+BUCKET = 50_000_000
+"""Values that are sent at a time, 200 MB."""
 PATIENCE = timedelta(hours=6)
 """How long the others wait for one that lives but is slow: previews, a checkpoint, a first read.
 One that has died is noticed by the roll call, in seconds."""
@@ -50,10 +52,12 @@ class Ranks:
         return self.rank == 0
 
     def add_up(self, tensors: list[Tensor]) -> None:
-        """Replace tensors of the same shapes by their sums over all ranks."""
-        if self.world > 1:
-            for under_way in [distributed.all_reduce(t, async_op=True) for t in tensors]:
-                under_way.wait()
+        """Replace float tensors of one device by their sums over all ranks."""
+        for some in in_buckets(tensors) if self.world > 1 else ():
+            together = torch.cat([t.reshape(-1) for t in some])  # one message, not hundreds
+            distributed.all_reduce(together)
+            for t, total in zip(some, together.split([t.numel() for t in some]), strict=True):
+                t.copy_(total.view(t.shape))
 
     def gather(self, tensor: Tensor) -> Tensor:
         """The tensors of all ranks, of one shape, joined along the first axis in order of rank."""
@@ -96,6 +100,18 @@ class Ranks:
 
 
 ALONE = Ranks()
+
+
+def in_buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
+    """The tensors in order, some at a time, of `BUCKET` values or a single larger one."""
+    some: list[Tensor] = []
+    for tensor in tensors:
+        if some and sum(t.numel() for t in some) + tensor.numel() > BUCKET:
+            yield some
+            some = []
+        some.append(tensor)
+    if some:
+        yield some
 
 
 def launched(told: Mapping[str, str] = os.environ) -> Ranks:

@@ -17,14 +17,11 @@ from torch import Tensor, distributed, nn
 from vol3d.config import Config
 from vol3d.errors import ConfigError
 from vol3d.optim import Optim
-from vol3d.ranks import Ranks, backend
+from vol3d.ranks import BUCKET, Ranks, backend
 from vol3d.tasks.base import Job
 from vol3d.training.checkpoint import Stored
 from vol3d.training.ema import Ema, move, share
 from vol3d.training.part import MOMENTS, Part
-
-BUCKET = 50_000_000
-"""Values that are sent at a time: 200 MB, where DeepSpeed's own 2 GB would be most of what it saves."""
 
 
 class DeepSpeed(Config):
@@ -100,7 +97,7 @@ class DeepSpeed(Config):
             "zero_optimization": {
                 "stage": self.stage,
                 "overlap_comm": self.overlap and self.stage > 1 and device.type == "cuda",
-                "reduce_bucket_size": BUCKET,
+                "reduce_bucket_size": BUCKET,  # its own 2 GB would be most of what it saves
                 "allgather_bucket_size": BUCKET,
             },
             "steps_per_print": None,
