@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 from vol3d.training.checkpoint import Stored
+from vol3d.training.ema import Ema
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """What AdamW keeps of each weight: the running mean of its gradient, and of the gradient's square."""
@@ -17,9 +18,11 @@ class Part(ABC):
 
     Attributes:
         net: the network; its weights may be shared out over the ranks.
+        ema: its averaged weights, where they are wanted and kept whole.
     """
 
     net: nn.Module
+    ema: Ema | None
 
     @abstractmethod
     def __call__(self, *args: Tensor) -> object:
@@ -41,14 +44,15 @@ class Part(ABC):
             The norm of the gradient, on the device. Where it is not finite nothing moved.
         """
 
-    @abstractmethod
     def average(self, nimg: int, batch: int) -> None:
         """Move the averaged weights along, after a batch that ended at image `nimg`."""
+        if self.ema:
+            self.ema.update(self.net, nimg, batch)
 
     @property
-    @abstractmethod
     def averaged(self) -> nn.Module:
         """The network with averaged weights where there are such, else as it is."""
+        return self.ema.net if self.ema else self.net
 
     @contextmanager
     def whole(self) -> Iterator[None]:

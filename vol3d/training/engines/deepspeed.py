@@ -185,16 +185,6 @@ class DeepSpeedPart(Part):
         norm = self.engine.get_global_grad_norm()
         return torch.as_tensor(norm, dtype=torch.float32, device=ok.device)
 
-    def average(self, nimg: int, batch: int) -> None:
-        """Move the averaged weights along."""
-        if self.ema:
-            self.ema.update(self.net, nimg, batch)
-
-    @property
-    def averaged(self) -> nn.Module:
-        """The averaged network."""
-        return self.ema.net if self.ema else self.net
-
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Put together over the ranks, one by one."""
         for name, p in self.net.named_parameters():

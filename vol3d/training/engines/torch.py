@@ -85,16 +85,6 @@ class TorchPart(Part):
         """The weights that are not frozen, by name."""
         return [(name, p) for name, p in self.net.named_parameters() if p.requires_grad]
 
-    def average(self, nimg: int, batch: int) -> None:
-        """Move the averaged weights along."""
-        if self.ema:
-            self.ema.update(self.net, nimg, batch)
-
-    @property
-    def averaged(self) -> nn.Module:
-        """The averaged network."""
-        return self.ema.net if self.ema else self.net
-
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Everything is whole here."""
         yield from ((f"net/{k}", v) for k, v in self.net.state_dict().items())
