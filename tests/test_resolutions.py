@@ -54,7 +54,8 @@ def test_images_of_different_shapes_are_never_stacked():
     sizes = [4, 8, 4, 8, 4]
     drawn = [{"x": torch.full((1, n, n, n), float(i))} for i, n in enumerate(sizes)]
     rngs = [torch.Generator() for _ in sizes]
-    batch = Batch(10, list("abcde"), [{} for _ in sizes], rngs, drawn)
+    names = list("abcde")
+    batch = Batch(10, names, [{} for _ in sizes], rngs, drawn, names)
     micros = list(batch.split(2))
     assert [m.names for m in micros] == [["a", "c"], ["e"], ["b", "d"]]
     assert [m.nimg for m in micros] == [10, 10, 10]

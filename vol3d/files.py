@@ -60,9 +60,12 @@ def copy_folder(source: Path, target: Path) -> None:
 
 def is_free(folder: Path) -> bool:
     """Whether a folder is not there, or holds nothing but hidden files, which are under way."""
-    if not folder.is_dir():
-        return not folder.exists()
-    return all(p.name.startswith(".") for p in folder.iterdir())
+    try:  # one look, for another process may make it meanwhile
+        return all(p.name.startswith(".") for p in folder.iterdir())
+    except FileNotFoundError:
+        return True
+    except NotADirectoryError:
+        return False
 
 
 def sha256(path: Path) -> str:

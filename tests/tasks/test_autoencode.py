@@ -33,7 +33,8 @@ def job(cohort: Path, *more: str):
 def batch_at(job, nimg: int) -> Batch:
     rngs = [torch_rng(0, nimg + i) for i in range(2)]
     drawn = [job.draw(s, rng)["x"] for s, rng in zip(job.scans, rngs, strict=False)]
-    return Batch(nimg, ["a", "b"], [{}, {}], rngs, [{"x": x} for x in drawn])
+    names = ["a", "b"]
+    return Batch(nimg, names, [{}, {}], rngs, [{"x": x} for x in drawn], names)
 
 
 def test_the_discriminator_waits_then_warms_up(cohort: Path):
@@ -126,5 +127,11 @@ def test_the_discriminator_is_heard_whatever_the_reconstruction_loss(cohort: Pat
         "task.adversarial={weight: 1, warmup_nimg: 0}",
         "task.adversarial.model={channels: 4, layers: 2}",
     )
-    _, losses = next(iter(run.losses(engine, batch_at(run, 2))))
-    assert losses["adversarial"].abs() > 0
+    heard = []
+    for nimg in (2, 4):  # the weight is that of the update before
+        for part, losses in run.losses(engine, batch_at(run, nimg)):
+            heard += [losses["adversarial"].item()] if part == "autoencoder" else []
+            engine.backward(part, losses, 1.0)
+        engine.step(share=0.0, nimg=nimg, names=["a", "b"])
+    assert heard[0] == 0
+    assert heard[1] != 0
