@@ -6,8 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from vol3d.cli import fill, load_verb
+
+
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    """A test draws the same, whichever ran before it."""
+    torch.manual_seed(0)
 
 
 def verb(name: str, *words: str) -> Path:

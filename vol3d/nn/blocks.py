@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vol3d.nn.attention import attend
 from vol3d.nn.inference import Affine, cut
 from vol3d.nn.pieces import Pieces
 from vol3d.nn.slab_layers import down_conv, residual, up_conv
@@ -195,11 +196,10 @@ class Attention(nn.Module):
         """The attended tokens [B, N, C]."""
         context = x_BNC if context is None else context
         q, k, v = (
-            rearrange(t, "b n (h d) -> b h n d", h=self.heads)
+            rearrange(t, "b n (h d) -> b n h d", h=self.heads)
             for t in (self.to_q(x_BNC), self.to_k(context), self.to_v(context))
         )
-        y_BHND = nnf.scaled_dot_product_attention(q, k, v)
-        return self.out_proj(rearrange(y_BHND, "b h n d -> b n (h d)"))
+        return self.out_proj(rearrange(attend(q, k, v), "b n h d -> b n (h d)"))
 
 
 class AttentionBlock(nn.Module):
