@@ -263,7 +263,10 @@ class Import(Config):
 
     def process(self, found: Found) -> dict[str, Any]:
         """Schedule and prediction: ours, those of the JSON, MONAI's defaults."""
-        schedule, prediction = process_of(found.scheduler)
+        said = found.scheduler
+        if self.schedule:  # which the JSON may name in a way of its own
+            said = {k: v for k, v in said.items() if k not in ("schedule", "beta_schedule")}
+        schedule, prediction = process_of(said)
         if not found.scheduler and self.schedule is None:
             log.warning(
                 "assumed, as nothing says it: schedule=%s, prediction=%s", schedule, prediction

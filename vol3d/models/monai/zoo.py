@@ -15,7 +15,7 @@ from vol3d.models.monai.weights import ENDINGS, first_line
 CLASSES = {
     "autoencoder": ("AutoencoderKL", "AutoencoderKlMaisi"),
     "unet": ("DiffusionModelUNet",),
-    "scheduler": ("DDPMScheduler", "DDIMScheduler", "PNDMScheduler"),
+    "scheduler": ("DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "RFlowScheduler"),
 }
 
 
@@ -52,8 +52,9 @@ class Zoo:
     def said_of(self, kind: str, channels: tuple[int, ...] = ()) -> dict[str, Any]:
         """The arguments of the network of these channels, or of the scheduler; {} where not said."""
         for entry in objects(self.settings):
-            if str(entry.get("_target_", "")).rsplit(".", 1)[-1] in CLASSES[kind]:
-                said = {k: self.resolved(v) for k, v in entry.items() if k != "_target_"}
+            name = str(entry.get("_target_", "")).rsplit(".", 1)[-1]
+            if name in CLASSES[kind]:
+                said = {k: self.resolved(v) for k, v in entry.items()} | {"_target_": name}
                 said = {k: v for k, v in said.items() if v is not None}
                 widths = said.get("channels", said.get("num_channels", ()))
                 if kind == "scheduler" or tuple(widths) == channels:
@@ -95,6 +96,14 @@ def hints_of(kind: str, said: dict[str, Any]) -> dict[str, Any]:
 PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 SCHEDULES = {"linear": "linear_beta", "scaled_linear": "scaled_linear_beta"}
 """Names that MONAI GenerativeModels had at first."""
+BETAS = {"beta_start": ("beta_start", 1e-4), "beta_end": ("beta_end", 2e-2)}
+ARGUMENTS = {
+    "linear_beta": BETAS,
+    "scaled_linear_beta": BETAS,
+    "sigmoid_beta": {**BETAS, "sig_range": ("sig_range", 6.0)},
+    "cosine": {"offset": ("s", 8e-3)},
+}
+"""Settings of ours by schedule: what MONAI calls each, and its default."""
 
 
 def process_of(said: dict[str, Any]) -> tuple[dict[str, Any], str]:
@@ -103,15 +112,22 @@ def process_of(said: dict[str, Any]) -> tuple[dict[str, Any], str]:
     Raises:
         ConfigError: one that vol3d does not have.
     """
+    if said.get("_target_") == "RFlowScheduler":
+        raise ConfigError(
+            "scheduler: the networks of MONAI's RFlowScheduler predict the image less the noise, which "
+            "vol3d does not read"
+        )
     name = said.get("schedule", said.get("beta_schedule", "linear_beta"))
     kind = SCHEDULES.get(name, name)
-    if kind not in ("linear_beta", "scaled_linear_beta", "sigmoid_beta", "cosine"):
+    if kind not in ARGUMENTS:
         raise ConfigError(f"scheduler: unknown schedule '{name}'; name ours: schedule.kind=...")
     prediction = said.get("prediction_type", "epsilon")
     if prediction not in PREDICTIONS:
         raise ConfigError(f"scheduler: unknown prediction_type '{prediction}'")
-    schedule = {"kind": kind, "num_train_timesteps": said.get("num_train_timesteps", 1000)}
-    if kind != "cosine":
-        schedule |= {k: said[k] for k in ("beta_start", "beta_end") if k in said}
-        schedule = {"beta_start": 1e-4, "beta_end": 2e-2} | schedule  # MONAI's defaults
-    return schedule | {"spacing": "leading"}, PREDICTIONS[prediction]
+    schedule = {
+        "kind": kind,
+        "num_train_timesteps": said.get("num_train_timesteps", 1000),
+        **{ours: said.get(theirs, default) for ours, (theirs, default) in ARGUMENTS[kind].items()},
+        "spacing": "leading",
+    }
+    return schedule, PREDICTIONS[prediction]
