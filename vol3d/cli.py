@@ -19,20 +19,32 @@ LATER_S = 2.0
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one verb. Exit code 0; 1 for a failure, 2 for misuse, each with one line on stderr."""
+    code = outcome(sys.argv[1:] if arguments is None else arguments)
+    if "vol3d.ranks" in sys.modules and os.environ.get("WORLD_SIZE", "1") != "1":
+        from vol3d.roll_call import leave
+
+        leave(code)
+    if code:
+        sys.exit(code)
+
+
+def outcome(arguments: list[str]) -> int:
+    """Run one verb; the exit code."""
     from vol3d.errors import ElsewhereError, Vol3dError
 
     try:
-        dispatch(sys.argv[1:] if arguments is None else arguments)
+        dispatch(arguments)
     except ElsewhereError as error:
-        sys.exit(error.exit_code)
+        return error.exit_code
     except Vol3dError as error:
         say(error)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("vol3d: stopped\n")
-        sys.exit(130)
+        return 130
     except BrokenPipeError:
-        sys.exit(1)
+        return 1
+    return 0
 
 
 def say(error: Exception) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 from torch.distributed import PrefixStore, TCPStore
 
@@ -138,7 +138,14 @@ def is_of_the_connection(error: BaseException | None) -> bool:
     return isinstance(error, RuntimeError) and any(w in str(error).lower() for w in words)
 
 
-def leave() -> None:
-    """End this process now: its main thread may be waiting for somebody who is gone."""
-    sys.stdout.flush()
-    os._exit(1)
+def leave(code: int = 1) -> NoReturn:
+    """End this process now.
+
+    Its main thread may be waiting for somebody who is gone. And where its work is done: a thread of
+    torch.distributed that asks for the interpreter while that is taken down aborts the process, which
+    was seen once in some hundred runs.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)

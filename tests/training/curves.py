@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vol3d.cli import fill, load_verb
 from vol3d.ranks import joined
+from vol3d.roll_call import leave
 
 folder, *rest = sys.argv[1:]
 engines, words = rest[: rest.index("--")], rest[rest.index("--") + 1 :]
@@ -16,3 +17,4 @@ with joined("cpu") as ranks:
         kind = f"{{kind: deepspeed, stage: {name[-1]}}}" if name.startswith("zero") else name
         run = Path(folder) / f"{name}-{ranks.world}"
         fill("train", load_verb("train"), [f"run={run}", f"engine={kind}", *words]).work(ranks)
+leave(0)

@@ -11,7 +11,7 @@ from vol3d.ranks import Ranks
 from vol3d.training.engine import device_of
 from vol3d.training.planner import Planner, Row, imagine, of_one_rank
 from vol3d.training.rates import NOMINAL, measure
-from vol3d.training.room import GIB, OVERHEADS, peak_of, room_on
+from vol3d.training.room import GIB, OVERHEADS, need_of, peak_of, room_on
 from vol3d.verbs.train import Train
 
 log = logging.getLogger(__name__)
@@ -48,10 +48,10 @@ class Plan(Train):
         sys.stdout.write(table(planner, rows, at_hand))
         best = planner.cheapest(rows)
         if best is None:
-            least = min(peak_of(row.cost, device.type) for row in rows) / GIB
+            least = min(need_of(row.cost, device.type) for row in rows) / GIB
             raise RunError(
-                f"nothing fits {room / GIB:.4g} GiB: the least is {least:.2f} GiB; take a smaller "
-                f"network, a coarser data.grid, or a larger GPU"
+                f"nothing fits {room / GIB:.4g} GiB: the least, with what lies beside it, is "
+                f"{least:.2f} GiB; take a smaller network, a coarser data.grid, or a larger GPU"
             )
         return best.told
 

@@ -99,6 +99,10 @@ class DeepSpeed(Config):
                 "overlap_comm": self.overlap and self.stage > 1 and device.type == "cuda",
                 "reduce_bucket_size": BUCKET,  # its own 2 GB would be most of what it saves
                 "allgather_bucket_size": BUCKET,
+                # It would keep whole weights until a billion of them are there.
+                "stage3_max_live_parameters": BUCKET,
+                "stage3_max_reuse_distance": BUCKET,
+                "stage3_prefetch_bucket_size": BUCKET,
             },
             "steps_per_print": None,
         }
