@@ -22,7 +22,7 @@ from benchmarks.on_ranks import ENGINES, GB, checkpoint, memory
 from benchmarks.table import grid, put
 from vol3d.cli import fill
 from vol3d.errors import ConfigError
-from vol3d.ranks import Ranks
+from vol3d.ranks import BUCKET, Ranks
 from vol3d.tasks.base import Job
 from vol3d.training.engines import EngineKind
 from vol3d.training.loop import read_log
@@ -113,7 +113,7 @@ def sending_table(training: Plan) -> str:
                 kind.check(job)
             except ConfigError:
                 continue
-            paper, here = (ring * times for times in sent_by(getattr(kind, "stage", 0), passes))
+            paper, here = (ring * times for times in sent_by(getattr(kind, "stage", 0), passes, n))
             shares = (here / rate / (here / rate + seconds) for rate in LINKS.values())
             cells = [f"{world}", name, f"{paper / GB:.2f}", f"{here / GB:.2f}", f"{seconds:.2f}"]
             rows.append([*cells, *(f"{share:.0%}" for share in shares)])
@@ -121,15 +121,16 @@ def sending_table(training: Plan) -> str:
     return grid([*head, *LINKS], rows)
 
 
-def sent_by(stage: int, passes: int) -> tuple[int, int]:
-    """How many times its weights a rank sends for an update, by a ring: in the paper, and here.
+def sent_by(stage: int, passes: int, n: int) -> tuple[float, float]:
+    """How many times its n weights a rank sends for an update, by a ring: in the paper, and here.
 
     Here gradients are added up on every rank (2) before weights are gathered (1); at stage 3 weights
-    are gathered once a pass (1) and gradients scattered (1). From stage 2 on after every pass.
+    are gathered for the forward and the backward pass (2, less those that are kept in between) and
+    gradients scattered (1). From stage 2 on after every pass.
     """
-    return {0: (2, 2), 1: (2, 3), 2: (1 + passes, 1 + 2 * passes), 3: (3 * passes, 2 * passes)}[
-        stage
-    ]
+    kept = min(1, BUCKET / n)
+    here = {0: 2, 1: 3, 2: 1 + 2 * passes, 3: (3 - kept) * passes}
+    return {0: 2, 1: 2, 2: 1 + passes, 3: 3 * passes}[stage], here[stage]
 
 
 def waiting(runs: list[Path]) -> dict[str, str]:

@@ -37,7 +37,8 @@ class DeepSpeed(Config):
         """Bytes on each of `world` ranks at an update, beside activations; see `Torch.resident`.
 
         Seen with DeepSpeed 0.19: the buffers of what is sent have their full size in a small network
-        too, and at stage 3 no weight is let go again before a billion of them are there.
+        too, and at stage 3 there are whole weights that are kept for the backward pass, that were
+        fetched ahead, and that are computed with.
         """
         share, sent = n / world, min(n, BUCKET)
         buffers = BUCKET * (2 if self.overlap and self.stage == 2 else 1)
@@ -48,10 +49,10 @@ class DeepSpeed(Config):
             self.stage == 2
         ):  # a full buffer is copied to be sent; the step lays gradients end to end
             values = n + averaged + state + max(share + buffers + sent, 2 * share)
-        else:  # what is shared out; then the whole weights, and a buffer copied to be sent and received
-            values = (
-                (share + averaged / world + state + share) + n + buffers + sent * (1 + 1 / world)
-            )
+        else:  # what is shared out; then whole weights, and a buffer copied to be sent and received
+            whole = min(n, 3 * BUCKET)
+            shared = share + averaged / world + state + share
+            values = shared + whole + buffers + sent * (1 + 1 / world)
         return 4.0 * values
 
     def check(self, job: Job) -> None:
