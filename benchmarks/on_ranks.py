@@ -87,7 +87,7 @@ def on_a_rank(words: list[str]) -> dict[str, Any]:
                     job.validate(engine)
             look = account.peak
         shells = [getattr(part, "shell", None) for part in engine.parts.values()]
-        shell = 4 * n * (shells[0] is not None)  # on a GPU it lies in the host's memory
+        shell = 4 * n * (shells[0] is not None)  # but for looks it lies in the host's memory
         began = time.monotonic()
         engine.tensors()
         return {
@@ -97,7 +97,7 @@ def on_a_rank(words: list[str]) -> dict[str, Any]:
             "step": step - shell,
             "resident": resident - shell,
             "lasting": lasting - shell,
-            "look": look - shell,
+            "look": look,
             "planned": planned.step,
             "planned_look": planned.look,
             "gather_s": time.monotonic() - began,

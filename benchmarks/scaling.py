@@ -84,8 +84,8 @@ def planned(training: Plan, kind: EngineKind, world: int) -> Cost:
     """What `rehearse` says of this engine and number of ranks."""
     plain, job = rehearsed(json.dumps(training.dump()))
     kind.check(job)
-    spared = spared_by(kind, job, world)
-    return replace(plain, step=plain.step - spared, look=plain.look - spared)
+    at_step, between = spared_by(kind, job, world)
+    return replace(plain, step=plain.step - at_step, look=plain.look - between)
 
 
 @cache

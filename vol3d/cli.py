@@ -20,7 +20,8 @@ LATER_S = 2.0
 def main(arguments: list[str] | None = None) -> None:
     """Run one verb. Exit code 0; 1 for a failure, 2 for misuse, each with one line on stderr."""
     code = outcome(sys.argv[1:] if arguments is None else arguments)
-    if "vol3d.ranks" in sys.modules and os.environ.get("WORLD_SIZE", "1") != "1":
+    together = "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
+    if together and arguments is None:
         from vol3d.roll_call import leave
 
         leave(code)

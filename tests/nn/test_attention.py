@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from vol3d.nn.attention import attend, torch_attention, xformers_attention
 from vol3d.nn.blocks import Attention
@@ -52,3 +53,12 @@ def test_xformers_gives_what_pytorch_gives(dtype: torch.dtype, coarse: float):
         results.append([y, *torch.autograd.grad(y.float().square().sum(), tensors)])
     for ours, other in zip(*results, strict=True):
         torch.testing.assert_close(ours, other, rtol=coarse, atol=coarse)
+
+
+@pytest.mark.gpu
+def test_the_trial_may_come_in_a_checkpoint():
+    pytest.importorskip("xformers", reason="xformers is an extra: pip install vol3d[xformers]")
+    xformers_attention.cache_clear()
+    tensors = [t.requires_grad_() for t in qkv(torch.float32, "cuda")]
+    checkpoint(attend, *tensors, use_reentrant=False).sum().backward()
+    assert all(t.grad is not None for t in tensors)

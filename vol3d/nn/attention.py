@@ -43,9 +43,11 @@ def xformers_attention(device: torch.device, dtype: torch.dtype, d: int) -> Atte
         from xformers.ops import memory_efficient_attention as theirs
 
         off = torch.autocast(device.type, enabled=False)
-        with off, torch.inference_mode(False), torch.enable_grad():
+        apart = torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t)
+        # Within a checkpoint its own hooks would count what the trial saves.
+        with off, apart, torch.inference_mode(False), torch.enable_grad():
             ours, other = (trial(f, device, dtype, d) for f in (torch_attention, theirs))
-    except (ImportError, NotImplementedError, RuntimeError, ValueError):
+    except Exception:  # of extensions built for another torch or GPU, anything
         return None
     coarse = 1e-4 if dtype == torch.float32 else 2e-2
     return theirs if torch.allclose(ours, other, rtol=coarse, atol=coarse) else None

@@ -217,7 +217,7 @@ def rehearse(training: Training, imagined: Any, device: torch.device, world: int
         training = training.model_copy(update={"engine": PLAIN})  # others need real memory
         job = training.task.rehearsal(imagined)
         kind.check(job)
-        spared = spared_by(kind, job, world)
+        at_step, between = spared_by(kind, job, world)
         engine = engine_of(job, training, device)
         with suspended():
             drawn = largest_draw(job)
@@ -243,14 +243,18 @@ def rehearse(training: Training, imagined: Any, device: torch.device, world: int
     work, another_pass = costs[1], costs[-1] - costs[1]
     for w, n in another_pass.items():
         work[w] += n * (training.batch // micro - 1)
-    return Cost(step - spared, ledger.peak - spared, lasting - spared, ledger.largest, work)
+    look = ledger.peak - between
+    return Cost(step - at_step, look, lasting - between, ledger.largest, work)
 
 
-def spared_by(kind: EngineKind, job: Job, world: int) -> int:
-    """Bytes that an engine saves each of the ranks, where the plain one keeps everything."""
+def spared_by(kind: EngineKind, job: Job, world: int) -> tuple[int, int]:
+    """Bytes that an engine saves a rank where the plain one keeps everything: at an update, between."""
     n = {name: sum(p.numel() for p in net.parameters()) for name, net in job.nets.items()}
     counts = sum(n.values()), sum(n[name] for name in job.averaged), world
-    return int(PLAIN.resident(*counts) - kind.resident(*counts))
+    return (
+        int(PLAIN.resident(*counts) - kind.resident(*counts)),
+        int(PLAIN.between(*counts) - kind.between(*counts)),
+    )
 
 
 @contextmanager

@@ -267,11 +267,12 @@ class Import(Config):
         if self.schedule:  # which the JSON may name in a way of its own
             said = {k: v for k, v in said.items() if k not in ("schedule", "beta_schedule")}
         schedule, prediction = process_of(said)
-        if not found.scheduler and self.schedule is None:
+        if not found.scheduler.keys() - {"_target_"} and self.schedule is None:
             log.warning(
                 "assumed, as nothing says it: schedule=%s, prediction=%s", schedule, prediction
             )
-        if found.scheduler and found.scheduler.get("clip_sample", True):  # MONAI's default
+        clips = said.get("_target_") in ("DDPMScheduler", "DDIMScheduler")  # PNDM never does
+        if clips and said.get("clip_sample", True):  # MONAI's default
             log.warning("the JSON clips samples of the latent to [-1, 1]; vol3d does not")
         return {
             "schedule": self.schedule.dump() if self.schedule else schedule,

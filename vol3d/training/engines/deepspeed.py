@@ -55,6 +55,14 @@ class DeepSpeed(Config):
             values = shared + whole + buffers + sent * (1 + 1 / world)
         return 4.0 * values
 
+    def between(self, n: int, averaged: int, world: int) -> float:
+        """Bytes on the first rank between updates; at stage 3 it puts the averages together then."""
+        share = n / world
+        values = n + averaged + 3 * share
+        if self.stage == 3:  # with this rank's gradients, and a buffer that stays
+            values = 5 * share + averaged / world + BUCKET + averaged
+        return 4.0 * values
+
     def check(self, job: Job) -> None:
         """Refuse what would hang or give something else.
 
