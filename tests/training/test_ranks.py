@@ -90,6 +90,21 @@ def test_curves_agree_on_every_engine_and_number_of_processes(
             assert apart(run, one) < 1e-4
 
 
+@pytest.mark.slow
+def test_whole_weights_that_are_let_go_and_fetched_again(latents: Path, tmp_path: Path):
+    """Stage 3 keeps small weights whole, and as much of the others as fits a bucket."""
+    words = [*DIFFUSION, *OFTEN, *QUIET, "data.kind=latents", f"data.path={latents}"]
+    words += ["task.model={channels: [64, 96], resblock_updown: true, checkpointing: true}"]
+    words += ["micro_batch=1", "total_nimg=16", "save_every=80"]
+    engines = ["torch", "zero3-tight"]
+    done = torchrun(
+        2, "-m", "tests.training.curves", tmp_path, *engines, "--", *words, env=ONE_THREAD
+    )
+    assert done.returncode == 0, done.stderr
+    assert_goes_on_alike(tmp_path / "zero3-tight-2", tmp_path / "torch-2")
+    assert apart(tmp_path / "zero3-tight-2", tmp_path / "torch-2") < 1e-4
+
+
 def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
