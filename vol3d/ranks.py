@@ -54,10 +54,13 @@ class Ranks:
     def add_up(self, tensors: list[Tensor]) -> None:
         """Replace float tensors of one device by their sums over all ranks."""
         for some in in_buckets(tensors) if self.world > 1 else ():
-            together = torch.cat([t.reshape(-1) for t in some])  # one message, not hundreds
+            together = some[0].new_empty(sum(t.numel() for t in some))  # one message, not hundreds
+            pieces = together.split([t.numel() for t in some])
+            for t, piece in zip(some, pieces, strict=True):
+                piece.view(t.shape).copy_(t)
             distributed.all_reduce(together)
-            for t, total in zip(some, together.split([t.numel() for t in some]), strict=True):
-                t.copy_(total.view(t.shape))
+            for t, piece in zip(some, pieces, strict=True):
+                t.copy_(piece.view(t.shape))
 
     def gather(self, tensor: Tensor) -> Tensor:
         """The tensors of all ranks, of one shape, joined along the first axis in order of rank."""

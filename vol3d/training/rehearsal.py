@@ -250,10 +250,10 @@ def rehearse(training: Training, imagined: Any, device: torch.device, world: int
 def spared_by(kind: EngineKind, job: Job, world: int) -> tuple[int, int]:
     """Bytes that an engine saves a rank where the plain one keeps everything: at an update, between."""
     n = {name: sum(p.numel() for p in net.parameters()) for name, net in job.nets.items()}
-    counts = sum(n.values()), sum(n[name] for name in job.averaged), world
+    counts = sum(n.values()), sum(n[name] for name in job.averaged)
     return (
-        int(PLAIN.resident(*counts) - kind.resident(*counts)),
-        int(PLAIN.between(*counts) - kind.between(*counts)),
+        int(PLAIN.resident(*counts, 1) - kind.resident(*counts, world)),
+        int(PLAIN.between(*counts, 1) - kind.between(*counts, world)),
     )
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vol3d.config import Config
 from vol3d.optim import Optim
-from vol3d.ranks import ALONE, Ranks
+from vol3d.ranks import ALONE, BUCKET, Ranks
 from vol3d.tasks.base import Job
 from vol3d.training.checkpoint import Stored
 from vol3d.training.ema import Ema
@@ -28,7 +28,8 @@ class Torch(Config):
             averaged: how many of them have an average.
             world: processes.
         """
-        return 16.0 * n + 4.0 * averaged
+        sent = min(n, BUCKET) if world > 1 else 0  # laid end to end
+        return 16.0 * n + 4.0 * averaged + 4.0 * sent
 
     def between(self, n: int, averaged: int, world: int) -> float:
         """The same on the first rank between updates, while it looks at the averaged networks."""
