@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.cluster.cluster import ROOT, Cluster, processes_of
-from tests.conftest import AUTOENCODER, data_words, verb
+from tests.conftest import AUTOENCODER, data_words, vol3d
 from vol3d.data.tables import read_rows
 from vol3d.volume import Volume
 
@@ -23,10 +23,12 @@ SLOWLY = ["sampler.steps=12", "micro_batch=2", "device=cpu"]
 
 
 @pytest.fixture(scope="module")
-def alone(diffusion: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 brains of one process."""
+def alone(cluster: Cluster, diffusion: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 brains of one process, with as many threads as a task has: last bits depend on that."""
     out = tmp_path_factory.mktemp("alone") / "cohort"
-    return verb("generate", str(diffusion), str(out), "n=24", *SLOWLY)
+    done = vol3d("generate", str(diffusion), str(out), "n=24", *SLOWLY, env=cluster.env)
+    assert done.returncode == 0, done.stderr
+    return out
 
 
 def assert_same_cohort(a: Path, b: Path) -> None:
@@ -98,14 +100,20 @@ def test_a_task_that_must_leave_goes_on_later(
 
 
 def test_tasks_that_end_together_leave_whole_latents(
-    cluster: Cluster, autoencoder: Path, cohort: Path, latents: Path, tmp_path: Path
+    cluster: Cluster, autoencoder: Path, cohort: Path, tmp_path: Path
 ):
-    words = ["encode", str(autoencoder), "z", *data_words(cohort), "device=cpu"]
-    cluster.wait(cluster.submit(ARRAY, *words, cwd=tmp_path, options=("--array=1-4",)))
-    manifests = [json.loads((d / "latents.json").read_text()) for d in (tmp_path / "z", latents)]
+    words = [*data_words(cohort), "device=cpu"]
+    job = cluster.submit(
+        ARRAY, "encode", autoencoder, "z", *words, cwd=tmp_path, options=("--array=1-4",)
+    )
+    done = vol3d("encode", str(autoencoder), "alone", *words, cwd=tmp_path, env=cluster.env)
+    assert done.returncode == 0, done.stderr
+    cluster.wait(job)
+    folders = tmp_path / "z", tmp_path / "alone"
+    manifests = [json.loads((d / "latents.json").read_text()) for d in folders]
     assert manifests[0] == manifests[1]
     for scan in manifests[0]["scans"]:
-        a, b = (load_file(d / scan["file"]) for d in (tmp_path / "z", latents))
+        a, b = (load_file(d / scan["file"]) for d in folders)
         assert all(np.array_equal(a[k], b[k]) for k in ("mean", "logvar"))
 
 

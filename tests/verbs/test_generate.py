@@ -1,11 +1,13 @@
 """A cohort depends on its seeds and covariates alone; what is written is BIDS and lies in place."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.conftest import assert_valid_bids, verb, vol3d
 from vol3d.data.tables import read_rows
@@ -82,6 +84,17 @@ def test_another_micro_batch_gives_nearly_the_same(diffusion: Path, made: Path, 
         "device=cpu",
     )
     a, b = images(made), images(again)
+    assert max(np.abs(a[k] - b[k]).max() for k in a) <= 1e-3
+
+
+def test_another_number_of_threads_gives_nearly_the_same(
+    diffusion: Path, made: Path, tmp_path: Path
+):
+    words = [diffusion, tmp_path / "a", "n=5", "age=60", "micro_batch=2", "device=cpu"]
+    other = 1 if torch.get_num_threads() > 1 else 2
+    done = vol3d("generate", *words, env={**os.environ, "OMP_NUM_THREADS": str(other)})
+    assert done.returncode == 0, done.stderr
+    a, b = images(made), images(tmp_path / "a")
     assert max(np.abs(a[k] - b[k]).max() for k in a) <= 1e-3
 
 

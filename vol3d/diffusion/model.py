@@ -38,10 +38,11 @@ class Sampler(Config):
     guidance: float | None = Field(default=None, ge=0)
     """One guidance scale for all covariates; null takes each covariate's own default."""
     micro_batch: PositiveInt = 4
-    """Samples made at a time. Voxels are the same bit for bit only at the same number."""
+    """Samples made at a time. Voxels are the same bit for bit only at the same number, and on CPUs with
+    the same number of threads."""
     precision: Precision = "bf16"
     """bf16 autocast, or float32 throughout: several times slower, and closer to bit for bit at other
-    micro-batches."""
+    micro-batches, threads or devices."""
 
 
 class Diffusion(Config):
