@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from benchmarks.timing import in_turns
 from vol3d.nn.blocks import Conv3, ResBlock, affine
+from vol3d.nn.inference import cut
 from vol3d.nn.slab_layers import conv_in, norm_conv, up_conv
-from vol3d.nn.slabs import LAYOUT, weight_gradient
+from vol3d.nn.slabs import LAYOUT, Norm, weight_gradient
 
 CPU = torch.device("cpu")
 Work = Callable[[], Tensor]
@@ -65,7 +66,12 @@ def levers() -> dict[str, tuple[Work, Work]]:
             [False, True, True],
         )[1]  # fmt: skip
 
+    def normed() -> Tensor:
+        known = Norm.of(cut(many), norm.weight, norm.bias, norm.num_groups, norm.eps)
+        return known.apply(many, True, torch.empty_like(many))
+
     return {
+        "statistics, norm and SiLU, 64 channels": (lambda: nnf.silu(norm(many)), normed),
         "doubling and convolution, 128 channels": (
             lambda: conv(nnf.interpolate(x, scale_factor=2.0, mode="nearest")),
             lambda: up_conv(x, (conv.weight, conv.bias)),

@@ -10,9 +10,10 @@ from functools import wraps
 
 import torch
 import torch.nn.functional as nnf
+from einops import rearrange
 from torch import Tensor
 
-from vol3d.nn.pieces import LAYOUT, Cuts, Pieces, flat, put
+from vol3d.nn.pieces import LAYOUT, Cuts, Pieces, flat, shaped
 from vol3d.nn.slabs import Layer, Norm, slabs, widened
 
 Affine = tuple[Tensor, Tensor, int, float]
@@ -46,12 +47,13 @@ def residual(
         else:
             # x makes room for both: its 128 channels for 64 of the shortcut and 64 of h, say.
             wide, room = nnf.conv3d(piece, *typed(piece, shortcut)), flat(piece)
-            straight.append(put(wide, room))
+            has_room = wide.numel() <= room.numel()
+            straight.append(shaped(room, wide).copy_(wide) if has_room else wide)
             spare = room[wide.numel() :]
-        h.append(put(made, spare))
+        h.bring(made, spare)
     known = Norm.of(h, *norm2)
     for piece, left, (_, _, made) in zip(straight, h.pieces, second.forward(h, known), strict=True):
-        y.append(piece.add_(made), spare=flat(left))
+        y.add(made, piece, spare=flat(left))
     return y
 
 
@@ -113,8 +115,8 @@ def doubled(x: Pieces, phases: Tensor, bias: Tensor, splits: int | None) -> Piec
 
 
 def doubled_cuts(x: Pieces, channels: int, splits: int | None) -> Cuts:
-    """Slabs of the coarse grid."""
-    plane = 4 * channels * x.last[0, 0, 0].numel() * x.last.element_size()
+    """Slabs of the coarse grid; the widest tensor is of two phases."""
+    plane = 2 * channels * x.last[0, 0, 0].numel() * x.last.element_size()
     return slabs(x.planes, plane, splits, x.last.device.type)
 
 
@@ -127,14 +129,15 @@ def double_into(out: Tensor, seen: Tensor, conv: Conv) -> None:
         conv: the weight of the phases, [8 D, C, 2, 2, 2], and the bias, [D].
     """
     phases, bias = conv
-    n, Y, Z = (size // 2 for size in out.shape[2:])
+    n, Y, _ = (size // 2 for size in out.shape[2:])
     seen, bias = nnf.pad(seen, (1, 1, 1, 1)), bias.repeat(2)
     for k, weight in enumerate(phases.chunk(4)):
         p, q = 1 - k // 2, 1 - k % 2  # 1: the odd voxels of X, of Y
         weight = weight.contiguous(memory_format=LAYOUT)
-        made = nnf.conv3d(seen[:, :, p : p + n + 1], weight, bias)
-        for r, voxels in zip((1, 0), made.chunk(2, 1), strict=True):
-            out[:, :, p::2, q::2, r::2] = voxels[..., q : q + Y, r : r + Z]
+        made = nnf.conv3d(seen[:, :, p : p + n + 1], weight, bias)[:, :, :, q : q + Y]
+        # Of window w phase 0 is fine voxel 2 w - 1 and phase 1 the next: so they lie in memory too.
+        fine = rearrange(made, "1 (r d) x y z -> 1 d x y (z r)", r=2)
+        out[:, :, p::2, q::2] = fine[..., 1:-1]
 
 
 def cut(x: Tensor, splits: int | None = None, widest: int = 0) -> Pieces:

@@ -1,11 +1,14 @@
 """Operators under the slab-wise layers, each with a stand-in for tensors that have no data.
 
 Group norm is a batch norm with known statistics: so torch's channels-last kernels do the arithmetic,
-in float32 where the voxels are bf16.
+in float32 where the voxels are bf16. For bf16 on a CPU there are faster ones (`nn/kernels.py`).
 """
 
 import torch
+import torch.nn.functional as nnf
 from torch import Tensor
+
+from vol3d.nn import kernels
 
 
 def exact(dtype: torch.dtype) -> torch.dtype:
@@ -16,6 +19,8 @@ def exact(dtype: torch.dtype) -> torch.dtype:
 @torch.library.custom_op("vol3d::mean_and_var", mutates_args=())
 def mean_and_var(x: Tensor) -> Tensor:
     """Mean and unbiased variance of each channel of x [1, C, X, Y, Z]: [2, C], float32 or float64."""
+    if kernels.suits(x):
+        return kernels.mean_and_var(x)
     told = torch.zeros(2, x.shape[1], dtype=exact(x.dtype), device=x.device)
     if x[0, 0].numel() == 1:  # torch's unbiased variance is not defined there
         told[0] = x.flatten()
@@ -30,6 +35,20 @@ def _(x: Tensor) -> Tensor:
     return torch.empty(2, x.shape[1], dtype=exact(x.dtype), device=x.device)
 
 
+@torch.library.custom_op("vol3d::brought", mutates_args={"out"})
+def brought(made: Tensor, out: Tensor, is_added: bool) -> Tensor:
+    """out = made, or out + made if it `is_added`; `mean_and_var` of that, taken on the way."""
+    if kernels.suits(made, out):
+        return kernels.brought(made, out, is_added)
+    out.add_(made) if is_added else out.copy_(made)
+    return mean_and_var(out)
+
+
+@brought.register_fake
+def _(made: Tensor, out: Tensor, is_added: bool) -> Tensor:
+    return torch.empty(2, out.shape[1], dtype=exact(out.dtype), device=out.device)
+
+
 class Moments:
     """Mean and variance of each channel, slab by slab.
 
@@ -41,10 +60,10 @@ class Moments:
         self.counts: list[int] = []
         self.told: list[Tensor] = []
 
-    def add(self, x: Tensor) -> None:
-        """Take in a slab [1, C, X, Y, Z]."""
+    def add(self, x: Tensor, told: Tensor | None = None) -> None:
+        """Take in a slab [1, C, X, Y, Z]; `told` is its mean and variance if that is known."""
         self.counts.append(x[0, 0].numel())
-        self.told.append(mean_and_var(x))
+        self.told.append(mean_and_var(x) if told is None else told)
 
     def total(self) -> tuple[Tensor, Tensor]:
         """Mean and (biased) variance of all voxels so far, [C] each."""
@@ -58,45 +77,79 @@ class Moments:
 
 @torch.library.custom_op("vol3d::normalise", mutates_args={"out"})
 def normalise(
-    x: Tensor, mean: Tensor, var: Tensor, gamma: Tensor, beta: Tensor, eps: float, out: Tensor
+    x: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, is_active: bool, out: Tensor
 ) -> None:
-    """out = gamma (x - mean) / sqrt(var + eps) + beta, channel by channel.
+    """out = scale (x - mean) + beta, channel by channel, and the SiLU of that if it `is_active`.
 
     Args:
         x: [1, C, X, Y, Z].
-        mean: of each channel [C], float32 or float64, like var, gamma and beta.
-        var: [C].
-        gamma: [C].
+        mean: of each channel [C], float32 or float64, like scale and beta.
+        scale: [C].
         beta: [C].
-        eps: added to the variance.
+        is_active: whether a SiLU follows.
         out: [1, C, X, Y, Z], written.
     """
+    if kernels.suits(x, out):
+        kernels.normalise(x, scale, beta - scale * mean, is_active, out)
+        return
     unused = torch.empty(0, dtype=mean.dtype, device=x.device)
     torch.native_batch_norm(
-        x, gamma, beta, mean, var, False, 0.0, eps, out=(out, unused, unused.clone())
-    )
+        x, scale, beta, mean, torch.ones_like(mean), False, 0.0, 0.0,
+        out=(out, unused, unused.clone()),
+    )  # fmt: skip
+    if is_active:
+        nnf.silu(out, inplace=True)
 
 
 @normalise.register_fake
-def _(
-    x: Tensor, mean: Tensor, var: Tensor, gamma: Tensor, beta: Tensor, eps: float, out: Tensor
-) -> None:
+def _(x: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, is_active: bool, out: Tensor) -> None:
     return
 
 
-@torch.library.custom_op("vol3d::norm_sums", mutates_args=())
-def norm_sums(
-    g: Tensor, x: Tensor, mean: Tensor, var: Tensor, gamma: Tensor, eps: float
-) -> tuple[Tensor, Tensor]:
-    """Sums over the voxels of g (x - mean) / sqrt(var + eps), and of g, of each channel [C]."""
-    # CUDA reads the saved moments even where the running ones count, the CPU does not.
-    r = (var + eps).rsqrt()
-    _, by_gamma, by_beta = torch.ops.aten.native_batch_norm_backward(
-        g, x, gamma, mean, var, mean, r, False, eps, [False, True, True]
+@torch.library.custom_op("vol3d::normalise_backward", mutates_args={"out"})
+def normalise_backward(
+    g: Tensor, x: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, is_active: bool, out: Tensor
+) -> Tensor:
+    """From the gradient g of what `normalise` gave: that of the norm's output, before the SiLU, in out.
+
+    Returns:
+        [2, C]: sums over voxels of out (x - mean), and of out; float32 or float64.
+    """
+    if kernels.suits(g, x, out):
+        told = kernels.normalise_backward(g, x, scale, beta - scale * mean, is_active, out)
+        told[0] -= mean * told[1]
+        return told.to(mean.dtype)
+    if is_active:
+        normalise(x, mean, scale, beta, False, out)
+        torch.ops.aten.silu_backward.grad_input(g, out, grad_input=out)
+    else:
+        out.copy_(g)
+    # Of a norm with a variance of 1. CUDA reads the saved moments even where the running ones count,
+    # the CPU does not.
+    one = torch.ones_like(mean)
+    _, *sums = torch.ops.aten.native_batch_norm_backward(
+        out, x, one, mean, one, mean, one, False, 0.0, [False, True, True]
     )
-    return by_gamma, by_beta
+    return torch.stack(sums)
 
 
-@norm_sums.register_fake
-def _(g: Tensor, x: Tensor, mean: Tensor, var: Tensor, gamma: Tensor, eps: float):
-    return torch.empty_like(mean), torch.empty_like(mean)
+@normalise_backward.register_fake
+def _(g, x: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, is_active: bool, out) -> Tensor:
+    return torch.stack([mean, mean])
+
+
+@torch.library.custom_op("vol3d::combine", mutates_args={"g", "scratch"})
+def combine(
+    g: Tensor, x: Tensor, mean: Tensor, a: Tensor, b: Tensor, c: Tensor, scratch: Tensor
+) -> None:
+    """g = a g + b (x - mean) + c, channel by channel; `scratch`, of the shape of x, may be written."""
+    if kernels.suits(g, x):
+        kernels.combine(g, x, a, b, c - b * mean)
+        return
+    normalise(x, mean, b, c, False, scratch)
+    torch.addcmul(scratch, g, a.to(g.dtype).view(1, -1, 1, 1, 1), out=g)
+
+
+@combine.register_fake
+def _(g: Tensor, x: Tensor, mean: Tensor, a: Tensor, b: Tensor, c: Tensor, scratch: Tensor) -> None:
+    return

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from vol3d.nn.moments import Moments
+from vol3d.nn.moments import Moments, brought
 
 LAYOUT = torch.channels_last_3d
 Cuts = list[tuple[int, int]]
@@ -36,14 +36,39 @@ class Pieces:
             self.append(x[:, :, i:j], measured)
         return self
 
-    def append(self, piece: Tensor, measured: bool = True, spare: Tensor | None = None) -> None:
-        """The next planes; to be measured at once is cheapest, while they are in the cache."""
+    def append(
+        self,
+        piece: Tensor,
+        measured: bool = True,
+        spare: Tensor | None = None,
+        told: Tensor | None = None,
+    ) -> None:
+        """The next planes; to be measured at once is cheapest, while they are in the cache.
+
+        Args:
+            piece: [1, C, X, Y, Z].
+            measured: whether something asks for their norm.
+            spare: memory beside them.
+            told: their mean and variance, if known.
+        """
         start = self.planes
         self.cuts.append((start, start + piece.shape[2]))
         self.pieces.append(piece.contiguous(memory_format=LAYOUT))
         self.spare.append(spare)
         if measured:
-            self.moments.add(self.last)
+            self.moments.add(self.last, told)
+
+    def bring(self, made: Tensor, room: Tensor | None) -> None:
+        """The next planes, moved into a room if they fit there."""
+        if room is None or room.numel() < made.numel():
+            self.append(made)
+        else:
+            piece = shaped(room, made)
+            self.append(piece, told=brought(made, piece, False))
+
+    def add(self, made: Tensor, piece: Tensor, spare: Tensor) -> None:
+        """The next planes, the sum of two; in the place of the second."""
+        self.append(piece, spare=spare, told=brought(made, piece, True))
 
     @property
     def planes(self) -> int:
@@ -79,9 +104,7 @@ def flat(piece: Tensor) -> Tensor:
     return piece.permute(0, 2, 3, 4, 1).reshape(-1)
 
 
-def put(made: Tensor, room: Tensor | None) -> Tensor:
-    """`made`, moved into a room if it fits there."""
-    if room is None or room.numel() < made.numel():
-        return made
-    _, C, X, Y, Z = made.shape
-    return room[: made.numel()].view(1, X, Y, Z, C).permute(0, 4, 1, 2, 3).copy_(made)
+def shaped(room: Tensor, like: Tensor) -> Tensor:
+    """The first of a room's memory as a piece of the shape of another."""
+    _, C, X, Y, Z = like.shape
+    return room[: like.numel()].view(1, X, Y, Z, C).permute(0, 4, 1, 2, 3)

@@ -12,6 +12,7 @@ Voxels may be bf16: statistics, weights' gradients and their sums are then float
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise, product
 
 import torch
@@ -19,7 +20,7 @@ import torch.nn.functional as nnf
 from einops import rearrange
 from torch import Tensor
 
-from vol3d.nn.moments import exact, norm_sums, normalise
+from vol3d.nn.moments import combine, exact, normalise, normalise_backward
 from vol3d.nn.pieces import LAYOUT, Cuts, Pieces
 
 SLAB = {"cpu": 12 * 2**20, "cuda": 512 * 2**20}
@@ -66,19 +67,21 @@ class Norm:
         spread = [t.expand_as(by_group).reshape(-1) for t in (centre, var)]
         return cls(*spread, gamma.to(mean.dtype), beta.to(mean.dtype), groups, eps)
 
-    def apply(self, x: Tensor, out: Tensor) -> Tensor:
-        """The norm of a slab of the image, into `out`."""
-        normalise(x, self.mean, self.var, self.gamma, self.beta, self.eps, out)
+    @cached_property
+    def scale(self) -> Tensor:
+        """gamma / sqrt(var + eps), [C]."""
+        return self.gamma * (self.var + self.eps).rsqrt()
+
+    def apply(self, x: Tensor, is_active: bool, out: Tensor) -> Tensor:
+        """The norm of a slab of the image, and the SiLU if that `is_active`, into `out`."""
+        normalise(x, self.mean, self.scale, self.beta, is_active, out)
         return out
 
-    def backward(
-        self,
-        g: Tensor,
-        x: Tensor,
-        sums: list[Tensor],
-        scratch: Tensor,
-        cuts: Cuts,
-    ) -> None:
+    def unapply(self, g: Tensor, x: Tensor, is_active: bool, out: Tensor) -> Tensor:
+        """From the gradient of what `apply` gave that of the norm's, into `out`; its sums, [2, C]."""
+        return normalise_backward(g, x, self.mean, self.scale, self.beta, is_active, out)
+
+    def backward(self, g: Tensor, x: Tensor, sums: Tensor, cuts: Cuts) -> tuple[Tensor, Tensor]:
         """From the gradient of the output to that of the input, in place, slab by slab.
 
         With r = 1 / sqrt(var + eps), x' = (x - mean) r and means over the N voxels of a group:
@@ -87,20 +90,25 @@ class Norm:
         Args:
             g: gradient of the image's output, [1, C, X, Y, Z]; becomes that of its input.
             x: the image.
-            sums: of g x' and of g, [C].
-            scratch: as the longest slab; overwritten.
+            sums: of g (x - mean) and of g, [2, C].
             cuts: the slabs.
+
+        Returns:
+            the gradients of gamma and beta, [C].
         """
         r, n = (self.var + self.eps).rsqrt(), x[0, 0].numel()
-        by_group = [(self.gamma * s).view(self.groups, -1) for s in sums]
+        by_gamma, by_beta = sums[0] * r, sums[1]
+        by_group = [(self.gamma * s).view(self.groups, -1) for s in (by_gamma, by_beta)]
         gx, g1 = (  # [C]: means over a group
             s.mean(1, keepdim=True).expand_as(s).reshape(-1) / n for s in by_group
         )
-        across = (self.gamma * r).to(g.dtype).view(1, -1, 1, 1, 1)
+        scratch = torch.empty_like(x[:, :, : max(j - i for i, j in cuts)])
         for i, j in cuts:
-            slab, pull = g[:, :, i:j], scratch[:, :, : j - i]
-            normalise(x[:, :, i:j], self.mean, self.var, -gx * r, -g1 * r, self.eps, pull)
-            torch.addcmul(pull, slab, across, out=slab)
+            room = scratch[:, :, : j - i]
+            combine(
+                g[:, :, i:j], x[:, :, i:j], self.mean, self.gamma * r, -gx * r * r, -g1 * r, room
+            )
+        return by_gamma, by_beta
 
 
 class Window:
@@ -136,8 +144,7 @@ class Window:
 
     def make(self, x: Tensor, out: Tensor) -> Tensor:
         """The norm of some planes, and the SiLU, into `out`."""
-        self.norm.apply(x, out)
-        return nnf.silu(out, inplace=True) if self.is_active else out
+        return self.norm.apply(x, self.is_active, out)
 
 
 @dataclass
@@ -168,10 +175,12 @@ class Layer:
         y = self.bias.expand(1, 1, X, Y, Z).clone()
         taps = rearrange(self.weight, "1 c i j k -> (i j k) c")
         window = Window(x, norm, self.is_active)
+        voxels = rearrange(window.buffer, "1 c x y z -> (x y z) c")
+        exactly = torch.empty_like(voxels, dtype=taps.dtype)  # once: fresh memory costs more
         for i, j in x.cuts:
-            seen = window.make(x.between(i, j), window.buffer[:, :, : j - i])
-            rows = rearrange(seen, "1 c x y z -> (x y z) c").to(taps.dtype)
-            shares = (taps @ rows.T).view(27, j - i, Y, Z)
+            window.make(x.between(i, j), window.buffer[:, :, : j - i])
+            n = (j - i) * Y * Z
+            shares = (taps @ exactly[:n].copy_(voxels[:n]).T).view(27, j - i, Y, Z)
             for share, (a, b, c) in zip(shares, TAPS, strict=True):
                 here, there = zip(reach(X, a, i, j), reach(Y, b), reach(Z, c), strict=True)
                 y[0, 0, *there] += share[*here]
@@ -186,28 +195,14 @@ class Layer:
         grad, cuts = torch.empty_like(x), self.cuts(x, splits)
         kind = exact(x.dtype)
         by_weight, by_bias = torch.zeros_like(weight, dtype=kind), 0.0
-        sums = [torch.zeros_like(norm.mean) for _ in range(2)]
-        longest = max(j - i for i, j in cuts)
+        sums = torch.zeros_like(norm.mean).repeat(2, 1)
         window = Window(Pieces.of(x, cuts), norm, self.is_active)
-        scratch = torch.empty_like(x[:, :, :longest])
         for i, j in cuts:
-            slab = grad[:, :, i:j]
             given = convolve(planes_of(g, i - 1, j + 1), turned, None)
             w, b = weight_gradient(g[:, :, i:j], window.move(i, j), weight, pad=1)
             by_weight, by_bias = by_weight + w, by_bias + b
-            if self.is_active:
-                normed = norm.apply(x[:, :, i:j], scratch[:, :, : j - i])
-                torch.ops.aten.silu_backward.grad_input(given, normed, grad_input=slab)
-            else:
-                slab.copy_(given)
-            for total, part in zip(
-                sums,
-                norm_sums(slab, x[:, :, i:j], norm.mean, norm.var, norm.gamma, norm.eps),
-                strict=True,
-            ):
-                total += part
-        norm.backward(grad, x, sums, scratch, cuts)
-        return grad, by_weight, by_bias, *sums
+            sums += norm.unapply(given, x[:, :, i:j], self.is_active, grad[:, :, i:j])
+        return grad, by_weight, by_bias, *norm.backward(grad, x, sums, cuts)
 
     def cuts(self, x: Tensor, splits: int | None) -> Cuts:
         """The slabs of x."""

@@ -1,0 +1,135 @@
+"""Kernels for bf16 on a CPU: as near as bf16 allows to torch in float64, on any number of threads."""
+
+import pytest
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor
+
+from vol3d.nn import kernels
+from vol3d.nn.moments import brought, combine, mean_and_var, normalise, normalise_backward
+from vol3d.nn.pieces import LAYOUT
+
+SHAPES = [(1, 4, 1, 1, 2), (1, 3, 2, 5, 7), (1, 64, 3, 20, 17), (1, 40, 2, 30, 30)]
+HALF_A_STEP = 2.0**-8
+
+
+def voxels(shape: tuple[int, ...], seed: int = 0, mean: float = 0.5) -> Tensor:
+    rng = torch.Generator().manual_seed(seed)
+    x = 2 * torch.randn(shape, generator=rng) + mean
+    return x.to(torch.bfloat16, memory_format=LAYOUT)
+
+
+def channels(n: int) -> list[Tensor]:
+    rng = torch.Generator().manual_seed(9)
+    mean, scale, beta = torch.randn(3, n, generator=rng)
+    return [mean, scale, beta]
+
+
+def across(x: Tensor) -> Tensor:
+    return x.double().view(1, -1, 1, 1, 1)
+
+
+def as_defined(x: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, is_active: bool) -> Tensor:
+    y = across(scale) * (x - across(mean)) + across(beta)
+    return nnf.silu(y) if is_active else y
+
+
+@pytest.mark.parametrize("is_active", [True, False])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_norm_and_silu_there_and_back(shape: tuple[int, ...], is_active: bool):
+    x, g, given = voxels(shape), voxels(shape, 1), channels(shape[1])
+    assert kernels.suits(x, g)
+    out, grad = torch.empty_like(x), torch.empty_like(x)
+    normalise(x, *given, is_active, out)
+    exact = x.double().requires_grad_()
+    wanted = as_defined(exact, *given, is_active)
+    # Rounded once: half a step of bf16, and what float32 adds where terms cancel.
+    torch.testing.assert_close(out.double(), wanted.detach(), rtol=HALF_A_STEP, atol=1e-5)
+
+    normed = as_defined(x.double(), *given, False).requires_grad_()
+    y = nnf.silu(normed) if is_active else normed
+    (wanted,) = torch.autograd.grad(y, normed, g.double())
+    sums = normalise_backward(g, x, *given, is_active, grad)
+    torch.testing.assert_close(grad.double(), wanted, rtol=HALF_A_STEP, atol=1e-5)
+    by_gamma = (wanted * (x.double() - across(given[0]))).sum((0, 2, 3, 4))
+    n = x[0, 0].numel()
+    torch.testing.assert_close(sums[0].double(), by_gamma, rtol=1e-5, atol=1e-5 * n)
+    torch.testing.assert_close(sums[1].double(), wanted.sum((0, 2, 3, 4)), rtol=1e-5, atol=1e-5 * n)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_combining(shape: tuple[int, ...]):
+    g, x, mean = voxels(shape), voxels(shape, 1), channels(shape[1])[0]
+    a, b, c = channels(shape[1])
+    wanted = across(a) * g.double() + across(b) * (x.double() - across(mean)) + across(c)
+    combine(g, x, mean, a, b, c, torch.empty_like(g))
+    torch.testing.assert_close(g.double(), wanted, rtol=HALF_A_STEP, atol=1e-5)
+
+
+@pytest.mark.parametrize("mean", [0.5, 200.0])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_statistics(shape: tuple[int, ...], mean: float):
+    x = voxels(shape, mean=mean)
+    told = mean_and_var(x).double()
+    exact = x.double().transpose(0, 1).flatten(1)
+    torch.testing.assert_close(told[0], exact.mean(1), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(told[1], exact.var(1), rtol=1e-5, atol=1e-6)
+
+
+def test_far_from_zero_a_silu_is_the_identity_or_nothing():
+    values = torch.tensor([-1e30, -300.0, -88.0, -87.0, 0.0, 87.0, 300.0, 1e30])
+    x = values.view(1, 1, 1, 1, -1).to(torch.bfloat16, memory_format=LAYOUT)
+    one, out = torch.ones(1), torch.empty_like(x)
+    normalise(x, 0 * one, one, 0 * one, True, out)
+    torch.testing.assert_close(out.double(), nnf.silu(x.double()), rtol=HALF_A_STEP, atol=1e-6)
+    normalise_backward(torch.ones_like(x), x, 0 * one, one, 0 * one, True, out)
+    slope = torch.tensor([0.0, 0, 0, 0, 0.5, 1, 1, 1]).view_as(x)
+    torch.testing.assert_close(out.float(), slope, rtol=HALF_A_STEP, atol=1e-6)
+
+
+def test_what_is_no_number_stays_none():
+    x = voxels((1, 4, 2, 3, 3))
+    x[0, 1, 1, 2, 2] = torch.nan
+    for is_active in (True, False):
+        out = torch.empty_like(x)
+        normalise(x, *channels(4), is_active, out)
+        assert torch.equal(out.isnan(), x.isnan())
+        normalise_backward(x, voxels(x.shape), *channels(4), is_active, out)
+        assert torch.equal(out.isnan(), x.isnan())
+    assert mean_and_var(x).isnan().all(0).tolist() == [False, True, False, False]
+
+
+def test_as_many_threads_as_torch_has_and_the_same_numbers():
+    x, given, before = voxels((1, 64, 3, 20, 17)), channels(64), torch.get_num_threads()
+    told, outs = [], []
+    try:
+        for n in (1, 2):
+            torch.set_num_threads(n)
+            outs.append(torch.empty_like(x))
+            normalise(x, *given, True, outs[-1])
+            told.append(
+                torch.stack([mean_and_var(x), normalise_backward(x, x, *given, True, x + 0)])
+            )
+            assert torch.get_num_threads() == n
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*outs)
+    assert torch.equal(*told)
+
+
+def test_other_voxels_are_left_to_torch():
+    x = voxels((1, 4, 2, 3, 5))
+    assert not kernels.suits(x.float())
+    assert not kernels.suits(x[:, :, :, :2])
+    assert not kernels.suits(x.contiguous())
+    assert kernels.suits(x[:, :, 1:])
+
+
+@pytest.mark.parametrize("is_added", [True, False])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_brought_and_measured(shape: tuple[int, ...], is_added: bool):
+    made, out = voxels(shape), voxels(shape, 1)
+    wanted = made.double() + out.double() if is_added else made.double()
+    told = brought(made, out, is_added)
+    torch.testing.assert_close(out.double(), wanted, rtol=HALF_A_STEP, atol=0)
+    torch.testing.assert_close(told, mean_and_var(out), rtol=1e-5, atol=1e-6)
