@@ -22,6 +22,8 @@ from pathlib import Path
 import torch
 
 from vol3d.cli import fill
+from vol3d.nn.blocks import ResBlock
+from vol3d.nn.pieces import Pieces
 from vol3d.optim import Optim
 from vol3d.training.engine import Engine, device_of
 from vol3d.training.loop import engine_of, update
@@ -114,6 +116,11 @@ def warm_up(device: torch.device, precision: str) -> None:
         engine.backward("net", {"loss": y.float().mean()}, 1.0)
         engine.step(share=0.5, nimg=0, names=[])
         engine.average(1, 1)
+    block, x = ResBlock(4, 4, groups=2), torch.rand(1, 4, 4, 4, 4, device=device)
+    with engine.autocast():  # compiled kernels, of both passes
+        block.to(device)(x).float().sum().backward()
+        with torch.no_grad():
+            block(Pieces.of(x.to(torch.bfloat16), [(0, 4)], measured=True))
 
 
 def begin(device: torch.device) -> float:
