@@ -24,7 +24,7 @@ def versions() -> Lines:
     """Of ourselves, Python, and the packages that we stand on."""
     yield "vol3d", __version__
     yield "python", f"{platform.python_version()} ({platform.python_implementation()})"
-    for name in ("torch", "monai", "nibabel", "SimpleITK", "numpy"):
+    for name in ("torch", "monai", "nibabel", "SimpleITK", "numpy", "numba"):
         yield name, version_of(name) or f"{FAILED}not installed; pip install vol3d"
     for name, extra in EXTRAS.items():
         yield name, version_of(name) or without(extra)
