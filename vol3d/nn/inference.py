@@ -47,8 +47,8 @@ def residual(
         else:
             # x makes room for both: its 128 channels for 64 of the shortcut and 64 of h, say.
             wide, room = nnf.conv3d(piece, *typed(piece, shortcut)), flat(piece)
-            has_room = wide.numel() <= room.numel()
-            straight.append(shaped(room, wide).copy_(wide) if has_room else wide)
+            place = shaped(room, wide)
+            straight.append(wide if place is None else place.copy_(wide))
             spare = room[wide.numel() :]
         h.bring(made, spare)
     known = Norm.of(h, *norm2)

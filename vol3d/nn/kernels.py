@@ -2,8 +2,8 @@
 
 torch takes a pass for each, and two for the statistics; together they were a third of the time of an
 autoencoder. Numba compiles these at their first call, a few seconds, and keeps them on disk
-where it can. Voxels are rows: [N, C], bf16 as the 16 bits that it is; arithmetic is float32, sums float64
-over blocks that do not depend on the number of threads.
+where it can. Voxels are rows: [N, C], bf16 as the 16 bits that it is; arithmetic is float32, and
+sums are taken of blocks that do not depend on the number of threads, then of blocks in float64.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,8 @@ from numba import njit, prange, types
 from numba.extending import intrinsic
 from torch import Tensor
 
-BLOCKS = 64
-"""Parts of a slab whose sums are kept apart."""
+ROWS = 256
+"""Voxels of a block: as many are summed in float32."""
 f32, u32 = np.float32, np.uint32
 
 
@@ -60,7 +60,7 @@ def normalise_backward(
     told = run(
         affine_backward, rows(g), rows(x), scale.numpy(), shift.numpy(), is_active, rows(out)
     )
-    return torch.from_numpy(told)
+    return torch.from_numpy(told.sum(0, dtype=np.float64))
 
 
 def combine(g: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor) -> None:
@@ -74,8 +74,8 @@ def first_voxel(x: Tensor) -> np.ndarray:
 
 
 def from_sums(told: np.ndarray, x: Tensor, centre: np.ndarray) -> Tensor:
-    """Mean and unbiased variance, [2, C], from sums of x - centre and of its square."""
-    (s, q), n = told, x[0, 0].numel()
+    """Mean and unbiased variance, [2, C], from blocks' sums of x - centre and of its square."""
+    (s, q), n = told.sum(0, dtype=np.float64), x[0, 0].numel()
     return torch.from_numpy(np.stack([centre + s / n, (q - s * s / n) / max(n - 1, 1)])).float()
 
 
@@ -142,8 +142,8 @@ def exp(x):
 def affine(x, scale, shift, is_active, out):
     """out = x scale + shift, and its SiLU."""
     n, channels = x.shape
-    for block in prange(BLOCKS):
-        for i in range(n * block // BLOCKS, n * (block + 1) // BLOCKS):
+    for block in prange(-(-n // ROWS)):
+        for i in range(block * ROWS, min(n, (block + 1) * ROWS)):
             if is_active:
                 for k in range(channels):
                     v = wide(x[i, k]) * scale[k] + shift[k]
@@ -155,88 +155,64 @@ def affine(x, scale, shift, is_active, out):
 
 @compiled
 def sums(x, centre):
-    """[2, C]: sums of x - centre and of its square."""
+    """Sums of x - centre and of its square, of each block: [blocks, 2, C]."""
     n, channels = x.shape
-    parts = np.zeros((BLOCKS, 2, channels))
-    for block in prange(BLOCKS):
-        s, q = np.zeros(channels, f32), np.zeros(channels, f32)
-        i, end = n * block // BLOCKS, n * (block + 1) // BLOCKS
-        while i < end:  # a few rows in float32, their sums in float64
-            few = min(i + 256, end)
-            s[:], q[:] = f32(0), f32(0)
-            for r in range(i, few):
-                for k in range(channels):
-                    d = wide(x[r, k]) - centre[k]
-                    s[k] += d
-                    q[k] += d * d
+    parts = np.zeros((-(-n // ROWS), 2, channels), f32)
+    for block in prange(len(parts)):
+        s, q = parts[block, 0], parts[block, 1]
+        for i in range(block * ROWS, min(n, (block + 1) * ROWS)):
             for k in range(channels):
-                parts[block, 0, k] += s[k]
-                parts[block, 1, k] += q[k]
-            i = few
-    return parts.sum(0)
+                d = wide(x[i, k]) - centre[k]
+                s[k] += d
+                q[k] += d * d
+    return parts
 
 
 @compiled
 def sums_brought(made, out, is_added, centre):
     """out = made, or out + made; the sums of that."""
     n, channels = out.shape
-    parts = np.zeros((BLOCKS, 2, channels))
-    for block in prange(BLOCKS):
-        s, q = np.zeros(channels, f32), np.zeros(channels, f32)
-        i, end = n * block // BLOCKS, n * (block + 1) // BLOCKS
-        while i < end:
-            few = min(i + 256, end)
-            s[:], q[:] = f32(0), f32(0)
-            for r in range(i, few):
-                for k in range(channels):
-                    bits = made[r, k]
-                    if is_added:
-                        bits = narrow_to_even(wide(bits) + wide(out[r, k]))
-                    out[r, k] = bits
-                    d = wide(bits) - centre[k]
-                    s[k] += d
-                    q[k] += d * d
+    parts = np.zeros((-(-n // ROWS), 2, channels), f32)
+    for block in prange(len(parts)):
+        s, q = parts[block, 0], parts[block, 1]
+        for i in range(block * ROWS, min(n, (block + 1) * ROWS)):
             for k in range(channels):
-                parts[block, 0, k] += s[k]
-                parts[block, 1, k] += q[k]
-            i = few
-    return parts.sum(0)
+                bits = made[i, k]
+                if is_added:
+                    bits = narrow_to_even(wide(bits) + wide(out[i, k]))
+                out[i, k] = bits
+                d = wide(bits) - centre[k]
+                s[k] += d
+                q[k] += d * d
+    return parts
 
 
 @compiled
 def affine_backward(g, x, scale, shift, is_active, out):
-    """out = g silu'(x scale + shift); [2, C]: sums of out x and of out."""
+    """out = g silu'(x scale + shift); sums of out x and of out, of each block: [blocks, 2, C]."""
     n, channels = x.shape
-    parts = np.zeros((BLOCKS, 2, channels))
-    for block in prange(BLOCKS):
-        s, q = np.zeros(channels, f32), np.zeros(channels, f32)
-        i, end = n * block // BLOCKS, n * (block + 1) // BLOCKS
-        while i < end:
-            few = min(i + 256, end)
-            s[:], q[:] = f32(0), f32(0)
-            for r in range(i, few):
-                for k in range(channels):
-                    there = wide(x[r, k])
-                    given = wide(g[r, k])
-                    if is_active:
-                        v = there * scale[k] + shift[k]
-                        share = f32(1) / (f32(1) + exp(-v))
-                        given *= share * (f32(1) + v * (f32(1) - share))
-                    out[r, k] = narrow(given)
-                    s[k] += given * there
-                    q[k] += given
+    parts = np.zeros((-(-n // ROWS), 2, channels), f32)
+    for block in prange(len(parts)):
+        s, q = parts[block, 0], parts[block, 1]
+        for i in range(block * ROWS, min(n, (block + 1) * ROWS)):
             for k in range(channels):
-                parts[block, 0, k] += s[k]
-                parts[block, 1, k] += q[k]
-            i = few
-    return parts.sum(0)
+                there = wide(x[i, k])
+                given = wide(g[i, k])
+                if is_active:
+                    v = there * scale[k] + shift[k]
+                    share = f32(1) / (f32(1) + exp(-v))
+                    given *= share * (f32(1) + v * (f32(1) - share))
+                out[i, k] = narrow(given)
+                s[k] += given * there
+                q[k] += given
+    return parts
 
 
 @compiled
 def combined(g, x, a, b, c):
     """g = a g + b x + c."""
     n, channels = x.shape
-    for block in prange(BLOCKS):
-        for i in range(n * block // BLOCKS, n * (block + 1) // BLOCKS):
+    for block in prange(-(-n // ROWS)):
+        for i in range(block * ROWS, min(n, (block + 1) * ROWS)):
             for k in range(channels):
                 g[i, k] = narrow(a[k] * wide(g[i, k]) + b[k] * wide(x[i, k]) + c[k])

@@ -60,10 +60,10 @@ class Pieces:
 
     def bring(self, made: Tensor, room: Tensor | None) -> None:
         """The next planes, moved into a room if they fit there."""
-        if room is None or room.numel() < made.numel():
+        piece = shaped(room, made)
+        if piece is None:
             self.append(made)
         else:
-            piece = shaped(room, made)
             self.append(piece, told=brought(made, piece, False))
 
     def add(self, made: Tensor, piece: Tensor, spare: Tensor) -> None:
@@ -104,7 +104,9 @@ def flat(piece: Tensor) -> Tensor:
     return piece.permute(0, 2, 3, 4, 1).reshape(-1)
 
 
-def shaped(room: Tensor, like: Tensor) -> Tensor:
-    """The first of a room's memory as a piece of the shape of another."""
+def shaped(room: Tensor | None, like: Tensor) -> Tensor | None:
+    """The first of a room's memory as a piece of the shape of another, if it fits there."""
+    if room is None or room.numel() < like.numel():
+        return None
     _, C, X, Y, Z = like.shape
     return room[: like.numel()].view(1, X, Y, Z, C).permute(0, 4, 1, 2, 3)

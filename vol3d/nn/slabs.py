@@ -102,12 +102,10 @@ class Norm:
         gx, g1 = (  # [C]: means over a group
             s.mean(1, keepdim=True).expand_as(s).reshape(-1) / n for s in by_group
         )
+        shares = self.scale, -gx * r * r, -g1 * r
         scratch = torch.empty_like(x[:, :, : max(j - i for i, j in cuts)])
         for i, j in cuts:
-            room = scratch[:, :, : j - i]
-            combine(
-                g[:, :, i:j], x[:, :, i:j], self.mean, self.gamma * r, -gx * r * r, -g1 * r, room
-            )
+            combine(g[:, :, i:j], x[:, :, i:j], self.mean, *shares, scratch[:, :, : j - i])
         return by_gamma, by_beta
 
 
@@ -176,7 +174,7 @@ class Layer:
         taps = rearrange(self.weight, "1 c i j k -> (i j k) c")
         window = Window(x, norm, self.is_active)
         voxels = rearrange(window.buffer, "1 c x y z -> (x y z) c")
-        exactly = torch.empty_like(voxels, dtype=taps.dtype)  # once: fresh memory costs more
+        exactly = voxels.to(taps.dtype)  # once: fresh memory costs more; the same if of that type
         for i, j in x.cuts:
             window.make(x.between(i, j), window.buffer[:, :, : j - i])
             n = (j - i) * Y * Z
