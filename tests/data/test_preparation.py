@@ -10,7 +10,7 @@ from vol3d.data.preparation import qc
 from vol3d.data.preparation.alignment import align, move, nearest_rigid, template_volume
 from vol3d.data.preparation.bias import BiasField
 from vol3d.data.preparation.masks import Command, Own, Template
-from vol3d.data.preparation.pipeline import Steps, prepare
+from vol3d.data.preparation.pipeline import Steps, outside, prepare
 from vol3d.data.preparation.transforms import read_native_grid, read_transform, write_transform
 from vol3d.data.scan import Scan
 from vol3d.errors import DataError
@@ -95,6 +95,14 @@ def test_a_stripped_scan_comes_out_as_the_template(stripped, brain):
     top = np.percentile(done.image.data[done.image.data > 0], 99.5)
     assert top == pytest.approx(1 / 1.2, abs=1e-3)
     assert done.native.matches(native_grid())
+
+
+def test_what_lies_outside_the_field_of_view_is_counted():
+    grid = mni_grid(4.0)
+    mask = Volume(np.ones(grid.shape, bool), grid.affine)
+    shifted = sitk.TranslationTransform(3, (0.0, 56.0, 0.0))  # a quarter of its depth
+    assert outside(mask, shifted, grid) == pytest.approx(0.25)
+    assert outside(mask, sitk.Transform(), grid) == 0
 
 
 @pytest.mark.slow

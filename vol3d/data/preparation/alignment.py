@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from vol3d.data.synthetic.template import load_template
-from vol3d.volume import LPS, Grid, Volume, empty_sitk
+from vol3d.volume import LPS, Grid, Volume
 
 BINS = 32
 """Of the joint histogram (Mattes et al. 2003, IEEE Trans Med Imaging 22:120-128)."""
@@ -155,10 +155,7 @@ def nearest_rigid(affine: sitk.AffineTransform) -> sitk.Euler3DTransform:
 
 def move(volume: Volume, transform: sitk.Transform, grid: Grid, *, nearest: bool = False) -> Volume:
     """The volume on another grid, through a transform that maps the grid's points to the volume's."""
-    how = sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear
-    image = volume.to_sitk() if nearest else floats(volume)
-    moved = sitk.Resample(image, empty_sitk(grid), transform, how, 0.0)
-    return Volume(sitk.GetArrayFromImage(moved).transpose(2, 1, 0), grid.affine, 4)
+    return Volume(volume.resample(grid, transform, nearest=nearest).data, grid.affine, 4)
 
 
 def floats(volume: Volume) -> sitk.Image:

@@ -115,7 +115,7 @@ def prepare(scan: Scan, folder: Path, steps: Steps) -> Prepared:
         measures={
             **likeness(brain, mask, transform),
             "brain_ml": round(float(inside.sum() * mask.grid.voxel_ml), 1),
-            "cut_percent": round(100 * outside(mask, share, transform), 2),
+            "cut_percent": round(100 * outside(mask, transform, grid), 2),
             "bias_range": round(float(high / low), 3),
         },
     )
@@ -150,8 +150,8 @@ def likeness(brain: Volume, mask: Volume, transform: sitk.Transform) -> dict[str
     }
 
 
-def outside(mask: Volume, moved: Volume, transform: sitk.Transform) -> float:
+def outside(mask: Volume, transform: sitk.Transform, grid: Grid) -> float:
     """Which share of the brain lies outside the field of view."""
-    stretch = abs(np.linalg.det(np.reshape(transform.GetMatrix(), (3, 3))))  # template to scan
-    before = mask.data.sum() * mask.grid.voxel_ml
-    return float(max(0.0, 1 - moved.data.sum() * moved.grid.voxel_ml * stretch / before))
+    field = Volume(np.ones(grid.shape, np.uint8), grid.affine)
+    seen = move(field, transform.GetInverse(), mask.grid, nearest=True)
+    return float(1 - seen.data[mask.data > 0].mean())
