@@ -6,9 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from vol3d.nn.blocks import Down, ResBlock, Up, affine, conv3
 from vol3d.nn.inference import cut
+from vol3d.nn.moments import conv3d
 from vol3d.nn.pieces import Pieces
 from vol3d.nn.slab_layers import norm_conv
 from vol3d.nn.slabs import LAYOUT, Norm, slabs
@@ -190,6 +192,21 @@ def test_wide_and_small_convolutions_are_convolutions(shape: tuple):
     conv = randomised(conv3(8, 512)).to(memory_format=torch.channels_last_3d)
     x = randn(1, 8, *shape, dtype=torch.float32)
     assert apart(conv(x), nnf.conv3d(x, conv.weight, conv.bias, padding=1)) < 1e-5
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_small_image_in_float32_is_convolved_by_onednn(stride: int):
+    """The same numbers as in float64, in the layout of the layers; torch's loop gives another."""
+    x = randn(1, 32, 12, 9, 10, dtype=torch.float64).to(memory_format=LAYOUT)
+    weight, bias = randn(8, 32, 3, 3, 3, dtype=torch.float64), randn(8, dtype=torch.float64)
+    single = [t.float() for t in (x, weight, bias)]
+    y = conv3d(*single, stride, pad=1)
+    assert apart(y, nnf.conv3d(x, weight, bias, stride, (0, 1, 1))) < 1e-5
+    if torch.backends.mkldnn.is_available():
+        assert y.is_contiguous(memory_format=LAYOUT)
+    with FakeTensorMode() as mode:
+        without_data = conv3d(*map(mode.from_tensor, single), stride, pad=1)
+    assert without_data.shape == y.shape
 
 
 @pytest.mark.slow

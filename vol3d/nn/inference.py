@@ -13,6 +13,7 @@ import torch.nn.functional as nnf
 from einops import rearrange
 from torch import Tensor
 
+from vol3d.nn.moments import conv3d
 from vol3d.nn.pieces import LAYOUT, Cuts, Pieces, flat, shaped
 from vol3d.nn.slabs import Layer, Norm, slabs, widened
 
@@ -46,7 +47,7 @@ def residual(
             straight.append(piece)
         else:
             # x makes room for both: its 128 channels for 64 of the shortcut and 64 of h, say.
-            wide, room = nnf.conv3d(piece, *typed(piece, shortcut)), flat(piece)
+            wide, room = conv3d(piece, *typed(piece, shortcut)), flat(piece)
             place = shaped(room, wide)
             straight.append(wide if place is None else place.copy_(wide))
             spare = room[wide.numel() :]
@@ -97,7 +98,7 @@ def strided_slabs(
     w, b = typed(x.last, conv)
     size = [(n + sum(pad) - w.shape[2]) // stride + 1 for n in (x.planes, *x.last.shape[3:])]
     for i, j in conv_slabs(size, len(w), x.last, splits):
-        yield i, j, nnf.conv3d(seen_by(x, i, j, w, stride, pad), w, b, stride)
+        yield i, j, conv3d(seen_by(x, i, j, w, stride, pad), w, b, stride)
 
 
 @as_typed
@@ -134,7 +135,7 @@ def double_into(out: Tensor, seen: Tensor, conv: Conv) -> None:
     for k, weight in enumerate(phases.chunk(4)):
         p, q = 1 - k // 2, 1 - k % 2  # 1: the odd voxels of X, of Y
         weight = weight.contiguous(memory_format=LAYOUT)
-        made = nnf.conv3d(seen[:, :, p : p + n + 1], weight, bias)[:, :, :, q : q + Y]
+        made = conv3d(seen[:, :, p : p + n + 1], weight, bias)[:, :, :, q : q + Y]
         # Of window w phase 0 is fine voxel 2 w - 1 and phase 1 the next: so they lie in memory too.
         fine = rearrange(made, "1 (r d) x y z -> 1 d x y (z r)", r=2)
         out[:, :, p::2, q::2] = fine[..., 1:-1]

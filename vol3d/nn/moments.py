@@ -4,6 +4,9 @@ Group norm is a batch norm with known statistics: so torch's channels-last kerne
 in float32 where the voxels are bf16. For bf16 on a CPU there are faster ones (`nn/kernels.py`).
 """
 
+from collections.abc import Callable, Collection
+from functools import wraps
+
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor
@@ -16,7 +19,52 @@ def exact(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-@torch.library.custom_op("vol3d::mean_and_var", mutates_args=())
+def operator(writes: Collection[str] = ()) -> Callable:
+    """Make a function a torch operator, for tensors without data; `writes` are the arguments it changes.
+
+    Called on tensors that have data it is the function itself: an operator takes 40 us more, which
+    small volumes would feel.
+    """
+
+    def made(f: Callable) -> Callable:
+        op = torch.library.custom_op(f"vol3d::{f.__name__}", f, mutates_args=writes)
+
+        @wraps(f)
+        def call(x: Tensor, *args):
+            return (f if type(x) is Tensor else op)(x, *args)
+
+        call.register_fake = op.register_fake
+        return call
+
+    return made
+
+
+def conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, pad: int = 0) -> Tensor:
+    """A convolution, with `pad` zeros around Y and Z and none along X.
+
+    For one small image in float32 on a CPU torch turns from oneDNN to a loop that takes twenty times
+    as long and unfolds the image (`use_mkldnn` in ATen's Convolution.cpp, torch 2.13).
+    """
+    is_looped = x.device.type == "cpu" and x.dtype == torch.float32 and len(x) == 1
+    if is_looped and x[..., 0].numel() <= 20480 and torch.backends.mkldnn.is_available():
+        return small_conv3d(x, weight, bias, stride, pad)
+    return nnf.conv3d(x, weight, bias, stride, (0, pad, pad))
+
+
+@operator()
+def small_conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pad: int) -> Tensor:
+    """See `conv3d`: oneDNN's, whatever the size."""
+    return torch.ops.aten.mkldnn_convolution(
+        x, weight, bias, [0, pad, pad], [stride] * 3, [1] * 3, 1
+    )
+
+
+@small_conv3d.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pad: int) -> Tensor:
+    return nnf.conv3d(x, weight, bias, stride, (0, pad, pad))
+
+
+@operator()
 def mean_and_var(x: Tensor) -> Tensor:
     """Mean and unbiased variance of each channel of x [1, C, X, Y, Z]: [2, C], float32 or float64."""
     if kernels.suits(x):
@@ -35,7 +83,7 @@ def _(x: Tensor) -> Tensor:
     return torch.empty(2, x.shape[1], dtype=exact(x.dtype), device=x.device)
 
 
-@torch.library.custom_op("vol3d::brought", mutates_args={"out"})
+@operator({"out"})
 def brought(made: Tensor, out: Tensor, is_added: bool) -> Tensor:
     """out = made, or out + made if it `is_added`; `mean_and_var` of that, taken on the way."""
     if kernels.suits(made, out):
@@ -75,7 +123,7 @@ class Moments:
         return mean, (share * spread).sum(0)
 
 
-@torch.library.custom_op("vol3d::normalise", mutates_args={"out"})
+@operator({"out"})
 def normalise(
     x: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, is_active: bool, out: Tensor
 ) -> None:
@@ -106,7 +154,7 @@ def _(x: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, is_active: bool, out
     return
 
 
-@torch.library.custom_op("vol3d::normalise_backward", mutates_args={"out"})
+@operator({"out"})
 def normalise_backward(
     g: Tensor, x: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, is_active: bool, out: Tensor
 ) -> Tensor:
@@ -138,7 +186,7 @@ def _(g, x: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, is_active: bool, 
     return torch.stack([mean, mean])
 
 
-@torch.library.custom_op("vol3d::combine", mutates_args={"g", "scratch"})
+@operator({"g", "scratch"})
 def combine(
     g: Tensor, x: Tensor, mean: Tensor, a: Tensor, b: Tensor, c: Tensor, scratch: Tensor
 ) -> None:

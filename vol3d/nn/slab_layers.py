@@ -23,7 +23,7 @@ from vol3d.nn.inference import (
     seen_by,
     strided_slabs,
 )
-from vol3d.nn.moments import exact
+from vol3d.nn.moments import conv3d, exact
 from vol3d.nn.pieces import LAYOUT, Pieces
 from vol3d.nn.slabs import Layer, Norm, slabs, weight_gradient, widened
 
@@ -136,7 +136,7 @@ class Residual(torch.autograd.Function):
                 for i, j, slab in second.forward(pieces, n2):
                     straight = image[:, :, i:j]
                     if ws is not None:
-                        straight = nnf.conv3d(straight, ws.to(x.dtype), cs.to(x.dtype))
+                        straight = conv3d(straight, ws.to(x.dtype), cs.to(x.dtype))
                     torch.add(slab, straight, out=y[:, :, i:j])
                 ys.append(y)
                 moments += [n1.mean, n1.var, n2.mean, n2.var]
@@ -340,7 +340,7 @@ def straight_backward(
             gx[:, :, i:j] += g[:, :, i:j]
             continue
         across = weight.to(x.dtype)
-        gx[:, :, i:j] += nnf.conv3d(g[:, :, i:j], across.transpose(0, 1))
+        gx[:, :, i:j] += conv3d(g[:, :, i:j], across.transpose(0, 1), None)
         totals.add(*weight_gradient(g[:, :, i:j], x[:, :, i:j], across))
     return totals.sums
 

@@ -20,7 +20,7 @@ import torch.nn.functional as nnf
 from einops import rearrange
 from torch import Tensor
 
-from vol3d.nn.moments import combine, exact, normalise, normalise_backward
+from vol3d.nn.moments import combine, conv3d, exact, normalise, normalise_backward
 from vol3d.nn.pieces import LAYOUT, Cuts, Pieces
 
 SLAB = {"cpu": 12 * 2**20, "cuda": 512 * 2**20}
@@ -215,7 +215,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """
     if x.shape[1] == 1:  # the same with channels that are zero
         x, weight = (widened(t) for t in (x, weight))
-    return nnf.conv3d(x.to(weight.dtype), weight, bias, 1, (0, 1, 1))
+    return conv3d(x.to(weight.dtype), weight, bias, pad=1)
 
 
 def reach(n: int, tap: int, i: int = 0, j: int | None = None) -> tuple[slice, slice]:
