@@ -7,6 +7,7 @@ from threading import Barrier
 import pytest
 
 from vol3d.config import Config
+from vol3d.diffusion.model import Sampler
 from vol3d.errors import ConfigError
 from vol3d.files import copy_folder, is_free, whole
 from vol3d.parts import ALL, Part, share, sum_up
@@ -75,7 +76,7 @@ def at_once(n: int, work) -> list:
 @pytest.mark.parametrize("round_", range(10))
 def test_of_several_cohorts_one_gets_the_folder(tmp_path: Path, round_: int):
     out = tmp_path / "cohort"
-    results = at_once(8, lambda i: claim(out, {"bundle": "abc", "sampler": {"steps": i % 4}}))
+    results = at_once(8, lambda i: claim(out, "abc", Sampler(steps=1 + i % 4)))
     refused = [r for r in results if isinstance(r, ConfigError)]
     assert len(refused) == 6  # the two of the same settings go on
     assert all("another origin, model or sampler" in str(r) for r in refused)

@@ -87,6 +87,8 @@ def dispatch(arguments: list[str]) -> None:
         from omegaconf import OmegaConf
 
         sys.stdout.write(OmegaConf.to_yaml(OmegaConf.create(settings.dump())))
+        if hasattr(settings, "foresee"):
+            settings.foresee()
         return
     result = settings.execute()
     for path in result if isinstance(result, list) else [result]:

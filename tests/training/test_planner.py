@@ -28,7 +28,7 @@ ROWS: dict = {}
 
 
 def planner(room: float, *words: str) -> Planner:
-    training = Plan.read(CONFIG, [*WORDS, *PLAIN, *words])
+    training = Plan.read(CONFIG, [*WORDS, "precision=bf16", *PLAIN, *words])
     p = Planner(training, ImaginedImages((40, 56, 40)), torch.device("cpu"), room, NOMINAL)
     p.rows = ROWS.setdefault(words, {})  # what a setting costs does not depend on the room
     return p

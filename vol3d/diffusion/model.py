@@ -40,9 +40,9 @@ class Sampler(Config):
     micro_batch: PositiveInt = 4
     """Samples made at a time. Voxels are the same bit for bit only at the same number, and on CPUs with
     the same number of threads."""
-    precision: Precision = "bf16"
-    """bf16 autocast, or float32 throughout: several times slower, and closer to bit for bit at other
-    micro-batches, threads or devices."""
+    precision: Precision = "auto"
+    """bf16, or fp32, which is closer to bit for bit at other micro-batches, threads or devices; auto takes
+    bf16 where the device multiplies it in hardware."""
 
 
 class Diffusion(Config):

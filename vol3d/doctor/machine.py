@@ -90,12 +90,12 @@ def gpu(i: int) -> Lines:
     """One of them, as torch sees it."""
     import torch
 
-    from vol3d.doctor.trial import bf16_in
     from vol3d.nn.attention import xformers_attention
+    from vol3d.nn.precision import units_of
 
     p = torch.cuda.get_device_properties(i)
     free, whole = torch.cuda.mem_get_info(i)
-    able = f"compute capability {p.major}.{p.minor}, {'has' if bf16_in(torch.device(i)) else 'no'} bf16"
+    able = f"compute capability {p.major}.{p.minor}, {'has' if units_of(torch.device('cuda', i)) else 'no'} bf16"
     yield f"cuda:{i}", f"{p.name}, {free / GIB:.1f} of {whole / GIB:.1f} GiB free, {able}"
     theirs = xformers_attention(torch.device("cuda", i), torch.bfloat16, 64)
     yield f"cuda:{i} attention", "PyTorch's" if theirs is None else "xformers'"

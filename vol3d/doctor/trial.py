@@ -14,6 +14,7 @@ from vol3d.data.rng import numpy_rng, torch_rng
 from vol3d.data.scan import Scan
 from vol3d.doctor.lines import Lines
 from vol3d.errors import RunError
+from vol3d.nn.precision import units_of
 from vol3d.tasks import Task
 from vol3d.tasks.base import Batch
 from vol3d.training.engine import device_of
@@ -83,7 +84,7 @@ def attempt(name: str, settings: dict[str, Any], data: Any, until: float) -> Lin
     """
     device = device_of(settings["device"])
     on_gpu = device.type == "cuda"
-    if on_gpu and settings["precision"] == "bf16" and not bf16_in(device):
+    if on_gpu and settings["precision"] == "bf16" and not units_of(device):
         yield name, "not tried: this GPU has no bf16"
         return
     if time.monotonic() > until:
@@ -121,8 +122,3 @@ def random_batch(job: Any, training: Training, step: int) -> Batch:
     drawn = [job.draw(scan, rng) for scan, rng in zip(scans, rngs, strict=True)]
     names = [s.name for s in scans]
     return Batch(nimg, names, [s.covariates for s in scans], rngs, drawn, names)
-
-
-def bf16_in(device: torch.device) -> bool:
-    """Whether a GPU has bf16 in hardware (8.0, Ampere, or later; AMD's all)."""
-    return bool(torch.version.hip) or torch.cuda.get_device_capability(device) >= (8, 0)

@@ -11,7 +11,7 @@ from vol3d.bundle import Bundle
 from vol3d.config import Config
 from vol3d.data.images import grids_of
 from vol3d.models.autoencoders import Autoencoder
-from vol3d.nn.precision import Precision, autocast
+from vol3d.nn.precision import Precision, autocast, resolve
 from vol3d.volume import Grid
 
 Orientation = Annotated[str, Field(pattern="^[RL][AP][SI]$")]
@@ -42,7 +42,7 @@ class TrainedAutoencoder:
         self,
         path: Path | str,
         device: torch.device | str = "cpu",
-        precision: Precision = "bf16",
+        precision: Precision = "auto",
     ) -> None:
         bundle = Bundle(path, "autoencoder")
         self.path, self.checksum = bundle.path, bundle.checksum
@@ -54,7 +54,8 @@ class TrainedAutoencoder:
         self.net = settings.model.build(in_channels=1)
         self.net.load_state_dict(bundle.weights())
         self.net.to(device, memory_format=torch.channels_last_3d).eval()
-        self.device, self.precision = torch.device(device), precision
+        self.device = torch.device(device)
+        self.precision = resolve(precision, self.device)
         self.downsample: int = self.net.downsample
         self.z_channels: int = self.net.z_channels
 

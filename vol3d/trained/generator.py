@@ -18,7 +18,7 @@ from vol3d.diffusion.guidance import Guided
 from vol3d.diffusion.model import Diffusion, Sampler
 from vol3d.diffusion.reframe import Reframed
 from vol3d.errors import ConfigError
-from vol3d.nn.precision import autocast, lowered
+from vol3d.nn.precision import autocast, lowered, resolve
 from vol3d.trained.autoencoder import TrainedAutoencoder, channels_last
 from vol3d.volume import Grid
 
@@ -34,7 +34,7 @@ class TrainedGenerator:
 
     Attributes:
         schema: the covariates it knows.
-        sampler: how it samples.
+        sampler: how it samples; its precision is decided.
         grid: where the voxels of its samples lie.
     """
 
@@ -59,10 +59,12 @@ class TrainedGenerator:
         settings = DiffusionBundle.parse(bundle.config)
         self.sampler = Sampler.parse(lay(settings.sampler.dump(), sampler or {}))
         settings.check_sampler(self.sampler)
+        precision = resolve(self.sampler.precision, torch.device(device))
+        self.sampler = self.sampler.model_copy(update={"precision": precision})
         self.schema = Covariates.parse(bundle.documents["covariates"])
         self.fingerprint: dict = bundle.documents["fingerprint"]
         self.autoencoder = TrainedAutoencoder(
-            bundle.path / "autoencoder", device, self.sampler.precision
+            bundle.path / "autoencoder", device, precision
         )
         self.shift, self.scale = (
             torch.tensor(self.fingerprint["latents"][k], device=device).view(1, -1, 1, 1, 1)
@@ -70,7 +72,7 @@ class TrainedGenerator:
         )
         self.net = settings.build(self.autoencoder.z_channels, self.schema)
         self.net.load_state_dict(bundle.weights())
-        if self.sampler.precision == "bf16":
+        if precision == "bf16":
             lowered(self.net.denoiser)
         self.net.to(device, memory_format=torch.channels_last_3d).eval()
 

@@ -1,5 +1,6 @@
 """Forward and backward passes on one device, shared out over ranks, and updates that are safe to drop."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Protocol, runtime_checkable
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vol3d.errors import ConfigError
-from vol3d.nn.precision import Precision, autocast
+from vol3d.nn.precision import Precision, autocast, resolve, why
 from vol3d.optim import Optim
 from vol3d.ranks import ALONE, Ranks
 from vol3d.training.checkpoint import Stored
@@ -16,6 +17,7 @@ from vol3d.training.engines import EngineKind, Torch
 from vol3d.training.part import Part
 from vol3d.training.watch import Watch
 
+log = logging.getLogger(__name__)
 PLAIN = Torch()
 
 
@@ -29,6 +31,13 @@ def device_of(name: str) -> torch.device:
         return torch.device(name)
     except RuntimeError:
         raise ConfigError(f"device={name}: auto, cpu, cuda or cuda:1 is due") from None
+
+
+def tell_precision(precision: Precision, device: str) -> None:
+    """Say what auto is on a device."""
+    where = device_of(device)
+    told = why(where) if precision == "auto" else precision
+    log.info("precision=%s: %s", precision, told)
 
 
 @runtime_checkable
@@ -48,7 +57,8 @@ class Engine:
         averaged: the parts whose averaged weights go into the bundle.
         ema_halflife: half-life of the average, in images.
         device: where they run.
-        precision: bf16 runs forward passes under autocast; weights and losses stay float32.
+        precision: bf16 runs forward passes under autocast; weights and losses stay float32. auto is
+            decided here, by the device.
         kind: what shares the training out over the ranks.
         ranks: the processes.
         share: images of an update on each of them.
@@ -67,7 +77,7 @@ class Engine:
         ranks: Ranks = ALONE,
         share: int = 1,
     ) -> None:
-        self.device, self.precision, self.ranks = device, precision, ranks
+        self.device, self.precision, self.ranks = device, resolve(precision, device), ranks
         self.optims = optims
         self.watch = Watch()
         self.terms: dict[str, list[str]] = {}

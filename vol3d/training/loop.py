@@ -52,8 +52,9 @@ class Training(Config):
     """Half-life of the averaged weights, in images."""
     seed: int = 0
     """Fixes initial weights, order of the scans, and all noise."""
-    precision: Precision = "bf16"
-    """bf16 autocast, or float32 throughout."""
+    precision: Precision = "auto"
+    """bf16 or fp32; auto takes bf16 where the device multiplies it in hardware, and a run keeps what it
+    began with."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:1."""
     readers: PositiveInt = 2

@@ -64,10 +64,12 @@ class Doctor(Config):
 def trial(device: str) -> Lines:
     """A few real training steps of small networks."""
     from vol3d.doctor.trial import trials
+    from vol3d.nn.precision import why
     from vol3d.training.engine import device_of
 
     where = device_of(device)
     yield "device", str(where)
+    yield "precision=auto", why(where)
     for name, lines in trials(where):
         yield from told(lines, name)
 

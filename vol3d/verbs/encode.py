@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 import vol3d
 from vol3d.config import Config
+from vol3d.data.bids_writer import write_json
 from vol3d.data.datasets import Source
 from vol3d.data.images import Images
 from vol3d.data.latents import MANIFEST
@@ -22,7 +23,7 @@ from vol3d.nn.precision import Precision
 from vol3d.parts import ALL, Part, share, tell
 from vol3d.progress import track
 from vol3d.trained.autoencoder import TrainedAutoencoder
-from vol3d.training.engine import device_of
+from vol3d.training.engine import device_of, tell_precision
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +44,9 @@ class Encode(Config):
     """The scans."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:1."""
-    precision: Precision = "bf16"
-    """bf16 autocast, or float32 throughout."""
+    precision: Precision = "auto"
+    """bf16 or fp32; auto takes bf16 where the device multiplies it in hardware, and a folder of latents
+    keeps what it began with."""
     part: Part = ALL
     """Encode only a share, so that several processes make one dataset: 2/4 is the second of four."""
 
@@ -52,6 +54,7 @@ class Encode(Config):
         """Encode every scan; a failed one is an error, and nothing is called finished."""
         autoencoder = TrainedAutoencoder(self.autoencoder, device_of(self.device), self.precision)
         self.claim(autoencoder)
+        autoencoder.precision = self.kept(autoencoder)
         images = Images(self.data, cache_gb=0)
         scans = images.train + images.val
         for spacing in {images.grid_of(s).spacing for s in scans}:
@@ -87,6 +90,18 @@ class Encode(Config):
             raise ConfigError(
                 f"{self.out}: holds latents of another autoencoder; name another folder"
             )
+
+
+    def kept(self, autoencoder: TrainedAutoencoder) -> Precision:
+        """The precision that this folder was begun with, by whichever part; or the one that was asked for."""
+        file = self.out / "encode.json"
+        mine = {"autoencoder": autoencoder.checksum, "precision": autoencoder.precision}
+        write_json(file, mine, keep=self.precision == "auto")
+        return json.loads(file.read_text())["precision"]
+
+    def foresee(self) -> None:
+        """What a dry run says beside the settings."""
+        tell_precision(self.precision, self.device)
 
 
 def origin_of(autoencoder: TrainedAutoencoder, images: Images, scan: Scan) -> dict[str, str]:

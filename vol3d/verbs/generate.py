@@ -20,7 +20,7 @@ from vol3d.files import is_free
 from vol3d.parts import ALL, Part, share, tell
 from vol3d.progress import Bar
 from vol3d.trained.generator import TrainedGenerator
-from vol3d.training.engine import device_of
+from vol3d.training.engine import device_of, tell_precision
 from vol3d.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -76,12 +76,14 @@ class Generate(Config):
             **({"micro_batch": self.micro_batch} if self.micro_batch else {}),
         }
         model = TrainedGenerator(self.bundle, device_of(self.device), changes)
-        sampler = model.sampler
         plan = self.plan(model)
         for warning in sorted({w for _, asked, _ in plan for w in model.schema.doubts(asked)}):
             log.warning("warning: %s", warning)
-        settings = {"bundle": model.checksum, "sampler": sampler.dump()}
-        claim(self.out, settings)
+        sampler = claim(
+            self.out, model.checksum, model.sampler, any_precision="precision" not in changes
+        )
+        if sampler != model.sampler:  # begun on a machine of another kind
+            model = TrainedGenerator(self.bundle, device_of(self.device), sampler.dump())
         paths = {seed: self.path(model, seed) for seed, _, _ in plan}
         lacking = [p for p in plan if not is_made(paths[p[0]], p[2])]
         write_table(self.out, plan, model)
@@ -103,6 +105,10 @@ class Generate(Config):
         tell(self.part, left, len(plan), "brains")
         write_table(self.out, plan, model)  # once more: another plan's may have replaced it
         return self.out
+
+    def foresee(self) -> None:
+        """What a dry run says beside the settings."""
+        tell_precision(self.sampler.get("precision", "auto"), self.device)
 
     def plan(self, model: TrainedGenerator) -> list[Planned]:
         """Seed, what was asked for, and the complete row of every brain.
@@ -164,12 +170,22 @@ def read_table(path: Path) -> list[dict[str, str | None]]:
     ]
 
 
-def claim(out: Path, settings: dict[str, Any]) -> None:
+def claim(out: Path, bundle: str, sampler: Sampler, *, any_precision: bool = False) -> Sampler:
     """Take a free folder by describing it, or check that it is of the same model and sampler.
+
+    Args:
+        out: the folder.
+        bundle: the checksum of the model that is to make the cohort.
+        sampler: how.
+        any_precision: go on in the precision that the cohort was begun in, whichever that is.
+
+    Returns:
+        The sampler with which the cohort is made.
 
     Raises:
         ConfigError: it holds something else.
     """
+    settings = {"bundle": bundle, "sampler": sampler.dump()}
     description = out / "dataset_description.json"
     if is_free(out):
         made_by = {
@@ -182,10 +198,14 @@ def claim(out: Path, settings: dict[str, Any]) -> None:
     if not description.is_file():
         raise ConfigError(f"{out}: holds something that is no cohort of ours; name another folder")
     made_by = json.loads(description.read_text()).get("GeneratedBy", [{}])[0]
-    if made_by.get("Name") != "vol3d generate" or made_by.get("Settings") != settings:
+    begun = made_by.get("Settings") or {}
+    if any_precision and begun.get("sampler"):
+        settings["sampler"]["precision"] = begun["sampler"].get("precision")
+    if made_by.get("Name") != "vol3d generate" or begun != settings:
         raise ConfigError(
             f"{out}: holds a dataset of another origin, model or sampler; name another folder"
         )
+    return Sampler.parse(settings["sampler"])
 
 
 def write_table(out: Path, plan: list[Planned], model: TrainedGenerator) -> None:

@@ -7,6 +7,7 @@ import torch
 from pydantic import PositiveFloat, PositiveInt
 
 from vol3d.errors import RunError
+from vol3d.nn.precision import resolve
 from vol3d.ranks import Ranks
 from vol3d.training.engine import device_of
 from vol3d.training.planner import Planner, Row, imagine, of_one_rank
@@ -41,7 +42,10 @@ class Plan(Train):
             raise RunError("this system does not say how much memory is free; give gpu_gb=...")
         at_hand = device.type == "cpu" or torch.cuda.is_available()
         rates = measure(device) if at_hand else NOMINAL
-        training = of_one_rank(self, Ranks(world=self.gpus))
+        # A GPU that is not here is taken for one of today, which multiplies bf16.
+        asked = self.precision if at_hand or self.precision != "auto" else "bf16"
+        decided = self.model_copy(update={"precision": resolve(asked, device)})
+        training = of_one_rank(decided, Ranks(world=self.gpus))
         imagined = imagine(self, self.shape)
         planner = Planner(training, imagined, device, room, rates, self.gpus)
         rows = planner.plan()

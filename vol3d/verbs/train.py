@@ -13,7 +13,8 @@ from vol3d.errors import ConfigError
 from vol3d.ranks import Ranks, joined
 from vol3d.tasks import Task
 from vol3d.tasks.base import Job
-from vol3d.training.engine import Engine
+from vol3d.nn.precision import Precision, resolve
+from vol3d.training.engine import Engine, device_of, tell_precision
 from vol3d.training.loop import Training, check_folder, make_folder, share_of, start, train
 from vol3d.training.notice import NONE, Notice, leave
 from vol3d.training.planner import check_memory
@@ -34,10 +35,25 @@ class Train(Training):
         """Train, and write the bundle; its path, on the first of several processes."""
         with Notice() as notice:
             with joined(self.device) as ranks:
-                told = self.work(ranks, notice)
+                decided = self.model_copy(update={"precision": ranks.alone(self.decide)})
+                told = decided.work(ranks, notice)
             if told:
                 leave(told, self.run, ranks.first)
         return self.run / "bundle" if ranks.first and not told else []
+
+    def decide(self) -> Precision:
+        """bf16 or fp32: what the run began with, if it goes on; else what was asked for, or suits the device."""
+        begun = self.run / "config.yaml"
+        if self.precision == "auto" and begun.is_file():
+            before = type(self).read(begun).precision
+            log.info("precision=auto: %s, with which this run began", before)
+            return before
+        tell_precision(self.precision, self.device)
+        return resolve(self.precision, device_of(self.device))
+
+    def foresee(self) -> None:
+        """What a dry run says beside the settings."""
+        self.decide()
 
     def work(self, ranks: Ranks, notice: Notice = NONE) -> int:
         """Train among processes that have met; 0, or the signal because of which they are to leave."""
@@ -79,7 +95,10 @@ class Train(Training):
 
     def write_bundle(self, job: Job, engine: Engine) -> None:
         """The result of the run."""
-        write_bundle(self.run / "bundle", **job.bundle(engine))
+        told = job.bundle(engine)
+        training = {"precision": engine.precision, "device": engine.device.type}
+        told["documents"]["training"] = {**training, "images": self.total_nimg, "batch": self.batch}
+        write_bundle(self.run / "bundle", **told)
 
     def finish(self) -> None:
         """Tell the trackers of the bundle."""
