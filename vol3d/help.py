@@ -115,7 +115,7 @@ def docs_of(config: type[Config]) -> dict[str, str]:
 
 @cache
 def docs_in(module: str) -> dict[str, dict[str, str]]:
-    """The doc strings of a module's fields, by class. Pydantic would read them too, but at every start."""
+    """The doc strings of fields by class of a module. Pydantic would read them too, at every start."""
     tree = ast.parse(inspect.getsource(sys.modules[module]))
     return {c.name: dict(documented(c)) for c in ast.walk(tree) if isinstance(c, ast.ClassDef)}
 
