@@ -4,6 +4,7 @@ On a CPU it is the high-water mark of the resident memory, less what was residen
 on a GPU the peak of torch's allocator. Weights and inputs are counted, for all contestants alike.
 """
 
+import gc
 import resource
 import sys
 from pathlib import Path
@@ -30,9 +31,11 @@ class Peak:
         self.before = resident("VmRSS")
 
     def settle(self) -> None:
-        """On a GPU, forget what was only needed to find the fastest kernels."""
+        """On a GPU, forget what was only needed to find the fastest kernels, and what others took."""
         if self.device.type == "cuda":
+            gc.collect()
             torch.cuda.synchronize()
+            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
 
     def gib(self) -> float:
