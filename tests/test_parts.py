@@ -80,7 +80,7 @@ def test_of_several_cohorts_one_gets_the_folder(tmp_path: Path, round_: int):
     refused = [r for r in results if isinstance(r, ConfigError)]
     assert len(refused) == 6  # the two of the same settings go on
     assert all("another origin, model or sampler" in str(r) for r in refused)
-    assert {p.name for p in out.iterdir()} == {"dataset_description.json"}
+    assert {p.name for p in out.iterdir()} == {"README", "dataset_description.json"}
 
 
 def test_a_folder_copied_by_several_is_there_once_and_whole(tmp_path: Path):

@@ -6,6 +6,8 @@ model.safetensors    the weights (averaged over training)
 README.md            the model card
 <name>/              bundles that it needs (a diffusion model carries its autoencoder)
 checksums.json       SHA-256 of every file above
+
+`ready` is the name of the models that come with vol3d (vol3d/ready, made by scripts/make_ready.sh).
 """
 
 import hashlib
@@ -25,6 +27,8 @@ from vol3d.errors import ConfigError, DataError
 from vol3d.files import sha256
 
 CHECKSUMS = "checksums.json"
+READY = Path("ready")
+"""The name of the models that come with vol3d."""
 
 
 class Bundle:
@@ -44,7 +48,7 @@ class Bundle:
             ConfigError: there is none, or it is of another kind than wanted.
             DataError: a file is missing or differs from its checksum.
         """
-        self.path = find(Path(path))
+        self.path = find(Path(path), kind)
         self.checksum = verify(self.path)
         self.config: dict[str, Any] = OmegaConf.to_container(
             OmegaConf.load(self.path / "config.yaml")
@@ -62,8 +66,20 @@ class Bundle:
         return load_file(self.path / "model.safetensors")
 
 
-def find(path: Path) -> Path:
-    """The bundle at a path, or in the run folder at that path."""
+def find(path: Path, kind: str | None = None) -> Path:
+    """The bundle at a path, or in the run folder at that path; of `ready`, the one of that kind.
+
+    Raises:
+        ConfigError: there is none; or `ready` is also a folder here.
+    """
+    if path == READY:
+        if path.exists():
+            raise ConfigError(
+                f"ready: names the models that come with vol3d, and a folder here as well; "
+                f"give the folder's whole path ({path.absolute()}), or go elsewhere"
+            )
+        inside = "diffusion/autoencoder" if kind == "autoencoder" else kind or "diffusion"
+        path = Path(vol3d.__file__).parent / "ready" / inside
     for folder in (path, path / "bundle"):
         if (folder / CHECKSUMS).is_file():
             return folder

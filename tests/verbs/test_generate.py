@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -55,6 +56,12 @@ def test_samples_lie_where_the_training_scans_lie(made: Path, cohort: Path):
 
 def test_the_validator_finds_no_error(made: Path):
     assert_valid_bids(made)
+
+
+def test_a_picture_shows_what_was_made(made: Path):
+    shown = plt.imread(made / "sourcedata" / "contact_sheet.png")[..., :3]
+    assert shown.shape[1] > 1000
+    assert 0.05 < (shown.mean(2) > 0.3).mean() < 0.9  # brains on black
 
 
 def test_the_same_micro_batch_gives_the_same_voxels(diffusion: Path, made: Path, tmp_path: Path):

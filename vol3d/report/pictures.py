@@ -85,6 +85,14 @@ def panels_in_rows(rows: list[list[Panel]], spacing: Spacing, at: tuple[int, int
     return figure
 
 
+def in_rows(panels: list[Panel], columns: int = 2) -> list[list[Panel]]:
+    """Panels laid out in so many columns; the last row is filled up with black."""
+    columns = min(columns, len(panels))
+    blank = Panel("", np.zeros_like(panels[0].x))
+    full = panels + [blank] * (-len(panels) % columns)
+    return [full[i : i + columns] for i in range(0, len(full), columns)]
+
+
 def draw_plane(
     axes: Axes,
     picture: np.ndarray,

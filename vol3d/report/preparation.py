@@ -6,10 +6,9 @@ import numpy as np
 
 from vol3d.data.preparation.alignment import template_volume
 from vol3d.files import whole
-from vol3d.report.pictures import Panel, middle, panels_in_rows
+from vol3d.report.pictures import Panel, in_rows, middle, panels_in_rows
 from vol3d.volume import Volume
 
-COLUMNS = 2
 MOST = 60
 """Scans in the picture; those that stand out come first, then those least like the template."""
 
@@ -30,10 +29,7 @@ def write_montage(path: Path, images: list[Path], rows: list[dict[str, object]])
         Panel(title(rows[i]), v.data.astype(np.float32), outline=outline > 0.05)
         for i, v in zip(order, volumes, strict=True)
     ]
-    while len(panels) % COLUMNS:
-        panels.append(Panel("", np.zeros(grid.shape, np.float32)))
-    table = [panels[i : i + COLUMNS] for i in range(0, len(panels), COLUMNS)]
-    figure = panels_in_rows(table, grid.spacing, middle([outline]))
+    figure = panels_in_rows(in_rows(panels), grid.spacing, middle([outline]))
     with whole(path) as part:
         figure.savefig(part, format="png")
 

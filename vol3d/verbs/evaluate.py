@@ -50,7 +50,8 @@ class Evaluate(Config):
     data: Source
     """The scans that it was trained on, with their split."""
     segmenter: Path | None = None
-    """Bundle or finished run of a segmenter, to measure volumes; without it none are measured."""
+    """Bundle or finished run of a segmenter, to measure volumes; without it none are measured. `ready` is
+    the one that comes with vol3d, for brains like those of `vol3d sample-cohort`."""
     samples: Path | None = None
     """A cohort of `vol3d generate` to evaluate; without it one is made in OUT/closed_loop."""
     n: int = Field(default=64, ge=3)

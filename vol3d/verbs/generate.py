@@ -11,7 +11,13 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 import vol3d
 from vol3d.config import Config, did_you_mean
-from vol3d.data.bids_writer import anat_path, write_description, write_json, write_participants
+from vol3d.data.bids_writer import (
+    anat_path,
+    write_description,
+    write_json,
+    write_participants,
+    write_text,
+)
 from vol3d.data.covariates import Number, Row
 from vol3d.data.tables import read_rows
 from vol3d.diffusion.model import Sampler
@@ -26,8 +32,20 @@ from vol3d.volume import Volume
 log = logging.getLogger(__name__)
 STEP = 1e-4
 """Voxels are stored as int16 in steps of this; the scale is [0, 1]."""
+SHOWN = 16
+"""Brains in the picture, at most."""
 Planned = tuple[int, Row, Row]
 """Seed, what was asked for, and the complete row of a brain."""
+README = """\
+Brains that do not exist, made by vol3d generate
+
+No image is of anybody. participants.tsv has the seed of each brain and the covariates that its model
+was told; the sidecar of each image names the model, the sampler and what was asked for. A brain depends
+on its seed and covariates alone: the same words make it again. sourcedata/contact_sheet.png shows the
+first of them.
+
+Not for diagnosis. How well the volumes that were asked for come out is measured by vol3d evaluate.
+"""
 LICENCE = "That of the model that made them; see its card"
 
 
@@ -41,7 +59,7 @@ class Generate(Config):
 
     positional: ClassVar[tuple[str, ...]] = ("bundle", "out")
     bundle: Path
-    """Bundle or finished run of a diffusion model."""
+    """Bundle or finished run of a diffusion model; `ready` is the one that comes with vol3d."""
     out: Path
     """Folder to write; new, empty, or an unfinished cohort of the same settings."""
     n: PositiveInt | None = None
@@ -104,7 +122,18 @@ class Generate(Config):
         left = sum(not is_made(paths[seed], row) for seed, _, row in plan)
         tell(self.part, left, len(plan), "brains")
         write_table(self.out, plan, model)  # once more: another plan's may have replaced it
+        if not left:
+            self.show([(paths[seed], row) for seed, _, row in plan], model)
         return self.out
+
+    def show(self, brains: list[tuple[Path, Row]], model: TrainedGenerator) -> None:
+        """A picture of the first of them that share a grid, where the BIDS validator does not mind."""
+        from vol3d.report.cohort import write_contact_sheet
+
+        shape, picture = model.grid_of(brains[0][1]).shape, self.out / "sourcedata/contact_sheet.png"
+        alike = [(image, row) for image, row in brains if model.grid_of(row).shape == shape]
+        write_contact_sheet(picture, alike[:SHOWN], model.schema)
+        log.info("a picture of them: %s", picture)
 
     def foresee(self) -> None:
         """What a dry run says beside the settings."""
@@ -195,6 +224,7 @@ def claim(out: Path, bundle: str, sampler: Sampler, *, any_precision: bool = Fal
         }
         # Of several that find it free at once, the first one's stays, and all read that.
         write_description(out, "vol3d synthetic cohort", LICENCE, made_by, keep=True)
+        write_text(out / "README", README, keep=True)
     if not description.is_file():
         raise ConfigError(f"{out}: holds something that is no cohort of ours; name another folder")
     made_by = json.loads(description.read_text()).get("GeneratedBy", [{}])[0]

@@ -1,0 +1,37 @@
+"""A contact sheet: the brains of a cohort in three planes, each with what its model was told."""
+
+from pathlib import Path
+
+from vol3d.data.covariates import Covariates, Row
+from vol3d.files import whole
+from vol3d.report.pictures import Panel, in_rows, middle, panels_in_rows
+from vol3d.volume import Volume
+
+
+def write_contact_sheet(path: Path, brains: list[tuple[Path, Row]], schema: Covariates) -> None:
+    """Write a PNG of brains that share a grid.
+
+    Args:
+        path: the picture; its folder is made.
+        brains: image and complete row of each.
+        schema: the covariates that the rows are of.
+    """
+    first = Volume.read(brains[0][0])
+    panels = [Panel(caption(image, row, schema), Volume.read(image).data) for image, row in brains]
+    at = middle([panel.x for panel in panels])
+    figure = panels_in_rows(in_rows(panels), first.grid.spacing, at)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as part:
+        figure.savefig(part, format="png")
+
+
+def caption(image: Path, row: Row, schema: Covariates) -> str:
+    """`sub-000003: age 70 years, sex F, ventricles 45 ml`."""
+    units = {c.name: getattr(c, "unit", None) for c in schema.columns}
+    known = [(n, row[n], units[n]) for n in schema.names if row.get(n) is not None]
+    words = [
+        f"{name.removesuffix(f'_{unit}')} {f'{value:.0f}' if isinstance(value, float) else value}"
+        f"{f' {unit}' if unit else ''}"
+        for name, value, unit in known
+    ]
+    return f"{image.name.split('_')[0]}: {', '.join(words)}"
