@@ -15,7 +15,7 @@ import torch
 
 from benchmarks import machine, ours, race, timing
 from benchmarks.cases import SWEPT
-from benchmarks.contestant import inputs
+from benchmarks.contestant import Contestant, inputs
 from benchmarks.memory import Peak, first_to_go
 from benchmarks.sizes import SIZES
 from vol3d.nn.precision import resolve
@@ -36,31 +36,44 @@ def describe(asked: Asked, device: torch.device) -> Answers:
 
 
 def memory(asked: Asked, device: torch.device) -> Answers:
-    """The peaks of contestants, one after the other.
-
-    On a CPU there is one only, from the imports on; on a GPU it is torch's allocator that tells, in a
-    second call, and what does not fit is left out.
-    """
-    peaks: dict[str, float] = {}
-    for who in asked["who"]:
-        peak = Peak(device)
-        try:
-            contestant = race.enter(who, asked["case"], asked["size"], device)
-            if device.type == "cuda":
-                contestant.run()
-                peak.settle()
-            contestant.run()
-            peaks[who] = peak.gib()
-        except torch.OutOfMemoryError:
-            continue
-        finally:
-            contestant = None
-        yield {"peak_gib": dict(peaks)}
+    """The peak of one contestant, from the imports on."""
+    peak = Peak(device)
+    race.enter(asked["who"], asked["case"], asked["size"], device).run()
+    yield {"peak_gib": {asked["who"]: peak.gib()}}
 
 
 def times(asked: Asked, device: torch.device) -> Answers:
     """Contestants in turns, after one call each, whose outputs are compared."""
     entered = {w: race.enter(w, asked["case"], asked["size"], device) for w in asked["who"]}
+    yield from compared(asked, device, entered)
+
+
+def both(asked: Asked, device: torch.device) -> Answers:
+    """Peaks and then times, for a GPU: its allocator tells what one contestant takes beside others.
+
+    The peak is that of a second call; what does not fit is left out.
+    """
+    entered: dict[str, Contestant] = {}
+    peaks: dict[str, float] = {}
+    for who in asked["who"]:
+        peak = Peak(device)
+        try:
+            contestant = race.enter(who, asked["case"], asked["size"], device)
+            contestant.run()
+            peak.settle()
+            contestant.run()
+        except torch.OutOfMemoryError:
+            contestant = None
+            peak.settle()
+            continue
+        entered[who], peaks[who] = contestant, peak.gib()
+        yield {"peak_gib": peaks}
+    for told in compared(asked, device, entered):
+        yield {"peak_gib": peaks, **told}
+
+
+def compared(asked: Asked, device: torch.device, entered: dict[str, Contestant]) -> Answers:
+    """How far apart contestants are, and their times."""
     distance = race.distances(entered)
     told = {"distance": distance, "tflop": race.flop(asked["case"], asked["size"]) / 1e12}
     calls, at_most = {who: c.run for who, c in entered.items()}, turns_of(asked)
@@ -122,6 +135,7 @@ WHAT: dict[str, Callable[[Asked, torch.device], Answers]] = {
     "describe": describe,
     "memory": memory,
     "times": times,
+    "both": both,
     "slabs": slabs,
     "train-whole": train_whole,
     "bundle": bundle,

@@ -99,17 +99,18 @@ class Asker:
 
 def race(ask: Ask, names: list[str], device: str) -> Iterator[list[Told]]:
     """The cases of one race, as far as they are known: peaks of each alone, then all in turns."""
-    gib: dict[str, float] = {}
-    everyone = [*MONAI, *names]
-    alone = [everyone] if device.startswith("cuda") else [[w] for w in everyone]
-    for who in alone:
-        for told in ask("memory", case=names[0], who=who):
-            gib |= told["peak_gib"]
-            yield [result(name, gib, {}) for name in names]
-    told = None
-    for told in ask("times", case=names[0], who=[w for w in everyone if w in gib]):
-        yield [result(name, gib, told) for name in names]
-    if told is None:  # each fits alone, but not beside the others' weights
+    everyone, gib, told = [*MONAI, *names], {}, None
+    if device.startswith("cuda"):
+        for told in ask("both", case=names[0], who=everyone):
+            yield [result(name, told["peak_gib"], told) for name in names]
+    else:
+        for who in everyone:
+            for peak in ask("memory", case=names[0], who=who):
+                gib |= peak["peak_gib"]
+                yield [result(name, gib, {}) for name in names]
+        for told in ask("times", case=names[0], who=[w for w in everyone if w in gib]):
+            yield [result(name, gib, told) for name in names]
+    if told is None or "seconds" not in told:  # a contestant may fit alone, but not beside others
         raise FailedError(f"{', '.join(names)}: no room for the contestants side by side")
 
 

@@ -53,7 +53,7 @@ def here(what: str, **asked) -> Iterator[dict]:
 
 
 def test_a_process_of_its_own_measures_memory():
-    told = run.last(run.Asker("cpu", "small")("memory", case="decode", who=["shipped"]))
+    told = run.last(run.Asker("cpu", "small")("memory", case="decode", who="shipped"))
     volume = 32**3 * 4 / 2**30
     assert 16 * volume < told["peak_gib"]["shipped"] < 1  # the 16 channels of the last level
 
@@ -115,6 +115,14 @@ def test_a_process_that_measures_ends_with_the_run():
     over = run.Asker("cpu", "small", 0)
     with pytest.raises(run.TimeIsUpError):
         next(over("describe"))
+
+
+def test_on_a_gpu_one_process_tells_peaks_and_times():
+    """Here on the CPU, where such peaks mean nothing."""
+    (case,) = run.last(run.race(here, ["encode"], "cuda"))
+    assert set(case["peak_gib"]) == {"shipped", "tuned", "vol3d"}
+    assert all(seconds > 0 for seconds in case["seconds"].values())
+    assert case["time_ratio_shipped"] > 0
 
 
 def test_a_setting_slower_than_monai_is_told():
