@@ -31,8 +31,8 @@ fast: setup  ## the tests that take no time
 test-cluster: setup  ## the tests that start a SLURM on this machine; a few minutes
 	$(BIN)/python -m pytest -m slurm
 
-gpu: setup  ## the tests that need a CUDA device
-	$(BIN)/python -m pytest -m gpu
+gpu: setup  ## the tests that are for a CUDA device; other tests rehearse them on the CPU
+	$(BIN)/python -m pytest -m gpu --device cuda $$(grep -rl 'mark\.gpu' tests)
 
 bench: $(BIN)/vol3d  ## vol3d and MONAI with the same weights on the CPU, under 30 minutes on 2 cores with 20 GiB
 	$(BIN)/python -m benchmarks.run --device cpu $(BENCH)
