@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-cluster fast check gpu bench bench-gpu clean
+.PHONY: help setup brains demo test test-cluster fast check gpu bench bench-gpu clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -19,7 +19,10 @@ $(BIN)/vol3d-test: $(BIN)/vol3d
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[test]"
 	@touch $@
 
-demo: $(BIN)/vol3d  ## the main job on the embedded cohort, about 7 minutes on 2 CPU cores
+brains: $(BIN)/vol3d  ## four brains and a picture of them, from the model that comes with vol3d
+	$(BIN)/vol3d generate ready brains n=4 age=70 sex=F ventricles_ml=45
+
+demo: $(BIN)/vol3d  ## the main job on the embedded cohort, a few minutes on 2 CPU cores
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/demo.sh runs/demo
 
 test: setup  ## all tests that need no GPU and no SLURM

@@ -14,8 +14,5 @@ vol3d train configs/ready/diffusion.yaml run="$run/diffusion" data.path="$run/la
 vol3d evaluate "$run/evaluation" configs/demo/data.yaml "${data[@]}" generator="$run/diffusion" \
   segmenter="$run/segmenter" n=64
 
-rm -rf "$ready"
-mkdir "$ready"
-cp -r "$run/diffusion/bundle" "$ready/diffusion"
-cp -r "$run/segmenter/bundle" "$ready/segmenter"
+python "$(dirname "$0")/pack_ready.py" "$run" "$ready"
 du -sh "$ready"
