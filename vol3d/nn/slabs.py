@@ -253,7 +253,9 @@ def weight_gradient(
     if len(weight) == pad == 1:  # the last layer
         return share_of_taps(g, x).to(kind), g.sum(dtype=kind).view(1)
     images, planes, n = (rearrange(t, "1 c x y z -> x c y z") for t in (g, x)), weight, g.shape[2]
-    if x.device.type == "cpu" and x.dtype == torch.float32:  # oneDNN's is up to three times as fast so
+    if (
+        x.device.type == "cpu" and x.dtype == torch.float32
+    ):  # oneDNN's is up to three times as fast so
         images, planes = (t.contiguous() for t in images), weight.contiguous()
     given, seen = images
     parts, bias = [], None
