@@ -16,6 +16,7 @@ from vol3d.nn.inference import Affine, cut
 from vol3d.nn.pieces import Pieces
 from vol3d.nn.slab_layers import down_conv, residual, up_conv
 from vol3d.nn.slabs import TAPS
+from vol3d.nn.winograd import pays, winograd
 
 Upsampling = Literal["repeat", "transposed", "transposed_wide", "trilinear"]
 """Ways to double the grid; see `Up`."""
@@ -24,8 +25,9 @@ Upsampling = Literal["repeat", "transposed", "transposed_wide", "trilinear"]
 class Conv3(nn.Conv3d):
     """A 3 x 3 x 3 convolution.
 
-    Where oneDNN's kernels are slow on the CPU it is done in another way (torch 2.13, Xeon with AMX): in
-    parts, with more than 256 channels out and many voxels; as one matrix product, with few voxels.
+    Where oneDNN's kernels are slow on the CPU it is done in another way (torch 2.13): in bf16 in parts,
+    with more than 256 channels out and many voxels; as one matrix product, with few voxels; in float32
+    with many channels and voxels, and no gradient, with fewer products (`nn/winograd.py`).
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -33,7 +35,10 @@ class Conv3(nn.Conv3d):
         voxels, is_plain = len(x) * x[0, 0].numel(), self.stride[0] == self.padding[0] == 1
         if x.device.type == "cpu" and is_plain and voxels <= 256:
             return as_product(x, self.weight, self.bias)
-        if x.device.type == "cpu" and is_plain and voxels > 4096 and len(self.weight) > 256:
+        if is_plain and pays(x, self.weight) and not torch.is_grad_enabled():
+            return winograd(x, self.weight, self.bias, 1)
+        is_low = x.dtype != torch.float32
+        if is_low and x.device.type == "cpu" and is_plain and voxels > 4096 and len(self.weight) > 256:
             parts = zip(self.weight.split(256), self.bias.split(256), strict=True)
             return torch.cat([nnf.conv3d(x, w, b, padding=1) for w, b in parts], 1)
         return super().forward(x)

@@ -4,16 +4,12 @@ Group norm is a batch norm with known statistics: so torch's channels-last kerne
 in float32 where the voxels are bf16. For bf16 on a CPU there are faster ones (`nn/kernels.py`).
 """
 
-from collections.abc import Callable, Collection
-from functools import wraps
-from importlib.util import find_spec
-
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-NUMBA = find_spec("numba") is not None
-"""Whether the faster kernels can be compiled; a GPU does without them."""
+from vol3d.nn.operator import NUMBA, operator
+from vol3d.nn.winograd import pays, winograd
 
 
 def suits(*tensors: Tensor) -> bool:
@@ -31,32 +27,14 @@ def exact(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def operator(writes: Collection[str] = ()) -> Callable:
-    """Make a function a torch operator, for tensors without data; `writes` are the arguments it changes.
-
-    Called on tensors that have data it is the function itself: an operator takes 40 us more, which
-    small volumes would feel.
-    """
-
-    def made(f: Callable) -> Callable:
-        op = torch.library.custom_op(f"vol3d::{f.__name__}", f, mutates_args=writes)
-
-        @wraps(f)
-        def call(x: Tensor, *args):
-            return (f if type(x) is Tensor else op)(x, *args)
-
-        call.register_fake = op.register_fake
-        return call
-
-    return made
-
-
 def conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, pad: int = 0) -> Tensor:
     """A convolution, with `pad` zeros around Y and Z and none along X.
 
     For one small image in float32 on a CPU torch turns from oneDNN to a loop that takes twenty times
     as long and unfolds the image (`use_mkldnn` in ATen's Convolution.cpp, torch 2.13).
     """
+    if (stride, pad) == (1, 1) and pays(x, weight):
+        return winograd(x, weight, bias, 0)
     is_looped = x.device.type == "cpu" and x.dtype == torch.float32 and len(x) == 1
     if is_looped and x[..., 0].numel() <= 20480 and torch.backends.mkldnn.is_available():
         return small_conv3d(x, weight, bias, stride, pad)
