@@ -46,9 +46,7 @@ def machine(found: dict[str, Any]) -> str:
         told += " " + "; ".join(f"{who}: {what}" for who, what in m["precision"].items()) + "."
     if product is not None:
         kind = {"bf16": "bf16", "fp32": "float32"}[product.get("precision", "bf16")]
-        told += (
-            f" A {kind} matrix product ({product['n']}³): {product['tflop_per_s']:.3g} TFLOP/s."
-        )
+        told += f" A {kind} matrix product ({product['n']}³): {product['tflop_per_s']:.3g} TFLOP/s."
     if found["size"] != "full":
         told += f" Size: {found['size']}, which says nothing of speed."
     return told
@@ -56,7 +54,14 @@ def machine(found: dict[str, Any]) -> str:
 
 def times(cases: list[dict[str, Any]]) -> str:
     """Medians in seconds, and MONAI's over ours."""
-    head = ["case", "MONAI shipped", "MONAI tuned", "vol3d", "faster than shipped", "than the better"]
+    head = [
+        "case",
+        "MONAI shipped",
+        "MONAI tuned",
+        "vol3d",
+        "faster than shipped",
+        "than the better",
+    ]
     return grid(
         head,
         [

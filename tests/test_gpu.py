@@ -79,7 +79,9 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         noise = 0.1 * np.random.default_rng(i).random(SHAPE)
         voxels = np.where(brain, np.where(hollow, 0.2, 0.8) + noise, 0).astype(np.float32)
         Volume(voxels, affine).write(folder / f"{i}.nii.gz")
-        Volume((brain.astype(np.int16) + (brain & hollow)), affine).write(folder / f"{i}_seg.nii.gz")
+        Volume((brain.astype(np.int16) + (brain & hollow)), affine).write(
+            folder / f"{i}_seg.nii.gz"
+        )
         split = "val" if i % 3 == 1 else "train"
         rows.append(f"{i:02}\t{i}.nii.gz\t{i}_seg.nii.gz\t{split}\t{20 + 5 * i}")
     (folder / "scans.tsv").write_text("\n".join(rows) + "\n")

@@ -46,9 +46,7 @@ PRECISIONS = [(torch.float32, 1e-4), (torch.bfloat16, 2e-2)]
 @pytest.mark.gpu
 @pytest.mark.usefixtures("in_float32")
 @pytest.mark.parametrize(("dtype", "coarse"), PRECISIONS)
-def test_attention_on_a_gpu_is_its_formula(
-    dtype: torch.dtype, coarse: float, device: torch.device
-):
+def test_attention_on_a_gpu_is_its_formula(dtype: torch.dtype, coarse: float, device: torch.device):
     """With whichever implementation is taken there."""
     q, k, v = (t.double() for t in qkv(dtype, "cpu"))
     weights = (torch.einsum("bnhd,bthd->bhnt", q, k) / q.shape[-1] ** 0.5).softmax(-1)
@@ -60,9 +58,7 @@ def test_attention_on_a_gpu_is_its_formula(
 @pytest.mark.gpu
 @pytest.mark.usefixtures("in_float32")
 @pytest.mark.parametrize(("dtype", "coarse"), PRECISIONS)
-def test_xformers_gives_what_pytorch_gives(
-    dtype: torch.dtype, coarse: float, device: torch.device
-):
+def test_xformers_gives_what_pytorch_gives(dtype: torch.dtype, coarse: float, device: torch.device):
     pytest.importorskip("xformers", reason="xformers is an extra: pip install vol3d[xformers]")
     if device.type == "cpu":
         pytest.skip("on a CPU xformers has no attention")
