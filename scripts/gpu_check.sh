@@ -14,8 +14,19 @@ mkdir -p "$out"
 # No venv: where python3 is itself that of one, a new one would not see its torch.
 site=$(mktemp -d)
 trap 'rm -rf "$site"' EXIT
+mkdir "$site/wheels"
+"$python" - "$wheels" "$site/wheels" << 'UNPACK' || exit 1
+import lzma, pathlib, shutil, sys
+
+wheels, out = map(pathlib.Path, sys.argv[1:])
+for wheel in wheels.glob("*.whl*"):
+    with (lzma.open if wheel.suffix == ".xz" else open)(wheel, "rb") as packed:
+        with open(out / wheel.name.removesuffix(".xz"), "wb") as plain:
+            shutil.copyfileobj(packed, plain)
+UNPACK
 "$python" -m pip install -q --no-index --no-deps --no-compile --disable-pip-version-check \
-  --target "$site" "$wheels"/*.whl || exit 1
+  --target "$site" "$site/wheels"/*.whl || exit 1
+rm -r "$site/wheels"
 export PYTHONPATH="$PWD:$site" PYTHONUNBUFFERED=1
 
 seconds_of() { "$python" -c "print(int(60 * $1))"; }
@@ -43,8 +54,8 @@ mapfile -t files < <(grep -rl 'mark\.gpu' tests --include='*.py')
 step doctor 0.75 "$python" -m vol3d doctor "device=$device"
 step tests "$tests" "$python" -m pytest -m gpu --device "$device" -v --tb=short --timeout 120 \
   -p no:cacheprovider "${files[@]}"
-step benchmark "$bench" "$python" -m benchmarks.run --device "$device" --size "$size" \
-  --minutes "$(bc <<< "$bench - 0.1" 2> /dev/null || echo "$bench")" --out "$out/benchmark.json"
+step benchmark "($bench + 0.5)" "$python" -m benchmarks.run --device "$device" --size "$size" \
+  --minutes "$bench" --out "$out/benchmark.json"
 step levers 1 "$python" -m benchmarks.levers "$device"
 step planner 3 "$python" benchmarks/plan.py calibrate "device=$device"
 cat "$out/steps.jsonl"

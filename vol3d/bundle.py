@@ -10,6 +10,7 @@ checksums.json       SHA-256 of every file above
 `ready` is the name of the models that come with vol3d (vol3d/ready, made by scripts/make_ready.sh).
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -154,11 +155,11 @@ def digest(sums: dict[str, str]) -> str:
 
 
 def versions() -> dict[str, str]:
-    """What made the model, for the record."""
-    from importlib.metadata import version
+    """What made the model, for the record; of a library that is not there nothing."""
+    from importlib.metadata import PackageNotFoundError, version
 
-    return {
-        "vol3d": vol3d.__version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "monai", "numpy", "nibabel", "SimpleITK")},
-    }
+    found = {"vol3d": vol3d.__version__, "python": platform.python_version()}
+    for name in ("torch", "monai", "numpy", "nibabel", "SimpleITK"):
+        with contextlib.suppress(PackageNotFoundError):  # a GPU lent for minutes may lack SimpleITK
+            found[name] = version(name)
+    return found
