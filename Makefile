@@ -3,8 +3,10 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
+# Two workers of one thread each: most tests are small, and wait more than they compute.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help setup demo test test-cluster fast check gpu bench bench-gpu clean
+.PHONY: help setup brains demo test test-all test-cluster check gpu bench bench-gpu clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -19,20 +21,23 @@ $(BIN)/vol3d-test: $(BIN)/vol3d
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[test]"
 	@touch $@
 
-demo: $(BIN)/vol3d  ## the main job on the embedded cohort, about 7 minutes on 2 CPU cores
+brains: $(BIN)/vol3d  ## four brains and a picture of them, from the model that comes with vol3d
+	$(BIN)/vol3d generate ready brains n=4 age=70 sex=F ventricles_ml=45
+
+demo: $(BIN)/vol3d  ## the main job on the embedded cohort, a few minutes on 2 CPU cores
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/demo.sh runs/demo
 
-test: setup  ## all tests that need no GPU and no SLURM
-	$(BIN)/python -m pytest -m "not gpu and not slurm"
+test: setup  ## trains, kills, resumes, samples and evaluates: whether vol3d works here
+	$(PYTEST) -m "not gpu and not slurm and not slow"
 
-fast: setup  ## the tests that take no time
-	$(BIN)/python -m pytest -m "not gpu and not slurm and not slow"
+test-all: setup  ## these and all that prove the rest, without GPU and SLURM
+	$(PYTEST) -m "not gpu and not slurm"
 
 test-cluster: setup  ## the tests that start a SLURM on this machine; a few minutes
 	$(BIN)/python -m pytest -m slurm
 
-gpu: setup  ## the tests that need a CUDA device
-	$(BIN)/python -m pytest -m gpu
+gpu: setup  ## the tests that are for a CUDA device; other tests rehearse them on the CPU
+	$(BIN)/python -m pytest -m gpu --device cuda $$(grep -rl 'mark\.gpu' tests)
 
 bench: $(BIN)/vol3d  ## vol3d and MONAI with the same weights on the CPU, under 30 minutes on 2 cores with 20 GiB
 	$(BIN)/python -m benchmarks.run --device cpu $(BENCH)

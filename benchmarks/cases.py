@@ -46,3 +46,19 @@ WHOLE = {
 """Of ours alone; see `benchmarks/whole.py`."""
 LIMIT_GIB = {"train-whole": 12.0}
 """What a case should stay below."""
+SLABS = "slabs"
+"""The case that tries sizes of slabs: on a GPU, or where it is asked for."""
+SWEPT = {
+    "cpu": {"decode": CASES["decode-half"], "train": CASES["train-lean"]},
+    "cuda": {
+        "decode": CASES["decode"],
+        "train": Case("training step in the least memory", "train", setting="lean"),
+    },
+}
+"""What is done with each size of slab: on a GPU at the whole volume, where slabs are many."""
+
+
+def better(seconds: dict[str, float | None]) -> str | None:
+    """The faster of MONAI's two; None where neither was timed."""
+    timed = {w: seconds[w] for w in MONAI if seconds.get(w)}
+    return min(timed, key=timed.__getitem__, default=None)

@@ -10,8 +10,18 @@ from typing import Any
 import torch
 
 import vol3d
+from vol3d.nn.precision import cap, resolve
 
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_tile", "asimd", "bf16")
+CLASSES = {
+    "amx": ("amx_bf16", ("AMX",)),
+    "avx512-bf16": ("avx512_bf16", ("AMX", "BF16", "FP16")),
+    "avx512": ("avx512f", ("AVX512",)),
+    "avx2": ("avx2", ("AVX512", "AVX2")),
+}
+"""Classes of CPU, the fastest first: the flag that one has, and what a cap that allows it says."""
+CAPS = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
+"""Variables that keep oneDNN and torch from what the CPU can do."""
 
 
 def describe(device: torch.device) -> dict[str, Any]:
@@ -19,6 +29,8 @@ def describe(device: torch.device) -> dict[str, Any]:
     cpu = cpuinfo()
     flags = set(cpu.get("flags", cpu.get("Features", "")).split())
     found = {
+        "class": class_of(device, flags, cap()),
+        "precision": precisions(device),
         "cpu": cpu.get("model name", platform.processor() or platform.machine()),
         "cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
@@ -31,6 +43,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         **{name: version(name) for name in ("torch", "monai")},
         "vol3d": vol3d.__version__,
         "commit": commit(),
+        "capped": {k: os.environ[k] for k in CAPS if k in os.environ},
         "malloc": {k: v for k, v in os.environ.items() if k.startswith("MALLOC_")},
     }
     if device.type == "cuda":
@@ -42,6 +55,32 @@ def describe(device: torch.device) -> dict[str, Any]:
             "cudnn": torch.backends.cudnn.version(),
         }
     return found
+
+
+def class_of(device: torch.device, flags: set[str], cap: str) -> str:
+    """What a machine is called among those whose figures are alike.
+
+    Args:
+        device: what computes.
+        flags: of the CPU.
+        cap: what the environment allows oneDNN; empty is all.
+    """
+    if device.type != "cpu":
+        return f"gpu-{resolve('auto', device)}"
+    for name, (flag, allowing) in CLASSES.items():
+        if flag in flags and (not cap or any(word in cap for word in allowing)):
+            return f"cpu-{name}"
+    return "cpu"
+
+
+def precisions(device: torch.device) -> dict[str, str]:
+    """In what each contestant computes."""
+    is_low = resolve("auto", device) == "bf16"
+    return {
+        "shipped": "float32, convolutions in TF32" if device.type == "cuda" else "float32",
+        "tuned": "bf16, channels-last" if is_low else "float32, channels-last",
+        "vol3d": f"auto: {'bf16' if is_low else 'float32'}",
+    }
 
 
 def cpuinfo() -> dict[str, str]:

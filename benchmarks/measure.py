@@ -1,80 +1,142 @@
-"""One measurement in a process of its own: asked for as JSON, answered as JSON on the last line.
+"""Measurements in a process of their own: asked for as JSON, answered as lines of JSON.
 
-Used by `benchmarks.run`, which starts a fresh process for everything it wants to know.
+Each line is all that is known so far, so that one who stops listening has lost nothing. Used by
+`benchmarks.run`, which starts a fresh process for everything it wants to know.
 """
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 
-from benchmarks import machine, race, timing
+from benchmarks import machine, ours, race, timing
+from benchmarks.cases import SWEPT
+from benchmarks.contestant import Contestant, inputs
 from benchmarks.memory import Peak, first_to_go
 from benchmarks.sizes import SIZES
+from vol3d.nn.precision import resolve
+from vol3d.nn.slabs import SLAB
 
 Asked = dict[str, Any]
+Answers = Iterator[Asked]
+SHARES = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4)
+"""Sizes of slabs that are tried, as shares of the usual one."""
 
 
-def describe(asked: Asked, device: torch.device) -> Asked:
+def describe(asked: Asked, device: torch.device) -> Answers:
     """The machine, and the fastest that it can do."""
-    product = timing.matrix_product(asked["size"], device)
-    return {"machine": machine.describe(device), "matrix_product": product}
+    told = {"machine": machine.describe(device)}
+    yield told
+    product = timing.matrix_product(asked["size"], device, resolve("auto", device))
+    yield {**told, "matrix_product": product}
 
 
-def memory(asked: Asked, device: torch.device) -> Asked:
+def memory(asked: Asked, device: torch.device) -> Answers:
     """The peak of one contestant, from the imports on."""
     peak = Peak(device)
-    contestant = race.enter(asked["who"], asked["case"], asked["size"], device)
-    if device.type == "cuda":
-        contestant.run()
-        peak.settle()
-    contestant.run()
-    return {"peak_gib": peak.gib()}
+    race.enter(asked["who"], asked["case"], asked["size"], device).run()
+    yield {"peak_gib": {asked["who"]: peak.gib()}}
 
 
-def times(asked: Asked, device: torch.device) -> Asked:
+def times(asked: Asked, device: torch.device) -> Answers:
     """Contestants in turns, after one call each, whose outputs are compared."""
     entered = {w: race.enter(w, asked["case"], asked["size"], device) for w in asked["who"]}
+    yield from compared(asked, device, entered)
+
+
+def both(asked: Asked, device: torch.device) -> Answers:
+    """Peaks and then times, for a GPU: its allocator tells what one contestant takes beside others.
+
+    The peak is that of a second call; what does not fit is left out.
+    """
+    entered: dict[str, Contestant] = {}
+    peaks: dict[str, float] = {}
+    for who in asked["who"]:
+        peak = Peak(device)
+        try:
+            contestant = race.enter(who, asked["case"], asked["size"], device)
+            contestant.run()
+            peak.settle()
+            contestant.run()
+        except torch.OutOfMemoryError:
+            contestant = None
+            peak.settle()
+            continue
+        entered[who], peaks[who] = contestant, peak.gib()
+        yield {"peak_gib": peaks}
+    for told in compared(asked, device, entered):
+        yield {"peak_gib": peaks, **told}
+
+
+def compared(asked: Asked, device: torch.device, entered: dict[str, Contestant]) -> Answers:
+    """How far apart contestants are, and their times."""
     distance = race.distances(entered)
-    taken = timing.in_turns({who: c.run for who, c in entered.items()}, device)
-    return {
-        "seconds": {who: [round(t, 6) for t in all_of] for who, all_of in taken.items()},
-        "distance": distance,
-        "tflop": race.flop(asked["case"], asked["size"]) / 1e12,
-    }
+    told = {"distance": distance, "tflop": race.flop(asked["case"], asked["size"]) / 1e12}
+    calls, at_most = {who: c.run for who, c in entered.items()}, turns_of(asked)
+    for taken in timing.turns(calls, device, at_most):
+        yield {"seconds": {w: [round(t, 6) for t in all_of] for w, all_of in taken.items()}, **told}
 
 
-def train_whole(asked: Asked, device: torch.device) -> Asked:
+def turns_of(asked: Asked) -> int:
+    """Turns of a race at most; at the small size it is enough that it runs."""
+    return timing.AT_MOST if asked["size"] == "full" else timing.AT_LEAST
+
+
+def slabs(asked: Asked, device: torch.device) -> Answers:
+    """Ours with slabs of several sizes; peaks on a GPU only."""
+    sizes, usual, found = SIZES[asked["size"]], SLAB[device.type], {}
+    for name, case in SWEPT[device.type].items():
+        given = inputs(case.does, getattr(sizes, case.on), sizes)
+        contestant = ours.entered(case.net, case.does, case.setting, given, sizes, device)
+        for share in SHARES:
+            SLAB[device.type] = int(usual * share)
+            contestant.run()
+            peak = Peak(device)
+            peak.settle()
+            at_most = min(3, turns_of(asked))
+            taken = timing.in_turns({name: contestant.run}, device, at_most)[name]
+            told = {"mib": usual * share / 2**20, "seconds": median(taken)}
+            if device.type == "cuda":
+                told["peak_gib"] = peak.gib()
+            found.setdefault(name, []).append(told)
+            yield {"usual_mib": usual / 2**20, "slabs": found}
+        SLAB[device.type], contestant = usual, None
+
+
+def train_whole(asked: Asked, device: torch.device) -> Answers:
     """A whole training step, and its peak."""
     from benchmarks import whole
 
     peak = Peak(device)
-    return {**whole.train_whole(SIZES[asked["size"]], device), "peak_gib": peak.gib()}
+    yield {**whole.train_whole(SIZES[asked["size"]], device), "peak_gib": peak.gib()}
 
 
-def bundle(asked: Asked, device: torch.device) -> Asked:
+def bundle(asked: Asked, device: torch.device) -> Answers:
     """The generator that `sample` loads, so that its making does not count."""
     from benchmarks import whole
 
     whole.write_generator(SIZES[asked["size"]], Path(asked["folder"]))
-    return {}
+    yield {}
 
 
-def sample(asked: Asked, device: torch.device) -> Asked:
+def sample(asked: Asked, device: torch.device) -> Answers:
     """A sample from noise to NIfTI, and its peak."""
     from benchmarks import whole
 
     peak = Peak(device)
-    return {**whole.sample(Path(asked["folder"]), device), "peak_gib": peak.gib()}
+    yield {**whole.sample(Path(asked["folder"]), device), "peak_gib": peak.gib()}
 
 
-WHAT: dict[str, Callable[[Asked, torch.device], Asked]] = {
+WHAT: dict[str, Callable[[Asked, torch.device], Answers]] = {
     "describe": describe,
     "memory": memory,
     "times": times,
+    "both": both,
+    "slabs": slabs,
     "train-whole": train_whole,
     "bundle": bundle,
     "sample": sample,
@@ -86,14 +148,14 @@ def main() -> None:
     asked = json.loads(sys.argv[1])
     first_to_go()
     try:
-        answer = WHAT[asked["what"]](asked, torch.device(asked["device"]))
+        for answer in WHAT[asked["what"]](asked, torch.device(asked["device"])):
+            print(json.dumps(answer), flush=True)
     except (MemoryError, torch.OutOfMemoryError):
-        answer = {"does_not_fit": True}
+        print(json.dumps({"does_not_fit": True}))
     except RuntimeError as error:
         if "can't allocate memory" not in str(error):
             raise
-        answer = {"does_not_fit": True}
-    print(json.dumps(answer))
+        print(json.dumps({"does_not_fit": True}))
 
 
 if __name__ == "__main__":

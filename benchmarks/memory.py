@@ -4,6 +4,7 @@ On a CPU it is the high-water mark of the resident memory, less what was residen
 on a GPU the peak of torch's allocator. Weights and inputs are counted, for all contestants alike.
 """
 
+import gc
 import resource
 import sys
 from pathlib import Path
@@ -23,22 +24,25 @@ def resident(field: str) -> int:
 
 
 class Peak:
-    """The high-water mark from its making (after the imports) until it is read."""
+    """The high-water mark from its making (after the imports, beside others) until it is read."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.before = resident("VmRSS")
+        on_gpu = device.type == "cuda"
+        self.before = torch.cuda.memory_allocated() if on_gpu else resident("VmRSS")
 
     def settle(self) -> None:
-        """On a GPU, forget what was only needed to find the fastest kernels."""
+        """On a GPU, forget what was only needed to find the fastest kernels, and what others took."""
         if self.device.type == "cuda":
+            gc.collect()
             torch.cuda.synchronize()
+            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
 
     def gib(self) -> float:
         """So much at most."""
         if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated() / 2**30
+            return (torch.cuda.max_memory_allocated() - self.before) / 2**30
         return (resident("VmHWM") - self.before) / 2**30
 
 

@@ -16,7 +16,7 @@ from benchmarks.sizes import Sizes
 from benchmarks.weights import fill
 from vol3d.models.autoencoders.kl import AutoencoderKL, KLNet
 from vol3d.models.denoisers.unet import UNet, UNetNet
-from vol3d.nn.precision import lowered
+from vol3d.nn.precision import autocast, lowered, resolve
 
 AUTOENCODER: dict[str, dict[str, Any]] = {
     "inference": {},
@@ -24,10 +24,10 @@ AUTOENCODER: dict[str, dict[str, Any]] = {
     "lean": {"checkpointing": True},
 }
 """What `task.model` says beside its size, in each setting."""
-SAMPLER = {"precision": "bf16", "micro_batch": 1}
+PRECISION = "auto"
+"""Of `vol3d train`, and of the sampler: its default, which the device decides."""
+SAMPLER = {"precision": PRECISION, "micro_batch": 1}
 """What `vol3d generate` is told of the sampler beside its steps and its guidance."""
-PRECISION = "bf16"
-"""Of `vol3d train`."""
 
 
 def autoencoder(sizes: Sizes, setting: str) -> AutoencoderKL:
@@ -77,7 +77,8 @@ def entered(
 ) -> Contestant:
     """A network with its weights, cast and ready to be called as vol3d's own verbs call it."""
     built = build_unet(sizes) if net == "unet" else build_autoencoder(sizes, setting)
-    if net == "unet":  # as TrainedGenerator has it
+    precision = resolve(PRECISION, device)
+    if net == "unet" and precision == "bf16":  # as TrainedGenerator has it
         lowered(built)
     built = built.to_empty(device=device).to(memory_format=torch.channels_last_3d)
     fill(built)
@@ -86,7 +87,7 @@ def entered(
         FORWARD[does],
         moved(given, device, torch.float32, channels_last=True),
         trains=does == "train",
-        calling=partial(torch.autocast, device.type, torch.bfloat16),
+        calling=partial(autocast, device, precision),
     )
 
 

@@ -120,7 +120,8 @@ def warm_up(device: torch.device, precision: str) -> None:
     with engine.autocast():  # compiled kernels, of both passes
         block.to(device)(x).float().sum().backward()
         with torch.no_grad():
-            block(Pieces.of(x.to(torch.bfloat16), [(0, 4)], measured=True))
+            dtype = torch.bfloat16 if engine.precision == "bf16" else torch.float32
+            block(Pieces.of(x.to(dtype), [(0, 4)], measured=True))
 
 
 def begin(device: torch.device) -> float:
@@ -129,7 +130,7 @@ def begin(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-        return 0.0
+        return float(torch.cuda.memory_allocated(device))
     Path("/proc/self/clear_refs").write_text("5")
     return status("VmRSS")
 

@@ -10,64 +10,98 @@ import re
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cases import better
+
 NONE = "–"
 
 
 def tables(found: dict[str, Any]) -> str:
     """The machine in a sentence, then a table a kind of case."""
     raced = [c for c in found["cases"] if "time_ratio_tuned" in c]
-    alone = [c for c in found["cases"] if "time_ratio_tuned" not in c]
+    swept = [c for c in found["cases"] if "slabs" in c]
+    alone = [c for c in found["cases"] if c not in raced and c not in swept]
     parts = [machine(found)]
     if raced:
-        parts += [times(raced), memory(raced), accuracy(raced), speed(raced, found)]
+        parts += [times(raced), verdict(raced), memory(raced), accuracy(raced), speed(raced, found)]
     if alone:
         parts.append(ours_alone(alone))
+    parts += [slabs(c) for c in swept]
+    if unfinished := found.get("unfinished"):
+        parts.append(f"Not measured, or not to the end: {', '.join(unfinished)}.")
     return "\n\n".join(parts)
 
 
 def machine(found: dict[str, Any]) -> str:
     """What it ran on."""
-    m = found["machine"]
+    m, product = found["machine"], found.get("matrix_product")
     where = f"{m['cpu']}, {m['threads']} threads, {m['memory_gib']:g} GiB"
     if "gpu" in m:
         where = f"{m['gpu']} ({m['gpu_memory_gib']:g} GiB), CUDA {m['cuda']}; {where}"
-    size = (
-        "" if found["size"] == "full" else f" Size: {found['size']}, which says nothing of speed."
+    capped = "".join(f", {k}={v}" for k, v in m.get("capped", {}).items())
+    told = (
+        f"{where} ({' '.join(m['flags'])}{capped}); torch {m['torch']}, MONAI {m['monai']}, "
+        f"vol3d {m['vol3d']} at {m['commit']}; {found['made']}."
     )
-    product = found["matrix_product"]
-    return (
-        f"{where} ({' '.join(m['flags'])}); torch {m['torch']}, MONAI {m['monai']}, "
-        f"vol3d {m['vol3d']} at {m['commit']}; {found['made']}. "
-        f"A bf16 matrix product ({product['n']}³): {product['tflop_per_s']:.3g} TFLOP/s.{size}"
-    )
+    if "precision" in m:
+        told += " " + "; ".join(f"{who}: {what}" for who, what in m["precision"].items()) + "."
+    if product is not None:
+        kind = {"bf16": "bf16", "fp32": "float32"}[product.get("precision", "bf16")]
+        told += f" A {kind} matrix product ({product['n']}³): {product['tflop_per_s']:.3g} TFLOP/s."
+    if found["size"] != "full":
+        told += f" Size: {found['size']}, which says nothing of speed."
+    return told
 
 
 def times(cases: list[dict[str, Any]]) -> str:
     """Medians in seconds, and MONAI's over ours."""
-    head = ["case", "MONAI shipped", "MONAI tuned", "vol3d", "faster than shipped", "than tuned"]
+    head = [
+        "case",
+        "MONAI shipped",
+        "MONAI tuned",
+        "vol3d",
+        "faster than shipped",
+        "than the better",
+    ]
     return grid(
         head,
         [
             [
                 f"{c['name']}: {c['what']}",
                 *(shown(c["seconds"][w], " s") for w in ("shipped", "tuned", "vol3d")),
-                *(shown(c[f"time_ratio_{w}"], "×") for w in ("shipped", "tuned")),
+                *(shown(c.get(f"time_ratio_{w}"), "×") for w in ("shipped", better(c["seconds"]))),
             ]
             for c in cases
         ],
     )
 
 
+def slower(cases: list[dict[str, Any]]) -> list[str]:
+    """The cases, each a setting of ours, that take longer than MONAI as shipped."""
+    return [c["name"] for c in cases if (c.get("time_ratio_shipped") or 1) < 1]
+
+
+def verdict(cases: list[dict[str, Any]]) -> str:
+    """Whether any setting is slower than MONAI as shipped."""
+    names = slower(cases)
+    if names:
+        return f"**Slower than MONAI as shipped: {', '.join(names)}.**"
+    timed = [c for c in cases if c["time_ratio_shipped"]]
+    return f"Slower than MONAI as shipped: none of the {len(timed)} settings that were timed."
+
+
 def memory(cases: list[dict[str, Any]]) -> str:
-    """Peaks in GiB, and ours over MONAI's."""
-    head = ["peak memory", "MONAI shipped", "MONAI tuned", "vol3d", "of shipped", "of tuned"]
+    """Peaks in GiB, and ours over MONAI's; the better is the one that was faster."""
+    head = ["peak memory", "MONAI shipped", "MONAI tuned", "vol3d", "of shipped", "of the better"]
     return grid(
         head,
         [
             [
                 c["name"],
                 *(shown(c["peak_gib"][w], " GiB") for w in ("shipped", "tuned", "vol3d")),
-                *(shown(c[f"memory_ratio_{w}"], "×") for w in ("shipped", "tuned")),
+                *(
+                    shown(c.get(f"memory_ratio_{w}"), "×")
+                    for w in ("shipped", better(c["seconds"]))
+                ),
             ]
             for c in cases
         ],
@@ -94,13 +128,13 @@ def accuracy(cases: list[dict[str, Any]]) -> str:
 
 def speed(cases: list[dict[str, Any]], found: dict[str, Any]) -> str:
     """Useful operations a second, and the share of what a matrix product reaches."""
-    best = found["matrix_product"]["tflop_per_s"]
+    best = found.get("matrix_product", {}).get("tflop_per_s", float("inf"))
 
     def cell(rate: float | None) -> str:
         return NONE if rate is None else f"{rate:.3g} ({rate / best:.0%})"
 
     rows = [
-        [c["name"], f"{c['tflop']:.3g}", *(cell(c["tflop_per_s"][w]) for w in c["tflop_per_s"])]
+        [c["name"], shown(c["tflop"]), *(cell(c["tflop_per_s"][w]) for w in c["tflop_per_s"])]
         for c in cases
     ]
     head = ["TFLOP/s (of the matrix product)", "TFLOP", "MONAI shipped", "MONAI tuned", "vol3d"]
@@ -120,6 +154,22 @@ def ours_alone(cases: list[dict[str, Any]]) -> str:
             calls = f"{c['name']}: guided, {c['network_calls_guided']} network calls"
             rows.append([calls, shown(c["seconds_guided"], " s"), ""])
     return grid(["vol3d alone", "time", "peak memory"], rows)
+
+
+def slabs(case: dict[str, Any]) -> str:
+    """Times and peaks by the size of slabs."""
+    usual = case["usual_mib"]
+    rows = [
+        [
+            name,
+            f"{told['mib']:g} MiB{', the usual' if told['mib'] == usual else ''}",
+            shown(told["seconds"], " s"),
+            shown(told.get("peak_gib"), " GiB"),
+        ]
+        for name, all_of in case["slabs"].items()
+        for told in all_of
+    ]
+    return grid(["slabs of", "at most", "time", "peak memory"], rows)
 
 
 def grid(head: list[str], rows: list[list[str]]) -> str:

@@ -1,8 +1,9 @@
 """MONAI's networks: as they are shipped, and tuned by hand as far as their own code lets one.
 
 shipped  float32, the layout of torch, all of MONAI's defaults
-tuned    channels-last; the autoencoder's weights in bf16; the U-Net under bf16 autocast (its time
-         embedding takes no bf16 weights) with its own switch for fused attention
+tuned    channels-last, and the U-Net with its own switch for fused attention; where the device multiplies
+         bf16 in hardware, the autoencoder's weights in bf16 and the U-Net under bf16 autocast (its time
+         embedding takes no bf16 weights), elsewhere float32
 """
 
 from contextlib import nullcontext
@@ -17,6 +18,7 @@ from benchmarks.contestant import Contestant, Given, moved
 from benchmarks.sizes import Sizes
 from benchmarks.weights import fill_monai
 from vol3d.models.monai.names import renamed
+from vol3d.nn.precision import resolve
 
 
 def build(net: str, sizes: Sizes, *, fused_attention: bool = False) -> nn.Module:
@@ -50,12 +52,12 @@ def shipped(net: str, does: str, given: Given, sizes: Sizes, device: torch.devic
 
 def tuned(net: str, does: str, given: Given, sizes: Sizes, device: torch.device) -> Contestant:
     """As somebody who knows torch would set it up."""
-    autocast = net == "unet"
-    dtype = torch.float32 if autocast else torch.bfloat16
-    built = build(net, sizes, fused_attention=autocast).to(dtype).to_empty(device=device)
+    is_unet, is_low = net == "unet", resolve("auto", device) == "bf16"
+    dtype = torch.bfloat16 if is_low and not is_unet else torch.float32
+    built = build(net, sizes, fused_attention=is_unet).to(dtype).to_empty(device=device)
     built.to(memory_format=torch.channels_last_3d)
     contestant = entered(built, does, moved(given, device, dtype, channels_last=True))
-    if autocast:
+    if is_unet and is_low:
         contestant.calling = partial(torch.autocast, device.type, torch.bfloat16)
     return contestant
 

@@ -1,7 +1,7 @@
 """Times, taken in turns."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from statistics import median
 
 import torch
@@ -20,25 +20,42 @@ def seconds(call: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def in_turns(
-    calls: dict[str, Callable[[], object]], device: torch.device
-) -> dict[str, list[float]]:
-    """Seconds of each call: A, B, C, A, B, C ..., so that a slow minute strikes all of them."""
+def turns(
+    calls: dict[str, Callable[[], object]], device: torch.device, at_most: int = AT_MOST
+) -> Iterator[dict[str, list[float]]]:
+    """Seconds of each call so far, told after each: A, B, C, A, B, C ...
+
+    So a slow minute strikes all of them.
+    """
     taken: dict[str, list[float]] = {name: [] for name in calls}
     start = time.perf_counter()
-    for turn in range(AT_MOST):
+    for turn in range(at_most):
         if turn >= AT_LEAST and time.perf_counter() - start > ENOUGH_SECONDS:
             break
         for name, call in calls.items():
             taken[name].append(seconds(call, device))
+            yield taken
+
+
+def in_turns(
+    calls: dict[str, Callable[[], object]], device: torch.device, at_most: int = AT_MOST
+) -> dict[str, list[float]]:
+    """The seconds of all turns."""
+    *_, taken = turns(calls, device, at_most)
     return taken
 
 
-def matrix_product(size: str, device: torch.device) -> dict[str, float]:
-    """How fast this machine multiplies two square bf16 matrices: what there is to reach."""
-    n = {"small": 256, "full": 8192 if device.type == "cuda" else 4096}[size]
-    a, b = (torch.randn(n, n, device=device).bfloat16() for _ in range(2))
+def matrix_product(size: str, device: torch.device, precision: str) -> dict[str, float | str]:
+    """How fast this machine multiplies two square matrices: what there is to reach."""
+    on_gpu, is_low = device.type == "cuda", precision == "bf16"
+    n = 256 if size == "small" else 8192 if on_gpu else 4096 if is_low else 2048
+    dtype = torch.bfloat16 if is_low else torch.float32
+    a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
     for _ in range(3):
         a @ b
     taken = [seconds(lambda: a @ b, device) for _ in range(15)]
-    return {"n": n, "tflop_per_s": 2 * n**3 / median(taken) / 1e12}
+    return {
+        "n": n,
+        "precision": precision,
+        "tflop_per_s": 2 * n**3 / median(taken) / 1e12,
+    }

@@ -3,12 +3,34 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from vol3d.cli import fill, load_verb
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--device",
+        default="cpu",
+        help="where tests marked gpu run: on cpu they are rehearsed, cuda is what they are for",
+    )
+
+
+@pytest.fixture(scope="session")
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Where a test marked gpu runs: the same test, lest the first minute on a GPU go to a typo."""
+    return torch.device(request.config.getoption("--device"))
+
+
+@pytest.fixture
+def in_float32() -> Iterator[None]:
+    """Convolutions in float32 are that on a GPU too, and by the same algorithm each time."""
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,8 @@ import pytest
 
 from tests.conftest import vol3d
 from vol3d import __version__
-from vol3d.cli import verbs
+from vol3d.cli import load_verb, verbs
+from vol3d.help import help_of
 
 
 def test_help_is_quick_and_lists_every_verb():
@@ -36,16 +37,42 @@ def test_version():
     assert vol3d("--version").stdout.strip() == f"vol3d {__version__}"
 
 
-@pytest.mark.parametrize("name", ["train", "generate"])
-def test_help_of_a_verb_names_its_settings(name: str):
-    text = vol3d(name, "--help").stdout
-    assert {"train": "task.l1_weight", "generate": "sampler"}[name] in text
-    assert "Pydantic" not in text
+def test_short_help_names_groups_and_kinds():
+    text = vol3d("train", "--help").stdout
+    assert "  batch [8]: Images per update" in text
+    assert "  optim.*: The optimiser of the model.\n" in text
+    assert "  engine=torch|deepspeed [torch]: " in text
+    assert "  task=autoencode|diffuse|segment (needed): What to train.\n" in text
+    assert "  trackers.NAME=tensorboard|mlflow: " in text
+    assert text.count("\n") < 30
+
+
+def test_help_opens_a_group():
+    text = vol3d("train", "--help", "task.adversarial").stdout
+    assert text.startswith("  task=autoencode: Train an autoencoder on scans.\n")
+    assert "    task.adversarial.weight [0.0]: Of the generator's adversarial loss" in text
+    assert "    task.adversarial.model=patch|multiscale [patch]: " in text
+    assert "task.adversarial.model.channels" not in text
+    assert "task.l1_weight" not in text
+    named = vol3d("train", "--help", "trackers.NAME").stdout
+    assert "  trackers.NAME=mlflow: A run of an MLflow experiment" in named
+    assert "    trackers.NAME.experiment [vol3d]: " in named
+
+
+def test_help_all_describes_every_setting():
+    for name in verbs():
+        lines = help_of(name, load_verb(name), "all").splitlines()
+        assert not [line for line in lines if line.endswith(": ")]
 
 
 @pytest.mark.parametrize(
     ("words", "code", "line"),
     [
+        (
+            ["train", "--help", "optmi"],
+            2,
+            "vol3d train has no setting 'optmi'. Did you mean 'optim'?",
+        ),
         (["tain"], 2, "unknown verb 'tain'. Did you mean 'train'?"),
         (["train", "none.yaml"], 2, "none.yaml: no such config file"),
         (

@@ -5,10 +5,12 @@ from pathlib import Path
 
 LAYERS = [
     "errors",
+    "outline",
     "roll_call",
     "ranks",
     "files",
     "config",
+    "help",
     "parts",
     "optim",
     "progress",

@@ -86,6 +86,8 @@ def test_they_train_and_sample(installed: dict[str, str], flat: Path, tmp_path: 
 
 def test_help_lists_them(installed: dict[str, str]):
     said = run("train", "--help", env=installed)
+    assert "  data=bids|table|flat|latents (needed)" in said
+    said = run("train", "--help", "all", env=installed)
     for word in ("task.sampler.solver=renoise:", "=squares: A vector", "data=flat: Every image"):
         assert word in said
 
@@ -103,3 +105,25 @@ def test_a_taken_kind_and_no_kind_at_all(installed: dict[str, str], tmp_path: Pa
         assert result.returncode == 2
         assert complaint in result.stderr
         assert result.stderr.count("\n") == 1
+
+
+def test_one_that_computes_when_it_is_loaded_is_listed_too(tmp_path: Path):
+    (tmp_path / "eager.py").write_text(
+        "from typing import Literal\n"
+        "import torch\n"
+        "from vol3d.diffusion.solvers.euler import Euler\n"
+        "HALF = float(torch.ones(2).mean()) / 2\n"
+        "class Eager(Euler):\n"
+        '    """Knows a half."""\n'
+        '    kind: Literal["eager"] = "eager"\n'
+        "    share: float = HALF\n"
+        '    """Of the whole."""\n'
+    )
+    info = tmp_path / "eager-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Name: eager\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[vol3d.solvers]\neager = eager:Eager\n")
+    env = {**os.environ, "PYTHONPATH": f"{os.environ.get('PYTHONPATH', '')}:{tmp_path}"}
+    said = run("train", "--help", "task.sampler.solver", env=env)
+    assert "task.sampler.solver=eager: Knows a half." in said
+    assert "task.sampler.solver.share [0.5]: Of the whole." in said

@@ -15,6 +15,7 @@ from pathlib import Path
 
 VERBS = Path(__file__).parent / "verbs"
 LATER_S = 2.0
+HELP, DRY_RUN = ("-h", "--help"), "--dry-run"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -34,7 +35,7 @@ def outcome(arguments: list[str]) -> int:
     from vol3d.errors import ElsewhereError, Vol3dError
 
     try:
-        dispatch(arguments)
+        return dispatch(arguments)
     except ElsewhereError as error:
         return error.exit_code
     except Vol3dError as error:
@@ -45,7 +46,6 @@ def outcome(arguments: list[str]) -> int:
         return 130
     except BrokenPipeError:
         return 1
-    return 0
 
 
 def say(error: Exception) -> None:
@@ -55,44 +55,82 @@ def say(error: Exception) -> None:
     sys.stderr.write(f"vol3d: {f'rank {rank}: ' if rank else ''}{error}\n")
 
 
-def dispatch(arguments: list[str]) -> None:
-    """Help, version, or a verb."""
+def dispatch(arguments: list[str]) -> int:
+    """Help, version, or a verb; the exit code."""
     from vol3d import __version__
-    from vol3d.errors import ConfigError
 
     # The deepspeed launcher adds this, and says the same in the environment.
     arguments = [a for a in arguments if not a.startswith("--local_rank=")]
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    if not arguments or arguments[0] in HELP or arguments[0] == "help":
         sys.stdout.write(overview())
-        return
-    name, *rest = arguments
+        return 0
+    name, *words = arguments
     if name == "--version":
         sys.stdout.write(f"vol3d {__version__}\n")
-        return
-    if name not in verbs():
-        from vol3d.config import did_you_mean
+        return 0
+    check_verb(name)
+    quiet_libraries()
 
+    from vol3d.outline import foretold
+
+    told = foretold(lambda: load_verb(name), lambda verb: tell(name, verb, words))
+    return run(name, words) if told is None else told
+
+
+def check_verb(name: str) -> None:
+    """There is such a verb."""
+    from vol3d.config import did_you_mean
+    from vol3d.errors import ConfigError
+
+    if name not in verbs():
         raise ConfigError(
             f"unknown verb '{name}'.{did_you_mean(name, list(verbs()))} "
             f"Known: {', '.join(verbs())}."
         )
-    quiet_libraries()
-    verb = load_verb(name)
-    if any(a in ("-h", "--help") for a in rest):
-        sys.stdout.write(help_of(name, verb))
-        return
+
+
+def tell(name: str, verb: type, words: list[str]) -> int | None:
+    """Print the help that is asked for, or what is wrong with the words; None where all is well."""
+    from vol3d.errors import Vol3dError
+
+    try:
+        found = read(name, verb, words)
+    except Vol3dError as error:
+        say(error)
+        return error.exit_code
+    return show(found) if isinstance(found, str) else None
+
+
+def run(name: str, words: list[str]) -> int:
+    """Run a verb, or print its settings or its help."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s", force=True)
-    settings = fill(name, verb, [a for a in rest if a != "--dry-run"])
-    if "--dry-run" in rest:
+    found = read(name, load_verb(name), words)
+    if isinstance(found, str):
+        return show(found)
+    if DRY_RUN in words:
         from omegaconf import OmegaConf
 
-        sys.stdout.write(OmegaConf.to_yaml(OmegaConf.create(settings.dump())))
-        if hasattr(settings, "foresee"):
-            settings.foresee()
-        return
-    result = settings.execute()
-    for path in result if isinstance(result, list) else [result]:
-        sys.stdout.write(f"{path}\n")
+        show(OmegaConf.to_yaml(OmegaConf.create(found.dump())))
+        if hasattr(found, "foresee"):
+            found.foresee()
+        return 0
+    result = found.execute()
+    return show("".join(f"{path}\n" for path in (result if isinstance(result, list) else [result])))
+
+
+def show(text: str) -> int:
+    """Print a result; the exit code."""
+    sys.stdout.write(text)
+    return 0
+
+
+def read(name: str, verb: type, words: list[str]):
+    """The verb's settings from its words; or the help that they ask for, perhaps on a topic."""
+    if asked := [i for i, word in enumerate(words) if word in HELP]:
+        from vol3d.help import help_of
+
+        return help_of(name, verb, *words[asked[0] + 1 :][:1])
+    return fill(name, verb, [word for word in words if word != DRY_RUN])
 
 
 def verbs() -> dict[str, str]:
@@ -115,8 +153,9 @@ def overview() -> str:
             "",
             *rows,
             "",
-            "vol3d VERB --help     the settings of a verb",
-            "vol3d VERB --dry-run  print the settings and stop",
+            "vol3d VERB --help      the settings of a verb, its groups by name",
+            "vol3d VERB --help all  every setting; with a group's name, what is in that group",
+            "vol3d VERB --dry-run   print the settings and stop",
             "vol3d --version",
             "",
         ]
@@ -130,7 +169,7 @@ def load_verb(name: str) -> type:
     return next(
         c
         for _, c in inspect.getmembers(module, inspect.isclass)
-        if c.__module__ == module.__name__ and hasattr(c, "execute")
+        if c.__module__ == module.__name__ and "execute" in vars(c)
     )
 
 
@@ -156,51 +195,6 @@ def fill(name: str, verb: type, arguments: list[str]):
                 f"'{word}': is one word too many; vol3d {name} takes {takes}, then key=value"
             )
     return verb.parse(settings)
-
-
-def help_of(name: str, verb: type) -> str:
-    """What `vol3d VERB --help` prints: every setting with its default and its doc string."""
-    lines = [
-        inspect.cleandoc(verb.__doc__),
-        "",
-        f"vol3d {name} {' '.join(p.upper() for p in verb.positional) or 'CONFIG.yaml'} "
-        f"[key=value ...]",
-        "",
-    ]
-    return "\n".join(lines + describe(verb, "")) + "\n"
-
-
-def describe(config: type, prefix: str) -> list[str]:
-    """A line a setting; groups are indented under their name, menus are listed."""
-    from vol3d.config import configs_in, entries_in, kinds_of
-
-    lines = []
-    for key, field in config.model_fields.items():
-        if key == "kind":
-            continue
-        doc = " ".join((field.description or "").split())
-        named = entries_in(field.annotation)
-        menu, inner = named or configs_in(field.annotation), f"{prefix}{key}{'.NAME' * bool(named)}"
-        default = (
-            ""
-            if field.is_required() or menu
-            else f" [{plain(field.get_default(call_default_factory=True))}]"
-        )
-        needed = " (needed)" if field.is_required() else ""
-        lines.append(f"  {prefix}{key}{default}{needed}: {doc}")
-        if len(menu) == 1:
-            lines += describe(menu[0], f"{inner}.")
-        for choice in menu if len(menu) > 1 else []:
-            lines.append(
-                f"  {inner}={kinds_of(choice)[0]}: {(choice.__doc__ or '').splitlines()[0]}"
-            )
-            lines += [f"  {line}" for line in describe(choice, f"{inner}.")]
-    return lines
-
-
-def plain(value: object) -> str:
-    """A default as one would type it."""
-    return "null" if value is None else str(value)
 
 
 def quiet_libraries() -> None:

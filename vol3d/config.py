@@ -1,23 +1,26 @@
 """Settings: typed fields that say what they are; YAML and `key=value` that fill them."""
 
 import difflib
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from vol3d.errors import ConfigError
+from vol3d.outline import NameOnlyError
 
 C = TypeVar("C", bound="Config")
 
 
 class Config(BaseModel):
-    """A group of settings. Frozen; unknown keys are refused; each field carries its doc string."""
+    """A group of settings. Frozen; unknown keys are refused; a doc string stands below each field."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     @classmethod
     def read(cls, path: Path | str | None = None, overrides: list[str] | None = None) -> Self:
@@ -40,7 +43,8 @@ class Config(BaseModel):
         try:
             return cls.model_validate(expand_kinds(settings, cls))
         except ValidationError as error:
-            raise ConfigError(explain(error, cls, settings)) from None
+            wrong = [e for e in error.errors() if not needs_a_library(e)]
+            raise ConfigError(explain(wrong, cls)) if wrong else NameOnlyError from None
 
     def dump(self) -> dict[str, Any]:
         """The settings as plain values: `Config.parse(config.dump()) == config`."""
@@ -60,7 +64,7 @@ def menu(group: str, *kinds: type[Config]) -> Any:
         ConfigError: what a package adds is no Config, or has a kind that is taken.
     """
     choices, taken = list(kinds), {kind for c in kinds for kind in kinds_of(c)}
-    for point in entry_points(group=f"vol3d.{group}"):
+    for point in installed().select(group=f"vol3d.{group}"):
         added = point.load()
         if not (isinstance(added, type) and issubclass(added, Config) and kinds_of(added)):
             raise ConfigError(f"plug-in {point.value}: a Config with a `kind` is due in {group}")
@@ -71,6 +75,12 @@ def menu(group: str, *kinds: type[Config]) -> Any:
         taken |= set(kinds_of(added))
         choices.append(added)
     return Annotated[Union[tuple(choices)], Field(discriminator="kind")]  # noqa: UP007
+
+
+@cache
+def installed() -> EntryPoints:
+    """What installed packages offer; to look at each of them takes a while."""
+    return entry_points()
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -184,10 +194,15 @@ def expand(value: Any, menu: list[type[Config]]) -> Any:
     return expand_kinds(value, wanted[0])
 
 
-def explain(error: ValidationError, cls: type[Config], settings: dict[str, Any]) -> str:
+def needs_a_library(error: ErrorDetails) -> bool:
+    """Whether a rule could not be asked, because in an outline libraries are left out."""
+    return isinstance(error.get("ctx", {}).get("error"), NameOnlyError)
+
+
+def explain(errors: list[ErrorDetails], cls: type[Config]) -> str:
     """Pydantic's findings as one line each: key, rule, value, and the nearest known name."""
     lines = []
-    for e in error.errors():
+    for e in errors:
         where = [str(part) for part in e["loc"]]
         group, path = group_at(cls, where)
         key = ".".join(path)

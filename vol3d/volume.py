@@ -6,10 +6,10 @@ ITK's are LPS+; the two `sitk` functions are the only place that knows.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
-import SimpleITK as sitk
 from nibabel.orientations import (
     aff2axcodes,
     apply_orientation,
@@ -21,6 +21,9 @@ from nibabel.orientations import (
 
 from vol3d.errors import DataError
 from vol3d.files import whole
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 LPS = np.diag([-1.0, -1.0, 1.0])  # RAS+ <-> LPS+
 
@@ -103,7 +106,7 @@ class Grid:
         shape = tuple(max(1, round(n / s)) for n, s in zip(self.shape, scale, strict=True))
         return Grid(shape, self.affine @ to_ours)
 
-    def blur(self, coarser: "Grid", transform: sitk.Transform) -> np.ndarray:
+    def blur(self, coarser: "Grid", transform: "sitk.Transform") -> np.ndarray:
         """What to smooth before resampling: variance in mm^2 along each axis; 0 where none is due.
 
         A voxel is taken to see a Gaussian whose full width at half maximum is its size; the blur is
@@ -247,7 +250,7 @@ class Volume:
         return Volume(data, self.grid.turned(codes).affine, self.space_code)
 
     def resample(
-        self, grid: Grid, transform: sitk.Transform | None = None, *, nearest: bool = False
+        self, grid: Grid, transform: "sitk.Transform | None" = None, *, nearest: bool = False
     ) -> "Volume":
         """The values on another grid: linear, or nearest neighbour for labels; 0 outside.
 
@@ -260,12 +263,14 @@ class Volume:
             transform: from points of the grid to points of the volume, mm, LPS+; linear.
             nearest: values are labels, which must not be mixed.
         """
+        import SimpleITK as sitk  # here, and below: it takes a second to load
+
         transform = transform or sitk.Transform()
         how = sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear
         data = self.data if nearest else self.data.astype(np.float32)
         image = Volume(data, self.affine).to_sitk()
 
-        def moved(image: sitk.Image) -> np.ndarray:
+        def moved(image: "sitk.Image") -> np.ndarray:
             out = sitk.Resample(image, empty_sitk(grid), transform, how, 0.0)
             return sitk.GetArrayFromImage(out).transpose(2, 1, 0)
 
@@ -275,16 +280,20 @@ class Volume:
             values = np.where(values == 0, values, moved(smooth))
         return Volume(values, grid.affine, self.space_code)
 
-    def to_sitk(self) -> sitk.Image:
+    def to_sitk(self) -> "sitk.Image":
         """As a SimpleITK image (LPS+, axes in reverse order in memory)."""
+        import SimpleITK as sitk
+
         data = self.data.astype(np.uint8) if self.data.dtype == bool else self.data
         data = data.astype(data.dtype.newbyteorder("="))  # ITK knows the machine's byte order alone
         image = sitk.GetImageFromArray(np.ascontiguousarray(data.transpose(2, 1, 0)))
         return placed(image, self.grid)
 
     @classmethod
-    def from_sitk(cls, image: sitk.Image, space_code: int = 2) -> "Volume":
+    def from_sitk(cls, image: "sitk.Image", space_code: int = 2) -> "Volume":
         """From a SimpleITK image."""
+        import SimpleITK as sitk
+
         affine = np.eye(4)
         direction = np.array(image.GetDirection()).reshape(3, 3)
         affine[:3, :3] = LPS @ direction * np.array(image.GetSpacing())
@@ -292,7 +301,7 @@ class Volume:
         return cls(sitk.GetArrayFromImage(image).transpose(2, 1, 0), affine, space_code)
 
 
-def placed(image: sitk.Image, grid: Grid) -> sitk.Image:
+def placed(image: "sitk.Image", grid: Grid) -> "sitk.Image":
     """The SimpleITK image, put where the grid is."""
     image.SetSpacing(grid.spacing)
     image.SetOrigin((LPS @ grid.origin).tolist())
@@ -300,8 +309,10 @@ def placed(image: sitk.Image, grid: Grid) -> sitk.Image:
     return image
 
 
-def empty_sitk(grid: Grid) -> sitk.Image:
+def empty_sitk(grid: Grid) -> "sitk.Image":
     """A SimpleITK image without content, on the grid."""
+    import SimpleITK as sitk
+
     return placed(sitk.Image(list(grid.shape), sitk.sitkUInt8), grid)
 
 

@@ -40,15 +40,33 @@ def test_a_cpu_has_pytorchs_whatever_is_installed():
     assert xformers_attention(torch.device("cpu"), torch.float32, 32) is None
 
 
+PRECISIONS = [(torch.float32, 1e-4), (torch.bfloat16, 2e-2)]
+
+
 @pytest.mark.gpu
-@pytest.mark.parametrize(("dtype", "coarse"), [(torch.float32, 1e-4), (torch.bfloat16, 2e-2)])
-def test_xformers_gives_what_pytorch_gives(dtype: torch.dtype, coarse: float):
+@pytest.mark.usefixtures("in_float32")
+@pytest.mark.parametrize(("dtype", "coarse"), PRECISIONS)
+def test_attention_on_a_gpu_is_its_formula(dtype: torch.dtype, coarse: float, device: torch.device):
+    """With whichever implementation is taken there."""
+    q, k, v = (t.double() for t in qkv(dtype, "cpu"))
+    weights = (torch.einsum("bnhd,bthd->bhnt", q, k) / q.shape[-1] ** 0.5).softmax(-1)
+    expected = torch.einsum("bhnt,bthd->bnhd", weights, v)
+    y = attend(*(t.to(device) for t in qkv(dtype, "cpu")))
+    torch.testing.assert_close(y.double().cpu(), expected, rtol=coarse, atol=coarse)
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("in_float32")
+@pytest.mark.parametrize(("dtype", "coarse"), PRECISIONS)
+def test_xformers_gives_what_pytorch_gives(dtype: torch.dtype, coarse: float, device: torch.device):
     pytest.importorskip("xformers", reason="xformers is an extra: pip install vol3d[xformers]")
-    theirs = xformers_attention(torch.device("cuda"), dtype, 32)
+    if device.type == "cpu":
+        pytest.skip("on a CPU xformers has no attention")
+    theirs = xformers_attention(device, dtype, 32)
     assert theirs is not None
     results = []
     for f in (torch_attention, theirs):
-        tensors = [t.requires_grad_() for t in qkv(dtype, "cuda")]
+        tensors = [t.requires_grad_() for t in qkv(dtype, device)]
         y = f(*tensors)
         results.append([y, *torch.autograd.grad(y.float().square().sum(), tensors)])
     for ours, other in zip(*results, strict=True):
@@ -56,9 +74,8 @@ def test_xformers_gives_what_pytorch_gives(dtype: torch.dtype, coarse: float):
 
 
 @pytest.mark.gpu
-def test_the_trial_may_come_in_a_checkpoint():
-    pytest.importorskip("xformers", reason="xformers is an extra: pip install vol3d[xformers]")
+def test_the_trial_may_come_in_a_checkpoint(device: torch.device):
     xformers_attention.cache_clear()
-    tensors = [t.requires_grad_() for t in qkv(torch.float32, "cuda")]
+    tensors = [t.requires_grad_() for t in qkv(torch.float32, device)]
     checkpoint(attend, *tensors, use_reentrant=False).sum().backward()
     assert all(t.grad is not None for t in tensors)

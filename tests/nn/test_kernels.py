@@ -5,8 +5,14 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from vol3d.nn import kernels
-from vol3d.nn.moments import brought, combine, mean_and_var, normalise, normalise_backward
+from vol3d.nn.moments import (
+    brought,
+    combine,
+    mean_and_var,
+    normalise,
+    normalise_backward,
+    suits,
+)
 from vol3d.nn.pieces import LAYOUT
 
 SHAPES = [(1, 4, 1, 1, 2), (1, 3, 2, 5, 7), (1, 64, 3, 20, 17), (1, 40, 2, 30, 30)]
@@ -38,7 +44,7 @@ def as_defined(x: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, is_active: 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_norm_and_silu_there_and_back(shape: tuple[int, ...], is_active: bool):
     x, g, given = voxels(shape), voxels(shape, 1), channels(shape[1])
-    assert kernels.suits(x, g)
+    assert suits(x, g)
     out, grad = torch.empty_like(x), torch.empty_like(x)
     normalise(x, *given, is_active, out)
     exact = x.double().requires_grad_()
@@ -119,10 +125,10 @@ def test_as_many_threads_as_torch_has_and_the_same_numbers():
 
 def test_other_voxels_are_left_to_torch():
     x = voxels((1, 4, 2, 3, 5))
-    assert not kernels.suits(x.float())
-    assert not kernels.suits(x[:, :, :, :2])
-    assert not kernels.suits(x.contiguous())
-    assert kernels.suits(x[:, :, 1:])
+    assert not suits(x.float())
+    assert not suits(x[:, :, :, :2])
+    assert not suits(x.contiguous())
+    assert suits(x[:, :, 1:])
 
 
 @pytest.mark.parametrize("is_added", [True, False])

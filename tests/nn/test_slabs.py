@@ -229,18 +229,18 @@ def test_more_than_two_to_the_31_elements():
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("in_float32")
 @pytest.mark.parametrize("name", LAYERS)
-def test_on_a_gpu(name: str):
-    torch.backends.cudnn.allow_tf32 = False
+def test_on_a_gpu(name: str, device: torch.device):
     make, plain = LAYERS[name]
     for length, splits in ((8, 3), (7, None)):
-        layer = randomised(make(splits)).cuda()
-        x = randn(2, 4, length, 6, 10, dtype=torch.float32).cuda().requires_grad_()
+        layer = randomised(make(splits)).to(device)
+        x = randn(2, 4, length, 6, 10, dtype=torch.float32).to(device).requires_grad_()
         of = [x, *layer.parameters()]
         expected = plain(layer, x)
         exact = torch.autograd.grad(expected.square().sum(), of)
         for precision, tolerance in ((torch.float32, 1e-4), (torch.bfloat16, 0.05)):
-            with torch.autocast("cuda", precision, enabled=precision is torch.bfloat16):
+            with torch.autocast(device.type, precision, enabled=precision is torch.bfloat16):
                 y = layer(x)
             assert apart(y.float(), expected) < tolerance
             for ours, theirs in zip(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.plan import HONEST
+from benchmarks.plan import HONEST, measure
 from vol3d.training.planner import changed, imagine
 from vol3d.training.rehearsal import Cost, rehearse, stage
 from vol3d.verbs.plan import Plan
@@ -136,12 +136,19 @@ def test_predicted_peaks_are_within_15_percent_of_measured_ones(words: list[str]
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("words", MEASURED, ids=str)
-def test_predicted_peaks_on_a_gpu(words: list[str]):
-    found = measured(words, "device=cuda", "batch=8")
-    ratio = found["step"]["predicted"] / found["step"]["measured"]
-    assert 0.85 < ratio < 1.15, found
+def test_predicted_peaks_on_a_gpu(words: list[str], device: torch.device):
+    if device.type == "cpu":  # does it run at all?
+        if words != MEASURED[0]:
+            pytest.skip("on a CPU one is enough; what is measured there is another test")
+        found = measure([*words, "shape=[32,32,32]", "device=cpu"])
+        assert all(found[what]["predicted"] > 0 for what in ("step", "look"))
+        return
+    found = measure([*words, f"device={device}", "batch=8"])
+    print(json.dumps(found))  # to be read where it fails: the constants of CUDA are guesses
+    for what in ("step", "look"):
+        ratio = found[what]["predicted"] / found[what]["measured"]
+        assert 0.85 < ratio < 1.15, (what, found)
 
 
 def measured(words: list[str], *more: str) -> dict:

@@ -41,8 +41,8 @@ class Sampler(Config):
     """Samples made at a time. Voxels are the same bit for bit only at the same number, and on CPUs with
     the same number of threads."""
     precision: Precision = "auto"
-    """bf16, or fp32, which is closer to bit for bit at other micro-batches, threads or devices; auto takes
-    bf16 where the device multiplies it in hardware."""
+    """bf16, or fp32, which is closer to bit for bit at other micro-batches, threads or devices; auto
+    takes bf16 where the device multiplies it in hardware."""
 
 
 class Diffusion(Config):

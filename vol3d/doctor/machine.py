@@ -95,7 +95,8 @@ def gpu(i: int) -> Lines:
 
     p = torch.cuda.get_device_properties(i)
     free, whole = torch.cuda.mem_get_info(i)
-    able = f"compute capability {p.major}.{p.minor}, {'has' if units_of(torch.device('cuda', i)) else 'no'} bf16"
+    has = "has" if units_of(torch.device("cuda", i)) else "no"
+    able = f"compute capability {p.major}.{p.minor}, {has} bf16"
     yield f"cuda:{i}", f"{p.name}, {free / GIB:.1f} of {whole / GIB:.1f} GiB free, {able}"
     theirs = xformers_attention(torch.device("cuda", i), torch.bfloat16, 64)
     yield f"cuda:{i} attention", "PyTorch's" if theirs is None else "xformers'"

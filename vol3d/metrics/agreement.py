@@ -1,7 +1,6 @@
 """How well measured volumes follow those asked for: correlation, slope, bias and error, in ml."""
 
 import numpy as np
-from scipy.stats import rankdata
 
 RESAMPLES = 2000
 
@@ -41,6 +40,8 @@ def agreement(asked: np.ndarray, measured: np.ndarray, *, seed: int = 0) -> dict
 
 def statistics(asked: np.ndarray, measured: np.ndarray) -> dict[str, np.ndarray]:
     """The statistics of each row of pairs [R, n]; NaN where a row's values are all the same."""
+    from scipy.stats import rankdata  # here: it takes a while to load
+
     slope, pearson = line(asked, measured)
     _, spearman = line(rankdata(asked, axis=1), rankdata(measured, axis=1))
     apart = measured - asked

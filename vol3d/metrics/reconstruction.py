@@ -7,7 +7,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from vol3d.metrics.block_average import block_average, equal_values_factor
@@ -20,6 +19,8 @@ def brain_mask(x: Tensor) -> Tensor:
     Args:
         x: [1, X, Y, Z] in [0, 1].
     """
+    from scipy import ndimage  # here: it takes a while to load
+
     filled = ndimage.binary_fill_holes(x[0].cpu().numpy() > 0)
     return torch.from_numpy(filled)[None].to(x.device)
 

@@ -21,16 +21,6 @@ ROWS = 256
 f32, u32 = np.float32, np.uint32
 
 
-def suits(*tensors: Tensor) -> bool:
-    """Whether all are bf16 on a CPU, have memory, and lie voxel by voxel."""
-    return all(
-        x.device.type == "cpu"
-        and x.dtype == torch.bfloat16
-        and x.permute(0, 2, 3, 4, 1).is_contiguous()
-        for x in tensors
-    )
-
-
 def rows(x: Tensor) -> np.ndarray:
     """The voxels of x [1, C, X, Y, Z] as they lie: [N, C]."""
     return x.detach().permute(0, 2, 3, 4, 1).reshape(-1, x.shape[1]).view(torch.uint16).numpy()

@@ -6,12 +6,24 @@ in float32 where the voxels are bf16. For bf16 on a CPU there are faster ones (`
 
 from collections.abc import Callable, Collection
 from functools import wraps
+from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from vol3d.nn import kernels
+NUMBA = find_spec("numba") is not None
+"""Whether the faster kernels can be compiled; a GPU does without them."""
+
+
+def suits(*tensors: Tensor) -> bool:
+    """Whether `nn/kernels.py` can have them all: bf16 on a CPU, with memory, lying voxel by voxel."""
+    return NUMBA and all(
+        x.device.type == "cpu"
+        and x.dtype == torch.bfloat16
+        and x.permute(0, 2, 3, 4, 1).is_contiguous()
+        for x in tensors
+    )
 
 
 def exact(dtype: torch.dtype) -> torch.dtype:
@@ -67,7 +79,9 @@ def _(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pad: int) -> 
 @operator()
 def mean_and_var(x: Tensor) -> Tensor:
     """Mean and unbiased variance of each channel of x [1, C, X, Y, Z]: [2, C], float32 or float64."""
-    if kernels.suits(x):
+    if suits(x):
+        from vol3d.nn import kernels  # here: numba takes a second to load
+
         return kernels.mean_and_var(x)
     told = torch.zeros(2, x.shape[1], dtype=exact(x.dtype), device=x.device)
     if x[0, 0].numel() == 1:  # torch's unbiased variance is not defined there
@@ -86,7 +100,9 @@ def _(x: Tensor) -> Tensor:
 @operator({"out"})
 def brought(made: Tensor, out: Tensor, is_added: bool) -> Tensor:
     """out = made, or out + made if it `is_added`; `mean_and_var` of that, taken on the way."""
-    if kernels.suits(made, out):
+    if suits(made, out):
+        from vol3d.nn import kernels  # here: numba takes a second to load
+
         return kernels.brought(made, out, is_added)
     out.add_(made) if is_added else out.copy_(made)
     return mean_and_var(out)
@@ -137,7 +153,9 @@ def normalise(
         is_active: whether a SiLU follows.
         out: [1, C, X, Y, Z], written.
     """
-    if kernels.suits(x, out):
+    if suits(x, out):
+        from vol3d.nn import kernels  # here: numba takes a second to load
+
         kernels.normalise(x, scale, beta - scale * mean, is_active, out)
         return
     unused = torch.empty(0, dtype=mean.dtype, device=x.device)
@@ -163,7 +181,9 @@ def normalise_backward(
     Returns:
         [2, C]: sums over voxels of out (x - mean), and of out; float32 or float64.
     """
-    if kernels.suits(g, x, out):
+    if suits(g, x, out):
+        from vol3d.nn import kernels  # here: numba takes a second to load
+
         told = kernels.normalise_backward(g, x, scale, beta - scale * mean, is_active, out)
         told[0] -= mean * told[1]
         return told.to(mean.dtype)
@@ -191,7 +211,9 @@ def combine(
     g: Tensor, x: Tensor, mean: Tensor, a: Tensor, b: Tensor, c: Tensor, scratch: Tensor
 ) -> None:
     """g = a g + b (x - mean) + c, channel by channel; `scratch`, of the shape of x, may be written."""
-    if kernels.suits(g, x):
+    if suits(g, x):
+        from vol3d.nn import kernels  # here: numba takes a second to load
+
         kernels.combine(g, x, a, b, c - b * mean)
         return
     normalise(x, mean, b, c, False, scratch)

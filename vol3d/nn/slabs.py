@@ -252,13 +252,17 @@ def weight_gradient(
     kind = exact(x.dtype)
     if len(weight) == pad == 1:  # the last layer
         return share_of_taps(g, x).to(kind), g.sum(dtype=kind).view(1)
-    as_images, n = rearrange(g, "1 c x y z -> x c y z"), g.shape[2]
+    images, planes, n = (rearrange(t, "1 c x y z -> x c y z") for t in (g, x)), weight, g.shape[2]
+    if (
+        x.device.type == "cpu" and x.dtype == torch.float32
+    ):  # oneDNN's is up to three times as fast so
+        images, planes = (t.contiguous() for t in images), weight.contiguous()
+    given, seen = images
     parts, bias = [], None
     for k in range(weight.shape[2]):
-        seen = rearrange(x[:, :, k : k + stride * (n - 1) + 1 : stride], "1 c x y z -> x c y z")
         _, part, by_bias = torch.ops.aten.convolution_backward(
-            as_images, seen, weight[:, :, k], [len(weight)], [stride] * 2, [pad] * 2, [1] * 2, False,
-            [0] * 2, 1, [False, True, bias is None],
+            given, seen[k : k + stride * (n - 1) + 1 : stride], planes[:, :, k], [len(weight)],
+            [stride] * 2, [pad] * 2, [1] * 2, False, [0] * 2, 1, [False, True, bias is None],
         )  # fmt: skip
         parts.append(part)
         bias = by_bias if bias is None else bias

@@ -63,9 +63,7 @@ class TrainedGenerator:
         self.sampler = self.sampler.model_copy(update={"precision": precision})
         self.schema = Covariates.parse(bundle.documents["covariates"])
         self.fingerprint: dict = bundle.documents["fingerprint"]
-        self.autoencoder = TrainedAutoencoder(
-            bundle.path / "autoencoder", device, precision
-        )
+        self.autoencoder = TrainedAutoencoder(bundle.path / "autoencoder", device, precision)
         self.shift, self.scale = (
             torch.tensor(self.fingerprint["latents"][k], device=device).view(1, -1, 1, 1, 1)
             for k in ("shift", "scale")

@@ -91,9 +91,8 @@ class Encode(Config):
                 f"{self.out}: holds latents of another autoencoder; name another folder"
             )
 
-
     def kept(self, autoencoder: TrainedAutoencoder) -> Precision:
-        """The precision that this folder was begun with, by whichever part; or the one that was asked for."""
+        """The precision that this folder was begun with, or the one that was asked for."""
         file = self.out / "encode.json"
         mine = {"autoencoder": autoencoder.checksum, "precision": autoencoder.precision}
         write_json(file, mine, keep=self.precision == "auto")

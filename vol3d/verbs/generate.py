@@ -130,7 +130,8 @@ class Generate(Config):
         """A picture of the first of them that share a grid, where the BIDS validator does not mind."""
         from vol3d.report.cohort import write_contact_sheet
 
-        shape, picture = model.grid_of(brains[0][1]).shape, self.out / "sourcedata/contact_sheet.png"
+        shape = model.grid_of(brains[0][1]).shape
+        picture = self.out / "sourcedata" / "contact_sheet.png"
         alike = [(image, row) for image, row in brains if model.grid_of(row).shape == shape]
         write_contact_sheet(picture, alike[:SHOWN], model.schema)
         log.info("a picture of them: %s", picture)

@@ -10,10 +10,10 @@ from vol3d.bundle import find, write_bundle
 from vol3d.data.datasets import Source
 from vol3d.data.latents import Latents
 from vol3d.errors import ConfigError
+from vol3d.nn.precision import Precision, resolve
 from vol3d.ranks import Ranks, joined
 from vol3d.tasks import Task
 from vol3d.tasks.base import Job
-from vol3d.nn.precision import Precision, resolve
 from vol3d.training.engine import Engine, device_of, tell_precision
 from vol3d.training.loop import Training, check_folder, make_folder, share_of, start, train
 from vol3d.training.notice import NONE, Notice, leave
@@ -42,7 +42,7 @@ class Train(Training):
         return self.run / "bundle" if ranks.first and not told else []
 
     def decide(self) -> Precision:
-        """bf16 or fp32: what the run began with, if it goes on; else what was asked for, or suits the device."""
+        """bf16 or fp32: what the run began with; else what was asked for, or suits the device."""
         begun = self.run / "config.yaml"
         if self.precision == "auto" and begun.is_file():
             before = type(self).read(begun).precision
