@@ -24,7 +24,7 @@ from vol3d.training.loop import read_log
 
 pytestmark = pytest.mark.timeout(900)  # many processes on few cores
 OFTEN = ["total_nimg=80", "log_every=4", "save_every=8", "preview_every=80", "batch=4"]
-QUIET = ["trackers={tensorboard: null}", "check_memory=false"]
+QUIET = ["trackers={tensorboard: null}"]
 GAN = [
     "task.adversarial={weight: 0.1, start_nimg: 8, warmup_nimg: 8}",
     "task.adversarial.model={channels: 4, layers: 2}",
