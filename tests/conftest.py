@@ -1,9 +1,12 @@
 """Tiny real parts: a cohort, and models trained on it for a moment, once per test session."""
 
+import fcntl
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="cpu",
         help="where tests marked gpu run: on cpu they are rehearsed, cuda is what they are for",
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files begin, so that no worker waits for another at the end."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session")
@@ -83,12 +92,13 @@ def data_words(cohort: Path) -> list[str]:
     return ["data.kind=bids", f"data.path={cohort}", "data.entities.desc=brain"]
 
 
+TINY = ["precision=fp32", "device=cpu", "check_memory=false"]
+"""Of trainings that take less time than to find out what they need (test_planner.py does that)."""
 AUTOENCODER = [
     "task.kind=autoencode",
     "task.model={kind: kl, channels: [8, 8], patch: 2, upsampling: transposed}",
     "batch=2",
-    "precision=fp32",
-    "device=cpu",
+    *TINY,
 ]
 VQ = [
     "task.model={kind: vq, channels: [8, 8], patch: 2, num_codes: 32}",
@@ -101,7 +111,7 @@ SEGMENTER = [
     "task.structures={ventricles_ml: [4], brain_ml: [2, 3]}",
     "data.labels_entities.desc=tissue",
     "batch=2",
-    "device=cpu",
+    *TINY,
 ]
 DIFFUSION = [
     "task.kind=diffuse",
@@ -109,53 +119,64 @@ DIFFUSION = [
     "task.conditions.vector.dim=16",
     "task.sampler={solver: heun, steps: 2, precision: fp32}",
     "batch=4",
-    "precision=fp32",
-    "device=cpu",
+    *TINY,
     "task.covariates={age: {unit: years}, sex: {kind: category}, brain_ml: {unit: ml},"
     " ventricles_ml: {unit: ml}}",
 ]
 
 
 @pytest.fixture(scope="session")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of what all tests share; with several workers, that of all of them."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "parts"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def once(folder: Path, make: Callable[[Path], object]) -> Path:
+    """A part that is made by the first worker who wants it, while others wait.
+
+    Args:
+        folder: where it is to be.
+        make: makes it there.
+    """
+    done = folder.with_suffix(".done")
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            make(folder)
+            done.touch()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cohort(parts: Path) -> Path:
     """Twelve people at 4 mm; every sixth is for validation."""
-    return verb("sample-cohort", str(tmp_path_factory.mktemp("data") / "cohort"), "n=12")
+    return once(parts / "cohort", lambda out: verb("sample-cohort", str(out), "n=12"))
 
 
 @pytest.fixture(scope="session")
-def autoencoder(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("runs") / "autoencoder"
-    verb("train", f"run={run}", *data_words(cohort), *AUTOENCODER, "total_nimg=8")
-    return run
+def autoencoder(cohort: Path, parts: Path) -> Path:
+    words = [*data_words(cohort), *AUTOENCODER, "total_nimg=8"]
+    return once(parts / "autoencoder", lambda run: verb("train", f"run={run}", *words))
 
 
 @pytest.fixture(scope="session")
-def segmenter(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("runs") / "segmenter"
-    verb("train", f"run={run}", *data_words(cohort), *SEGMENTER, "total_nimg=8")
-    return run
+def segmenter(cohort: Path, parts: Path) -> Path:
+    words = [*data_words(cohort), *SEGMENTER, "total_nimg=8"]
+    return once(parts / "segmenter", lambda run: verb("train", f"run={run}", *words))
 
 
 @pytest.fixture(scope="session")
-def latents(cohort: Path, autoencoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return verb(
-        "encode",
-        str(autoencoder),
-        str(tmp_path_factory.mktemp("data") / "latents"),
-        *data_words(cohort),
-        "device=cpu",
+def latents(cohort: Path, autoencoder: Path, parts: Path) -> Path:
+    words = [*data_words(cohort), "device=cpu"]
+    return once(
+        parts / "latents", lambda out: verb("encode", str(autoencoder), str(out), *words)
     )
 
 
 @pytest.fixture(scope="session")
-def diffusion(latents: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("runs") / "diffusion"
-    verb(
-        "train",
-        f"run={run}",
-        "data.kind=latents",
-        f"data.path={latents}",
-        *DIFFUSION,
-        "total_nimg=16",
-    )
-    return run
+def diffusion(latents: Path, parts: Path) -> Path:
+    words = ["data.kind=latents", f"data.path={latents}", *DIFFUSION, "total_nimg=16"]
+    return once(parts / "diffusion", lambda run: verb("train", f"run={run}", *words))

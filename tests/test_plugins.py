@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import AUTOENCODER, vol3d
+from tests.conftest import AUTOENCODER, TINY, vol3d
 from vol3d.data.tables import read_rows
 from vol3d.volume import Volume
 
@@ -68,7 +68,7 @@ def test_they_train_and_sample(installed: dict[str, str], flat: Path, tmp_path: 
         "task.sampler={solver: renoise, steps: 2}",
         "batch=4",
         "total_nimg=8",
-        "device=cpu",
+        *TINY,
         env=installed,
     )
     generate = ["generate", tmp_path / "ldm", tmp_path / "out", "age=60", "device=cpu"]

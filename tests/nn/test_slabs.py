@@ -173,6 +173,7 @@ def test_slabs_cover_an_axis_evenly(planes: int, splits: int | None):
     assert max(b - a for a, b in cuts) - min(b - a for a, b in cuts) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("splits", [1, 3])
 def test_weight_gradients_of_thin_volumes_in_bf16(splits: int):
     """Where oneDNN's own gradient of a 3-D weight is not a number (torch 2.13, AMX)."""

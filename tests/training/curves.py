@@ -1,8 +1,10 @@
-"""Trains one task on several engines in turn, in however many processes it was started.
+"""Makes trainings one after the other, in however many processes it was started.
 
-python -m tests.training.curves FOLDER STAGE ENGINE ... -- WORDS ...
+python -m tests.training.curves TRAININGS.json, a list of the words of each; see `in_turn` in test_ranks.py
 """
 
+import json
+import logging
 import sys
 from pathlib import Path
 
@@ -11,14 +13,11 @@ from vol3d.ranks import joined
 from vol3d.roll_call import leave
 from vol3d.training.engines import deepspeed
 
-folder, *rest = sys.argv[1:]
-engines, words = rest[: rest.index("--")], rest[rest.index("--") + 1 :]
+BUCKET = deepspeed.BUCKET
 with joined("cpu") as ranks:
-    for name in engines:
-        stage = name.removeprefix("zero")[0]
-        kind = f"{{kind: deepspeed, stage: {stage}}}" if name.startswith("zero") else name
-        if name.endswith("-tight"):  # so little is sent and kept at a time that even this is much
-            deepspeed.BUCKET = 300_000
-        run = Path(folder) / f"{name}-{ranks.world}"
-        fill("train", load_verb("train"), [f"run={run}", f"engine={kind}", *words]).work(ranks)
+    logging.basicConfig(level=logging.INFO if ranks.first else logging.ERROR)
+    for words in json.loads(Path(sys.argv[1]).read_text()):
+        is_tight = "tight" in words[0]  # so little is sent and kept at a time that this is much
+        deepspeed.BUCKET = 300_000 if is_tight else BUCKET
+        fill("train", load_verb("train"), words).work(ranks)
 leave(0)

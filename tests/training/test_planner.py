@@ -68,6 +68,7 @@ def test_the_fastest_that_fits_is_chosen_and_nothing_that_changes_the_model():
     assert p.cheapest(p.plan()).told == "micro_batch=2"
 
 
+@pytest.mark.slow
 def test_levers_go_together_where_one_is_not_enough():
     everything = planner(1, "task.model.channels=[64,64]")
     both = everything.rehearse({"micro_batch": 1, "task.model.checkpointing": True})
@@ -119,7 +120,8 @@ def test_a_training_without_room_is_refused_with_the_remedy(
     cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog
 ):
     words = [f"run={tmp_path / 'r'}", *data_words(cohort), *AUTOENCODER, "total_nimg=2"]
-    words += ["task.perceptual_weight=0", "task.patch=[32,32,32]"]
+    words += ["task.perceptual_weight=0", "task.patch=[32,32,32]", "check_memory=true"]
+    words += ["task.model={kind: kl, channels: [8], patch: 2}"]
     monkeypatch.setattr(planner_module, "room_on", lambda device: 0.3 * GIB)
     with pytest.raises(ConfigError) as refused:
         verb("train", *words)
@@ -140,7 +142,7 @@ def test_a_training_without_room_is_refused_with_the_remedy(
 
 
 def test_what_cannot_be_told_is_not_checked(cohort: Path, tmp_path: Path, monkeypatch, caplog):
-    words = [*data_words(cohort), *AUTOENCODER, "total_nimg=2"]
+    words = [*data_words(cohort), *AUTOENCODER, "total_nimg=2", "check_memory=true"]
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(planner_module, "room_on", lambda device: None)
     verb("train", f"run={tmp_path / 'a'}", *words)

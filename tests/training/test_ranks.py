@@ -1,5 +1,7 @@
 """On any number of processes and on every engine, a run is the same run."""
 
+import json
+import logging
 import math
 import os
 import re
@@ -17,14 +19,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from tests.conftest import AUTOENCODER, DIFFUSION, data_words, torchrun
+from tests.conftest import AUTOENCODER, DIFFUSION, data_words, torchrun, verb
 from vol3d.errors import ConfigError
 from vol3d.ranks import Ranks, first_node, launched, meeting_place, tasks_per_node
 from vol3d.training.loop import read_log
 
 pytestmark = pytest.mark.timeout(900)  # many processes on few cores
-OFTEN = ["total_nimg=80", "log_every=4", "save_every=8", "preview_every=80", "batch=4"]
-QUIET = ["trackers={tensorboard: null}", "check_memory=false"]
+OFTEN = ["total_nimg=48", "log_every=4", "save_every=8", "preview_every=80", "batch=4"]
+QUIET = ["trackers={tensorboard: null}"]
 GAN = [
     "task.adversarial={weight: 0.1, start_nimg: 8, warmup_nimg: 8}",
     "task.adversarial.model={channels: 4, layers: 2}",
@@ -67,42 +69,69 @@ def apart(run: Path, other: Path) -> float:
     return math.sqrt(square / sum(t.double().square().sum() for t in theirs.values()))
 
 
+def engine_of(name: str) -> str:
+    """The word for an engine: torch, or zero1 to zero3."""
+    is_zero = name.startswith("zero")
+    return f"engine={{kind: deepspeed, stage: {name[4]}}}" if is_zero else f"engine={name}"
+
+
+def in_turn(world: int, trainings: list[list[str]], folder: Path) -> subprocess.CompletedProcess:
+    """Trainings, each by its words, in the same processes: most of their time goes into starting."""
+    told = folder / f"trainings-{world}.json"
+    told.write_text(json.dumps(trainings))
+    done = torchrun(world, "-m", "tests.training.curves", told, env=ONE_THREAD)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+ENGINES = {
+    "diffusion": ["torch", "zero1", "zero2", "zero3"],
+    "autoencoder with discriminator": ["torch", "zero1", "zero2"],
+    "wide diffusion": ["torch", "zero3-tight"],
+}
+
+
+@pytest.fixture(scope="module")
+def curves(cohort: Path, latents: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs STAGE/ENGINE-PROCESSES of every stage on its engines."""
+    folder = tmp_path_factory.mktemp("curves")
+    often = [*OFTEN, *QUIET, "save_every=80"]
+    learnt = [*DIFFUSION, *often, "data.kind=latents", f"data.path={latents}"]
+    learnt += ["micro_batch=1"]  # one, two and four passes an update
+    wide = "task.model={channels: [64, 96], resblock_updown: true, checkpointing: true}"
+    words = {
+        "diffusion": [*learnt, "task.model.checkpointing=true"],
+        "autoencoder with discriminator": [*data_words(cohort), *AUTOENCODER, *GAN, *often],
+        "wide diffusion": [*learnt, wide, "total_nimg=16"],
+    }
+    for world in (1, 2, 4):
+        stages = ["diffusion", "autoencoder with discriminator"]
+        stages += ["wide diffusion"] * (world == 2)
+        runs = [(stage, engine) for stage in stages for engine in ENGINES[stage]]
+        trainings = [
+            [f"run={folder / stage / f'{engine}-{world}'}", engine_of(engine), *words[stage]]
+            for stage, engine in runs
+        ]
+        in_turn(world, trainings, folder)
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["diffusion", "autoencoder with discriminator"])
-def test_curves_agree_on_every_engine_and_number_of_processes(
-    stage: str, cohort: Path, latents: Path, tmp_path: Path
-):
-    engines, words = ["torch", "zero1", "zero2", "zero3"], [*DIFFUSION, *OFTEN, *QUIET]
-    words += ["data.kind=latents", f"data.path={latents}", "task.model.checkpointing=true"]
-    words += ["micro_batch=1", "save_every=80"]  # one, two and four passes an update
-    if stage != "diffusion":
-        engines = engines[:3]
-        words = [*data_words(cohort), *AUTOENCODER, *GAN, *OFTEN, *QUIET, "save_every=80"]
+def test_curves_agree_on_every_engine_and_number_of_processes(stage: str, curves: Path):
     for world in (1, 2, 4):
-        done = torchrun(
-            world, "-m", "tests.training.curves", tmp_path, *engines, "--", *words, env=ONE_THREAD
-        )
-        assert done.returncode == 0, done.stderr
-    for world in (1, 2, 4):
-        for engine in engines:
-            run, one = tmp_path / f"{engine}-{world}", tmp_path / "torch-1"
+        for engine in ENGINES[stage]:
+            run, one = curves / stage / f"{engine}-{world}", curves / stage / "torch-1"
             assert_goes_on_alike(run, one)
             assert apart(run, one) < 1e-4
 
 
 @pytest.mark.slow
-def test_whole_weights_that_are_let_go_and_fetched_again(latents: Path, tmp_path: Path):
+def test_whole_weights_that_are_let_go_and_fetched_again(curves: Path):
     """Stage 3 keeps small weights whole, and as much of the others as fits a bucket."""
-    words = [*DIFFUSION, *OFTEN, *QUIET, "data.kind=latents", f"data.path={latents}"]
-    words += ["task.model={channels: [64, 96], resblock_updown: true, checkpointing: true}"]
-    words += ["micro_batch=1", "total_nimg=16", "save_every=80"]
-    engines = ["torch", "zero3-tight"]
-    done = torchrun(
-        2, "-m", "tests.training.curves", tmp_path, *engines, "--", *words, env=ONE_THREAD
-    )
-    assert done.returncode == 0, done.stderr
-    assert_goes_on_alike(tmp_path / "zero3-tight-2", tmp_path / "torch-2")
-    assert apart(tmp_path / "zero3-tight-2", tmp_path / "torch-2") < 1e-4
+    runs = curves / "wide diffusion"
+    assert_goes_on_alike(runs / "zero3-tight-2", runs / "torch-2")
+    assert apart(runs / "zero3-tight-2", runs / "torch-2") < 1e-4
 
 
 def free_port() -> int:
@@ -143,9 +172,8 @@ def wait_for(run: Path, nimg: int) -> None:
 
 
 def words_of(latents: Path, run: Path, engine: str, *more: str) -> list[str]:
-    kind = f"{{kind: deepspeed, stage: {engine[-1]}}}" if engine.startswith("zero") else engine
     words = ["data.kind=latents", f"data.path={latents}", *DIFFUSION, *OFTEN, *QUIET]
-    return [f"run={run}", f"engine={kind}", *words, "total_nimg=160", *more]
+    return [f"run={run}", engine_of(engine), *words, "total_nimg=160", *more]
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +188,7 @@ def straight(latents: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_a_signal_saves_and_any_engine_and_number_of_processes_goes_on(
-    straight: Path, latents: Path, tmp_path: Path
+    straight: Path, latents: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     run = tmp_path / "run"
     processes = ranks_of(2, words_of(latents, run, "zero2"))
@@ -174,16 +202,21 @@ def test_a_signal_saves_and_any_engine_and_number_of_processes_goes_on(
     saved = sorted((run / "checkpoints").glob("nimg-*"))[-1]
     assert 24 <= int(saved.name[5:]) < 160
 
-    for world, engine in ((2, "zero2"), (1, "torch"), (2, "zero3"), (4, "zero1")):
-        other = tmp_path / f"{engine}-{world}"
+    others = {name: tmp_path / name for name in ("zero2", "torch", "zero1", "zero3")}
+    words = {name: words_of(latents, other, name) for name, other in others.items()}
+    for other in others.values():
         shutil.copytree(run, other)
-        words = words_of(latents, other, engine)
-        done = torchrun(world, "-m", "vol3d", "train", *words, env=ONE_THREAD)
-        assert done.returncode == 0, done.stderr
-        assert "going on at image" in done.stderr
-        if (world, engine) == (2, "zero2"):
-            mine, theirs = weights(other), weights(straight)
-            assert all(mine[k].equal(theirs[k]) for k in theirs), "bit for bit"
+    done = torchrun(2, "-m", "vol3d", "train", *words["zero2"], env=ONE_THREAD)
+    assert done.returncode == 0, done.stderr
+    assert "going on at image" in done.stderr
+    with caplog.at_level(logging.INFO):
+        verb("train", *words["torch"])
+    assert "going on at image" in caplog.text
+    done = in_turn(4, [words["zero1"], words["zero3"]], tmp_path)
+    assert done.stderr.count("going on at image") == 2
+    mine, theirs = weights(others["zero2"]), weights(straight)
+    assert all(mine[k].equal(theirs[k]) for k in theirs), "bit for bit"
+    for other in others.values():
         assert apart(other, straight) < 1e-4
         assert_goes_on_alike(other, straight)
 
@@ -193,8 +226,7 @@ def test_weights_that_cannot_be_shared_out_evenly(latents: Path, tmp_path: Path)
     """On three processes most have a last share that is padded."""
     more = ["total_nimg=24", "batch=6", "save_every=6", "keep=9"]
     one, three = tmp_path / "one", tmp_path / "three"
-    done = torchrun(1, "-m", "vol3d", "train", *words_of(latents, one, "torch", *more))
-    assert done.returncode == 0, done.stderr
+    verb("train", *words_of(latents, one, "torch", *more))
     shutil.copytree(one, three)
     shutil.rmtree(three / "bundle")
     for late in ("nimg-0000000018", "nimg-0000000024"):
@@ -223,26 +255,24 @@ def test_what_fails_on_one_rank_is_told_under_a_launcher_too(latents: Path, tmp_
 def test_a_rank_that_is_killed_ends_the_others_and_is_named(
     straight: Path, latents: Path, tmp_path: Path
 ):
-    for victim in (1, 0):
-        run = tmp_path / str(victim)
-        processes = ranks_of(2, words_of(latents, run, "zero2"))
-        wait_for(run, 24)
+    run = tmp_path / "run"
+    words = words_of(latents, run, "zero2")
+    for victim, nimg in ((1, 24), (0, 64)):
+        processes = ranks_of(2, words)
+        wait_for(run, nimg)
         processes[victim].send_signal(signal.SIGKILL)
         told = ends(processes, within_s=30)
         assert [code for code, _ in told] == ([1, -9] if victim == 1 else [-9, 1])
         lines = told[1 - victim][1].splitlines()
         (named,) = [line for line in lines if line.startswith("vol3d: ")]
         assert re.match(rf"vol3d: rank {victim}.* has gone without a word.*Run again", named), named
-        done = torchrun(2, "-m", "vol3d", "train", *words_of(latents, run, "zero2"), env=ONE_THREAD)
-        assert done.returncode == 0, done.stderr
-        assert all(weights(run)[k].equal(v) for k, v in weights(straight).items())
+    done = torchrun(2, "-m", "vol3d", "train", *words, env=ONE_THREAD)
+    assert done.returncode == 0, done.stderr
+    assert all(weights(run)[k].equal(v) for k, v in weights(straight).items())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["torch", "zero2", "zero3"])
-def test_what_is_not_finite_on_one_rank_is_dropped_on_all(
-    engine: str, latents: Path, tmp_path: Path
-):
+def test_what_is_not_finite_on_one_rank_is_dropped_on_all(latents: Path, tmp_path: Path):
     spoilt = tmp_path / "latents"
     shutil.copytree(latents, spoilt)
     file = sorted(spoilt.glob("*_latent.safetensors"))[0]
@@ -251,15 +281,15 @@ def test_what_is_not_finite_on_one_rank_is_dropped_on_all(
     tensors = load_file(file)
     tensors["mean"][0, 0, 0, 0] = math.nan
     save_file(tensors, file, metadata=origin)
-    run = tmp_path / "run"
-    words = words_of(spoilt, run, engine, "total_nimg=24")
-    done = torchrun(2, "-m", "vol3d", "train", *words, env=ONE_THREAD)
+    runs = {engine: tmp_path / engine for engine in ("torch", "zero2", "zero3")}
+    trainings = [words_of(spoilt, run, name, "total_nimg=24") for name, run in runs.items()]
+    in_turn(2, trainings, tmp_path)
     name = file.name.removesuffix("_latent.safetensors")
-    dropped = [line for line in read_log(run) if line["event"] == "dropped"]
-    assert dropped, done.stderr
-    assert all(name in line["names"] and "gradient" in line["terms"] for line in dropped)
-    assert done.returncode == 0, done.stderr
-    assert all(t.isfinite().all() for t in weights(run).values())
+    for run in runs.values():
+        dropped = [line for line in read_log(run) if line["event"] == "dropped"]
+        assert dropped, run.name
+        assert all(name in line["names"] and "gradient" in line["terms"] for line in dropped)
+        assert all(t.isfinite().all() for t in weights(run).values())
 
 
 @pytest.mark.slow

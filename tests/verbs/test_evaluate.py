@@ -16,7 +16,7 @@ from vol3d.volume import Volume
 
 AFFINE = np.diag([8.0, 8.0, 8.0, 1.0])
 SHAPE = (16, 20, 16)
-QUICK = {"batch": 4, "device": "cpu", "total_nimg": 8}
+QUICK = {"batch": 4, "device": "cpu", "precision": "fp32", "total_nimg": 8, "check_memory": False}
 
 
 @pytest.fixture(scope="session")

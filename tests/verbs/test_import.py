@@ -9,7 +9,7 @@ import torch
 from monai.networks.schedulers import DDIMScheduler
 from safetensors.torch import save_file
 
-from tests.conftest import data_words, verb, vol3d
+from tests.conftest import TINY, data_words, verb, vol3d
 from tests.models.monai_networks import (
     BRAINLDM_KL,
     BRAINLDM_UNET,
@@ -300,7 +300,7 @@ def test_measured_on_scans_it_serves_training(kl_file: Path, cohort: Path, tmp_p
     plain = verb("import", str(kl_file), str(tmp_path / "plain"), *words)
     latents = verb("encode", str(plain), str(tmp_path / "z"), *data_words(cohort), "device=cpu")
     learn = ["task.kind=diffuse", "task.model={kind: unet, channels: [8, 8]}", "total_nimg=2"]
-    learn += ["data.kind=latents", "batch=2", "device=cpu", "precision=fp32"]
+    learn += ["data.kind=latents", "batch=2", *TINY]
     with pytest.raises(ConfigError, match="or import it with data"):
         verb("train", f"run={tmp_path / 'run'}", *learn, f"data.path={latents}")
 

@@ -15,7 +15,7 @@ from vol3d.ranks import ALONE, Ranks
 from vol3d.training.engine import device_of
 from vol3d.training.loop import Training, share_of
 from vol3d.training.rates import NOMINAL, Rates
-from vol3d.training.rehearsal import Cost, rehearse
+from vol3d.training.rehearsal import Cost, Done, rehearse
 from vol3d.training.room import GIB, need_of, room_on
 
 log = logging.getLogger(__name__)
@@ -119,6 +119,7 @@ class Planner:
         self.training, self.imagined, self.device = training, imagined, device
         self.room, self.rates, self.world = room, rates, world
         self.rows: dict[str, Row | None] = {}
+        self.done: Done = {}
         known = {key for key, _ in flat(training.dump())}
         known |= {"engine"} if world > 1 else set()
         self.levers = [x for x in LEVERS if x.key in known and x.values(training)]
@@ -134,7 +135,7 @@ class Planner:
             self.rows[name] = None
             try:
                 training = changed(self.training, words)
-                cost = rehearse(training, self.imagined, self.device, self.world)
+                cost = rehearse(training, self.imagined, self.device, self.world, self.done)
             except Exception as error:  # of a network of one's own, anything
                 if not words:
                     raise

@@ -46,17 +46,24 @@ NOMINAL = Rates(half=1e14, single=5e13, moved=1.5e12, call=1e-5)
 
 def measure(device: torch.device) -> Rates:
     """The rates of a device that is at hand: a convolution, a copy and a small sum."""
-    x = torch.rand(1, 64, 32, 48, 32, device=device).to(memory_format=torch.channels_last_3d)
-    w = torch.rand(64, 64, 3, 3, 3, device=device).to(memory_format=torch.channels_last_3d)
-    flops = 2 * x.numel() * w[0].numel()
-    half, single = (
-        flops / pace(partial(functional.conv3d, x.to(t), w.to(t), padding=1), device)
-        for t in (torch.bfloat16, torch.float32)
-    )
+    half, single = (convolution(t, device) for t in (torch.bfloat16, torch.float32))
     large, small = torch.rand(2**25, device=device), torch.rand(8, device=device)
     other = torch.empty_like(large)
     moved = 2 * large.numel() * large.element_size() / pace(lambda: other.copy_(large), device)
     return Rates(half, single, moved, pace(lambda: small + small, device))
+
+
+def convolution(dtype: torch.dtype, device: torch.device) -> float:
+    """Operations a second of the largest volume that takes no long time: bf16 may be emulated."""
+    w = torch.rand(64, 64, 3, 3, 3, device=device, dtype=dtype)
+    w = w.to(memory_format=torch.channels_last_3d)
+    for n in (4, 8, 16, 32, 48):
+        x = torch.rand(1, 64, n, n, n, device=device, dtype=dtype)
+        x = x.to(memory_format=torch.channels_last_3d)
+        seconds = pace(partial(functional.conv3d, x, w, padding=1), device, 0.1)
+        if seconds > 0.1:
+            break
+    return 2 * x.numel() * w[0].numel() / seconds
 
 
 def pace(work: Callable[[], object], device: torch.device, seconds: float = 0.2) -> float:

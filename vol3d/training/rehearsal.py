@@ -8,7 +8,7 @@ import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,7 +20,6 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from vol3d.data.rng import torch_rng
@@ -33,6 +32,8 @@ from vol3d.training.standin import cuda_rules
 WITHOUT_WORK = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "detach"}
 NUMBER = torch.ops.aten._local_scalar_dense.default
 """Asks for a number; a tensor without data says 0."""
+DEVICE = torch.ops.prim.device.default
+"""Asks which device a tensor is on, thousands of times."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,9 @@ class Ledger(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: Any = None
     ) -> Any:
-        if func.namespace != "aten":  # which device a tensor is on, asked thousands of times
+        if func is DEVICE:
+            return device_of(*args)
+        if func.namespace != "aten":
             return func(*args, **(kwargs or {}))
         if torch.is_inference_mode_enabled():
             with (
@@ -114,12 +117,15 @@ class Ledger(TorchDispatchMode):
         storage = t.untyped_storage()
         key = storage._cdata
         if key not in self.live:
-            counts = t.device.type == self.device.type
-            self.live[key] = storage.nbytes() if counts else 0
+            self.live[key] = storage.nbytes() if self.counts(t) else 0
             self.now += self.live[key]
             self.peak = max(self.peak, self.now)
             weakref.finalize(storage, self.leave, key)
         return key
+
+    def counts(self, t: Tensor) -> bool:
+        """Whether it lives on the device."""
+        return device_of(t).type == self.device.type
 
     def leave(self, key: int) -> None:
         """A storage has died."""
@@ -130,18 +136,27 @@ class Ledger(TorchDispatchMode):
         packet = func.overloadpacket
         if packet.__name__ in WITHOUT_WORK:
             return
-        moved = sum(
-            t.numel() * t.element_size() for t in touched if t.device.type == self.device.type
-        )
+        moved = sum(t.numel() * t.element_size() for t in touched if self.counts(t))
         flops = flops_of(packet, args, kwargs, out)
         if flops:
             self.largest = max(self.largest, moved)
         self.work[Work(touched[0].dtype, flops, moved)] += 1
 
 
+def device_of(t: Tensor) -> torch.device:
+    """Where a tensor is; a fake one is asked without the detour through all modes."""
+    return t.fake_device if isinstance(t, FakeTensor) else t.device
+
+
 def tensors(tree: Any) -> list[Tensor]:
     """The tensors in nested arguments."""
-    return [t for t in tree_leaves(tree) if isinstance(t, Tensor)]
+    if isinstance(tree, Tensor):
+        return [tree]
+    if isinstance(tree, dict):
+        tree = tree.values()
+    elif not isinstance(tree, tuple | list):
+        return []
+    return [t for branch in tree for t in tensors(branch)]
 
 
 def flops_of(packet: Any, args: tuple, kwargs: dict, out: Any) -> float:
@@ -198,7 +213,17 @@ def stage(device: torch.device) -> Iterator[tuple[Ledger, torch.device]]:
         yield ledger, device
 
 
-def rehearse(training: Training, imagined: Any, device: torch.device, world: int = 1) -> Cost:
+Done = dict[str, tuple[Cost, Job]]
+"""Rehearsals on the plain engine, by their settings."""
+
+
+def rehearse(
+    training: Training,
+    imagined: Any,
+    device: torch.device,
+    world: int = 1,
+    done: Done | None = None,
+) -> Cost:
     """What an update of this training costs on a device, once its optimisers have their moments.
 
     Args:
@@ -206,45 +231,82 @@ def rehearse(training: Training, imagined: Any, device: torch.device, world: int
         imagined: the data, as the task's `rehearsal` takes them.
         device: where the training is to run; it need not be at hand.
         world: processes that do the same, so that the engine may share out what is kept.
+        done: of the same data and device, to look into and to add to: engines differ in what they
+            keep alone.
 
     Raises:
         ConfigError: the engine cannot do this job.
     """
+    kind, done = training.engine, {} if done is None else done
+    plain = training.model_copy(update={"engine": PLAIN})  # others need real memory
+    name = str(plain.dump())
+    if name not in done:
+        done[name] = rehearse_plain(plain, imagined, device, kind)
+    cost, job = done[name]
+    kind.check(job)
+    at_step, between = spared_by(kind, job, world)
+    return replace(
+        cost,
+        step=cost.step - at_step,
+        look=cost.look - between,
+        lasting=cost.lasting - between,
+    )
+
+
+def rehearse_plain(
+    training: Training, imagined: Any, device: torch.device, kind: EngineKind
+) -> tuple[Cost, Job]:
+    """The cost on the plain engine, and the job; `kind` may refuse it before that is known."""
     on_cpu = device.type == "cpu"
     micro = training.micro_batch or training.batch
     with stage(device) as (ledger, device):
-        kind = training.engine
-        training = training.model_copy(update={"engine": PLAIN})  # others need real memory
         job = training.task.rehearsal(imagined)
         kind.check(job)
-        at_step, between = spared_by(kind, job, world)
         engine = engine_of(job, training, device)
         with suspended():
             drawn = largest_draw(job)
-        schedule = (1, 1, 2) if micro < training.batch else (1, 1)  # the rest are as the second
+        passes = 2 if micro < training.batch else 1  # the rest are as the second
         coming = [blank(drawn) for _ in range(training.batch * on_cpu)]  # read ahead
-        others = [blank(drawn) for _ in range((training.batch - schedule[-1] * micro) * on_cpu)]
+        others = [blank(drawn) for _ in range((training.batch - passes * micro) * on_cpu)]
 
-        costs = []
-        for passes in schedule:
-            batch = imagine_batch(job, training, drawn, passes * micro)
-            ledger.work = Counter()
-            update(job, training, engine, batch)
-            engine.watch.waiting.clear()
-            costs.append(ledger.work)
-            del batch
-        del others
+        for part in engine.parts.values():  # makes the moments, as the first update does
+            part.step(0.0, torch.ones((), dtype=torch.bool, device=device))
+        ledger.work = Counter()
+        batch = imagine_batch(job, training, drawn, passes * micro)
+        batch = Passes(**vars(batch), ledger=ledger)
+        update(job, training, engine, batch)
+        engine.watch.waiting.clear()
+        work = ledger.work
+        for w, n in (batch.ends[-1] - batch.ends[0]).items():
+            work[w] += n * (training.batch // micro - passes)
+        del batch, others
         step, lasting = ledger.peak, ledger.now
         ledger.peak, ledger.work = ledger.now, Counter()
         job.draw = lambda scan, rng: blank(drawn)
         with suppress(DynamicOutputShapeException):  # voxels are picked when the networks have run
             job.validate(engine)
-        del job, engine, coming
-    work, another_pass = costs[1], costs[-1] - costs[1]
-    for w, n in another_pass.items():
-        work[w] += n * (training.batch // micro - 1)
-    look = ledger.peak - between
-    return Cost(step - at_step, look, lasting - between, ledger.largest, work)
+        look = ledger.peak
+        del engine, coming
+    return Cost(step, look, lasting, ledger.largest, work), job
+
+
+@dataclass
+class Passes(Batch):
+    """A batch that notes what had been done at the end of each pass.
+
+    Attributes:
+        ledger: what counts it.
+        ends: the work up to the end of each.
+    """
+
+    ledger: Ledger
+    ends: list[Counter[Work]] = field(default_factory=list)
+
+    def split(self, size: int) -> Iterator[Batch]:
+        """The passes, each of which is over when the next is asked for."""
+        for micro in super().split(size):
+            yield micro
+            self.ends.append(self.ledger.work.copy())
 
 
 def spared_by(kind: EngineKind, job: Job, world: int) -> tuple[int, int]:
