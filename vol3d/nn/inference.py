@@ -77,8 +77,7 @@ def last(x: Pieces, norm: Norm, layer: Layer) -> Tensor:
 
 def conv_in(x: Tensor, weight: Tensor, bias: Tensor, splits: int | None = None) -> Pieces:
     """See `slab_layers.conv_in`; x is one image in the type to compute in."""
-    if x.shape[1] == 1:
-        x, weight = widened(x), widened(weight)
+    x, weight = widened(x, weight)
     return strided(Pieces.of(x, [(0, x.shape[2])]), (weight, bias), 1, (1, 1), splits)
 
 

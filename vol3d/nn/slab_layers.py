@@ -60,9 +60,7 @@ def residual(
 
 def conv_in(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """A network's first layer, a 3 x 3 x 3 convolution."""
-    if x.shape[1] == 1:
-        x, weight = widened(x), widened(weight)
-    return nnf.conv3d(x, weight, bias, padding=1)
+    return nnf.conv3d(*widened(laid(x), weight), bias, padding=1)
 
 
 def norm_conv(

@@ -211,11 +211,10 @@ class Layer:
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """A 3 x 3 x 3 convolution of planes [i - 1, j + 1) that gives planes [i, j), in the weight's type.
 
-    With one channel in, oneDNN falls back to a loop several times slower than 64 channels.
+    With one channel in and bf16, oneDNN falls back to a loop several times slower than 64 channels.
     """
-    if x.shape[1] == 1:  # the same with channels that are zero
-        x, weight = (widened(t) for t in (x, weight))
-    return conv3d(x.to(weight.dtype), weight, bias, pad=1)
+    x, weight = widened(x.to(weight.dtype), weight)
+    return conv3d(x, weight, bias, pad=1)
 
 
 def reach(n: int, tap: int, i: int = 0, j: int | None = None) -> tuple[slice, slice]:
@@ -228,10 +227,14 @@ def reach(n: int, tap: int, i: int = 0, j: int | None = None) -> tuple[slice, sl
     return slice(first - i, last - i), slice(first + 1 - tap, last + 1 - tap)
 
 
-def widened(x: Tensor, to: int = 4) -> Tensor:
-    """x with channels of zeros after its own."""
-    shape = (len(x), to - x.shape[1], *x.shape[2:])
-    return torch.cat([x, x.new_zeros(shape)], 1).contiguous(memory_format=LAYOUT)
+def widened(x: Tensor, weight: Tensor, to: int = 4) -> tuple[Tensor, Tensor]:
+    """One channel of bf16, and the weight of its convolution, with channels of zeros after it."""
+    if x.shape[1] > 1 or x.dtype != torch.bfloat16:
+        return x, weight
+    rest = ((len(t), to - 1, *t.shape[2:]) for t in (x, weight))
+    pairs = zip((x, weight), rest, strict=True)
+    wide = (torch.cat([t, t.new_zeros(shape)], 1) for t, shape in pairs)
+    return tuple(t.contiguous(memory_format=LAYOUT) for t in wide)
 
 
 def weight_gradient(
