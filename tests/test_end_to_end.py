@@ -38,6 +38,7 @@ def test_a_bundle_says_what_it_is(diffusion: Path):
         "covariates.json",
         "fingerprint.json",
         "quality.json",
+        "training.json",
         "versions.json",
         "autoencoder",
     }

@@ -86,6 +86,8 @@ def test_channels_last_stays_in_bf16(block: nn.Module, shape: tuple):
     with torch.autocast("cpu", torch.bfloat16):
         y = block(x.bfloat16(), *emb)
     assert y.dtype == torch.bfloat16
-    assert y.is_contiguous(memory_format=CHANNELS_LAST)
+    # Below AVX-512 torch has no bf16 convolutions in this layout, and auto never is bf16.
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        assert y.is_contiguous(memory_format=CHANNELS_LAST)
     with torch.no_grad():
         assert torch.allclose(y.float(), block(x, *emb), atol=0.1)
