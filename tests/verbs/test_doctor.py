@@ -102,7 +102,7 @@ def test_it_tells_what_is_there(report: str):
 @pytest.mark.slow
 def test_the_trial_is_told_with_its_time_and_losses(report: str):
     trial = parsed(report)["Trial step"]
-    assert [*trial] == ["device", *TRIALS]
+    assert [*trial] == ["device", "precision=auto", *TRIALS]
     for name in TRIALS:
         assert re.match(
             r"works: [\d.]+ s a step .* losses finite after \d+: \w+ [\d.]", trial[name]
