@@ -145,8 +145,8 @@ def ratio(a: float | None, b: float | None) -> float | None:
 def last(answers: Iterator[Told]) -> Told | None:
     """The whole answer; None if it did not fit into memory."""
     told = None
-    for told in answers:
-        pass
+    for answer in answers:
+        told = answer
     return told
 
 

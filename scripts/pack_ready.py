@@ -12,7 +12,7 @@ from vol3d.bundle import Bundle, write_bundle
 
 ABOUT = """\
 > Comes with vol3d under the name `ready`, to try everything with. **Its people are imagined**: it was
-> trained on the cohort of `vol3d sample-cohort`, which is the ICBM 152 template (2009a, symmetric) warped,
+> trained on the cohort of `vol3d sample-cohort`, the ICBM 152 template (2009a, symmetric) warped,
 > so nothing about real brains can be learnt from it. Made by `scripts/make_ready.sh`; weights are stored
 > in half precision. Template: Copyright (C) 1993-2009 Louis Collins, McConnell Brain Imaging Centre,
 > Montreal Neurological Institute, McGill University; free to use, copy, modify and distribute with this

@@ -171,9 +171,7 @@ def segmenter(cohort: Path, parts: Path) -> Path:
 @pytest.fixture(scope="session")
 def latents(cohort: Path, autoencoder: Path, parts: Path) -> Path:
     words = [*data_words(cohort), "device=cpu"]
-    return once(
-        parts / "latents", lambda out: verb("encode", str(autoencoder), str(out), *words)
-    )
+    return once(parts / "latents", lambda out: verb("encode", str(autoencoder), str(out), *words))
 
 
 @pytest.fixture(scope="session")

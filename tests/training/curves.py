@@ -1,6 +1,6 @@
 """Makes trainings one after the other, in however many processes it was started.
 
-python -m tests.training.curves TRAININGS.json, a list of the words of each; see `in_turn` in test_ranks.py
+python -m tests.training.curves TRAININGS.json, a list of the words of each (`in_turn` in test_ranks.py)
 """
 
 import json

@@ -38,7 +38,13 @@ class Conv3(nn.Conv3d):
         is_low = x.dtype != torch.float32 or torch.is_autocast_enabled(x.device.type)
         if is_plain and not is_low and not torch.is_grad_enabled() and pays(x, self.weight):
             return winograd(x, self.weight, self.bias, 1)
-        if x.device.type == "cpu" and is_plain and voxels > 4096 and len(self.weight) > 256 and is_low:
+        if (
+            x.device.type == "cpu"
+            and is_plain
+            and voxels > 4096
+            and len(self.weight) > 256
+            and is_low
+        ):
             parts = zip(self.weight.split(256), self.bias.split(256), strict=True)
             return torch.cat([nnf.conv3d(x, w, b, padding=1) for w, b in parts], 1)
         return super().forward(x)

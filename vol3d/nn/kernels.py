@@ -59,7 +59,7 @@ def combine(g: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor) -> None:
 
 
 def to_tiles(x: Tensor, first: int, last: int, out: Tensor) -> None:
-    """Planes [first, last) of x [X, Y, Z, C], zero outside, as tiles B' d B: out [16, tiles, planes, C]."""
+    """Planes [first, last) of x [X, Y, Z, C], zero outside, as tiles: out [16, tiles, planes, C]."""
     run(tiled, x.detach().numpy(), first, last, out.numpy())
 
 
@@ -218,24 +218,29 @@ def combined(g, x, a, b, c):
                 g[i, k] = narrow(a[k] * wide(g[i, k]) + b[k] * wide(x[i, k]) + c[k])
 
 
+@njit(inline="always")
+def patch(x, i, y, z, out):
+    """Voxels [i, y : y + 4, z : z + 4] of x [X, Y, Z, C], zero outside: out [4, 4, C]."""
+    X, Y, Z, C = x.shape
+    for a in range(4):
+        for b in range(4):
+            if 0 <= i < X and 0 <= y + a < Y and 0 <= z + b < Z:
+                for k in range(C):
+                    out[a, b, k] = x[i, y + a, z + b, k]
+            else:
+                for k in range(C):
+                    out[a, b, k] = f32(0)
+
+
 @compiled
 def tiled(x, first, last, out):
     """See `to_tiles`; B' is (1 0 -1 0), (0 1 1 0), (0 -1 1 0), (0 1 0 -1)."""
-    X, Y, Z, C = x.shape
+    _, Y, Z, C = x.shape
     across = (Z + 1) // 2
     for t in prange((Y + 1) // 2 * across):
         d, e = np.empty((4, 4, C), f32), np.empty((4, 4, C), f32)
         for i in range(first, last):
-            for a in range(4):
-                y = t // across * 2 + a - 1
-                for b in range(4):
-                    z = t % across * 2 + b - 1
-                    if 0 <= i < X and 0 <= y < Y and 0 <= z < Z:
-                        for k in range(C):
-                            d[a, b, k] = x[i, y, z, k]
-                    else:
-                        for k in range(C):
-                            d[a, b, k] = f32(0)
+            patch(x, i, t // across * 2 - 1, t % across * 2 - 1, d)
             for b in range(4):
                 for k in range(C):
                     e[0, b, k] = d[0, b, k] - d[2, b, k]

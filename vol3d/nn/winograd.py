@@ -1,9 +1,9 @@
 """3 x 3 x 3 convolutions in float32 with fewer products, where oneDNN is bound by its products.
 
-Winograd's minimal filtering F(2x2, 3x3) over Y and Z (Lavin and Gray 2016, arXiv:1509.09308, section 4), and
-the three taps of X summed directly: 12 products an output instead of 27. Voxels become tiles of 4 x 4 that
-overlap by 2; transformed, a tile has 16 numbers a channel, and each of the 16 is a matrix product of its own.
-Its rounding is below that of the sum that it replaces.
+Winograd's minimal filtering F(2x2, 3x3) over Y and Z (Lavin and Gray 2016, arXiv:1509.09308, section
+4), and the three taps of X summed directly: 12 products an output instead of 27. Voxels become tiles of
+4 x 4 that overlap by 2; transformed, a tile has 16 numbers a channel, and each of the 16 is a matrix
+product of its own. Its rounding is below that of the sum that it replaces.
 """
 
 import torch
@@ -24,8 +24,9 @@ def pays(x: Tensor, weight: Tensor) -> bool:
 
     With fewer channels or voxels the transforms, and products of narrow matrices, take what is won.
     """
-    fits = NUMBA and x.device.type == "cpu" and x.dtype == torch.float32 and tuple(weight.shape[2:]) == (3, 3, 3)
-    return fits and min(weight.shape[:2]) >= 128 and x[0, 0].numel() > 4096
+    fits = NUMBA and x.device.type == "cpu" and x.dtype == torch.float32
+    wide = tuple(weight.shape[2:]) == (3, 3, 3) and min(weight.shape[:2]) >= 128
+    return fits and wide and x[0, 0].numel() > 4096
 
 
 @operator()
