@@ -74,7 +74,8 @@ def test_an_upward_import_would_be_found():
 
 
 def test_every_module_is_in_a_layer():
-    names = {p.stem for p in ROOT.iterdir() if not p.name.startswith("_")}
+    modules = {p.relative_to(ROOT).parts[0] for p in ROOT.rglob("*.py")}
+    names = {name.removesuffix(".py") for name in modules if not name.startswith("_")}
     assert names <= set(LAYERS)
 
 
