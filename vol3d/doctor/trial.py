@@ -14,7 +14,7 @@ from vol3d.data.rng import numpy_rng, torch_rng
 from vol3d.data.scan import Scan
 from vol3d.doctor.lines import Lines
 from vol3d.errors import RunError
-from vol3d.nn.precision import units_of
+from vol3d.nn.precision import units_of, why
 from vol3d.tasks import Task
 from vol3d.tasks.base import Batch
 from vol3d.training.engine import device_of
@@ -83,9 +83,8 @@ def attempt(name: str, settings: dict[str, Any], data: Any, until: float) -> Lin
         RunError: a loss is not finite, or the weights do not move.
     """
     device = device_of(settings["device"])
-    on_gpu = device.type == "cuda"
-    if on_gpu and settings["precision"] == "bf16" and not units_of(device):
-        yield name, "not tried: this GPU has no bf16"
+    if settings["precision"] == "bf16" and not units_of(device):
+        yield name, f"not tried: {why(device)}"
         return
     if time.monotonic() > until:
         yield name, f"not tried: the {SECONDS:.0f} seconds were over"
