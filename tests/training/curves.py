@@ -15,7 +15,7 @@ from vol3d.training.engines import deepspeed
 
 BUCKET = deepspeed.BUCKET
 with joined("cpu") as ranks:
-    logging.basicConfig(level=logging.INFO if ranks.first else logging.ERROR)
+    logging.basicConfig(level=logging.INFO if ranks.first else logging.ERROR, force=True)
     for words in json.loads(Path(sys.argv[1]).read_text()):
         is_tight = "tight" in words[0]  # so little is sent and kept at a time that this is much
         deepspeed.BUCKET = 300_000 if is_tight else BUCKET
