@@ -1,6 +1,7 @@
 """The whole road on a GPU: `make gpu`. With `--device cpu`, the default, the same is rehearsed."""
 
 import importlib.util
+import json
 import math
 import os
 import shutil
@@ -259,22 +260,25 @@ def test_zero_gives_the_curve_of_the_plain_engine(
     """Of one process: in one of its own, since DeepSpeed sets variables for whoever comes after."""
     if importlib.util.find_spec("deepspeed") is None:
         pytest.skip("DeepSpeed is an extra: pip install vol3d[deepspeed]")
-    engines = ["torch", "zero1", "zero2", "zero3"]
+    engines = {f"zero{stage}": f"{{kind: deepspeed, stage: {stage}}}" for stage in (1, 2, 3)}
+    engines = {"torch": "torch", **engines}
     words = [*latents, *DIFFUSION, *TRAINING, f"device={device}", "precision=fp32"]
     words += ["check_memory=false", "micro_batch=1"]
+    trainings = [[f"run={tmp_path / n}", f"engine={kind}", *words] for n, kind in engines.items()]
+    (tmp_path / "trainings.json").write_text(json.dumps(trainings))
     done = subprocess.run(
-        [sys.executable, "-m", "tests.training.curves", tmp_path, *engines, "--", *words],
+        [sys.executable, "-m", "tests.training.curves", tmp_path / "trainings.json"],
         env={**os.environ, "NVIDIA_TF32_OVERRIDE": "0"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    plain = losses(tmp_path / "torch-1")
+    plain = losses(tmp_path / "torch")
     assert len(plain) == 4
-    for name in engines[1:]:
-        assert losses(tmp_path / f"{name}-1") == pytest.approx(plain, rel=1e-3)
-        assert weights_apart(tmp_path / f"{name}-1", tmp_path / "torch-1") < 1e-3
+    for name in engines:
+        assert losses(tmp_path / name) == pytest.approx(plain, rel=1e-3)
+        assert weights_apart(tmp_path / name, tmp_path / "torch") < 1e-3
 
 
 def losses(run: Path) -> list[float]:
