@@ -30,7 +30,7 @@ def test_brains_with_larger_ventricles_where_they_are_asked_for(tmp_path: Path):
         cohort = verb("generate", *words, "sampler.steps=8", "device=cpu")
         brains = [Volume.read(p) for p in sorted(cohort.glob("sub-*/anat/*.nii.gz"))]
         assert all(b.grid.shape == (40, 56, 40) for b in brains)
-        x = torch.from_numpy(np.stack([b.data for b in brains]))[:, None]
+        x = torch.from_numpy(np.stack([b.data for b in brains])).float()[:, None]
         found.append(np.mean([m["ventricles_ml"] for m in segmenter.measure(x, 4**3 / 1000)]))
     assert abs(found[0] - 20) < 10
     assert abs(found[1] - 60) < 15
