@@ -24,7 +24,7 @@ $(BIN)/vol3d-test: $(BIN)/vol3d
 brains: $(BIN)/vol3d  ## four brains and a picture of them, from the model that comes with vol3d
 	$(BIN)/vol3d generate ready brains n=4 age=70 sex=F ventricles_ml=45
 
-demo: $(BIN)/vol3d  ## the main job on the embedded cohort, a few minutes on 2 CPU cores
+demo: $(BIN)/vol3d  ## the main job on the embedded cohort
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/demo.sh runs/demo
 
 test: setup  ## trains, kills, resumes, samples and evaluates: whether vol3d works here

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 import vol3d
-from vol3d.nn.precision import cap, resolve
+from vol3d.nn.precision import cap, cpu_flags, resolve
 
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_tile", "asimd", "bf16")
 CLASSES = {
@@ -27,7 +27,7 @@ CAPS = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
 def describe(device: torch.device) -> dict[str, Any]:
     """What a reader needs to know to compare figures."""
     cpu = cpuinfo()
-    flags = set(cpu.get("flags", cpu.get("Features", "")).split())
+    flags = cpu_flags()
     found = {
         "class": class_of(device, flags, cap()),
         "precision": precisions(device),

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the models that come with vol3d: the demo's networks, trained for longer on the same cohort.
-#   scripts/make_ready.sh [RUN_FOLDER]      about an hour on two CPU cores; run again to go on.
+#   scripts/make_ready.sh [RUN_FOLDER]      run again to go on.
 set -euo pipefail
 run=${1:-runs/ready}
 data=(data.path="$run/cohort")

@@ -33,18 +33,14 @@ class Conv3(nn.Conv3d):
     def forward(self, x: Tensor) -> Tensor:
         """[B, cin, X, Y, Z] -> [B, cout, ...]."""
         voxels, is_plain = len(x) * x[0, 0].numel(), self.stride[0] == self.padding[0] == 1
-        if x.device.type == "cpu" and is_plain and voxels <= 256:
+        if x.device.type != "cpu" or not is_plain:
+            return super().forward(x)
+        if voxels <= 256:
             return as_product(x, self.weight, self.bias)
-        is_low = x.dtype != torch.float32 or torch.is_autocast_enabled(x.device.type)
-        if is_plain and not is_low and not torch.is_grad_enabled() and pays(x, self.weight):
-            return winograd(x, self.weight, self.bias, 1)
-        if (
-            x.device.type == "cpu"
-            and is_plain
-            and voxels > 4096
-            and len(self.weight) > 256
-            and is_low
-        ):
+        if x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"):
+            if pays(x, self.weight) and not torch.is_grad_enabled():
+                return winograd(x, self.weight, self.bias, 1)
+        elif voxels > 4096 and len(self.weight) > 256:
             parts = zip(self.weight.split(256), self.bias.split(256), strict=True)
             return torch.cat([nnf.conv3d(x, w, b, padding=1) for w, b in parts], 1)
         return super().forward(x)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from vol3d.nn.operator import NUMBA, operator
+from vol3d.nn.operator import NUMBA, kernels, operator
 from vol3d.nn.winograd import pays, winograd
 
 
@@ -58,9 +58,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pad: int) -> 
 def mean_and_var(x: Tensor) -> Tensor:
     """Mean and unbiased variance of each channel of x [1, C, X, Y, Z]: [2, C], float32 or float64."""
     if suits(x):
-        from vol3d.nn import kernels  # here: numba takes a second to load
-
-        return kernels.mean_and_var(x)
+        return kernels().mean_and_var(x)
     told = torch.zeros(2, x.shape[1], dtype=exact(x.dtype), device=x.device)
     if x[0, 0].numel() == 1:  # torch's unbiased variance is not defined there
         told[0] = x.flatten()
@@ -79,9 +77,7 @@ def _(x: Tensor) -> Tensor:
 def brought(made: Tensor, out: Tensor, is_added: bool) -> Tensor:
     """out = made, or out + made if it `is_added`; `mean_and_var` of that, taken on the way."""
     if suits(made, out):
-        from vol3d.nn import kernels  # here: numba takes a second to load
-
-        return kernels.brought(made, out, is_added)
+        return kernels().brought(made, out, is_added)
     out.add_(made) if is_added else out.copy_(made)
     return mean_and_var(out)
 
@@ -132,9 +128,7 @@ def normalise(
         out: [1, C, X, Y, Z], written.
     """
     if suits(x, out):
-        from vol3d.nn import kernels  # here: numba takes a second to load
-
-        kernels.normalise(x, scale, beta - scale * mean, is_active, out)
+        kernels().normalise(x, scale, beta - scale * mean, is_active, out)
         return
     unused = torch.empty(0, dtype=mean.dtype, device=x.device)
     torch.native_batch_norm(
@@ -160,9 +154,7 @@ def normalise_backward(
         [2, C]: sums over voxels of out (x - mean), and of out; float32 or float64.
     """
     if suits(g, x, out):
-        from vol3d.nn import kernels  # here: numba takes a second to load
-
-        told = kernels.normalise_backward(g, x, scale, beta - scale * mean, is_active, out)
+        told = kernels().normalise_backward(g, x, scale, beta - scale * mean, is_active, out)
         told[0] -= mean * told[1]
         return told.to(mean.dtype)
     if is_active:
@@ -190,9 +182,7 @@ def combine(
 ) -> None:
     """g = a g + b (x - mean) + c, channel by channel; `scratch`, of the shape of x, may be written."""
     if suits(g, x):
-        from vol3d.nn import kernels  # here: numba takes a second to load
-
-        kernels.combine(g, x, a, b, c - b * mean)
+        kernels().combine(g, x, a, b, c - b * mean)
         return
     normalise(x, mean, b, c, False, scratch)
     torch.addcmul(scratch, g, a.to(g.dtype).view(1, -1, 1, 1, 1), out=g)

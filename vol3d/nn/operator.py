@@ -1,14 +1,22 @@
-"""Functions as operators of torch, for tensors that have no data."""
+"""Functions as operators of torch, for tensors that have no data; and kernels of our own under them."""
 
 from collections.abc import Callable, Collection
 from functools import wraps
 from importlib.util import find_spec
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
 NUMBA = find_spec("numba") is not None
 """Whether the kernels of `nn/kernels.py` can be compiled; a GPU does without them."""
+
+
+def kernels() -> ModuleType:
+    """`nn/kernels.py`, loaded when it is first wanted: Numba takes a second."""
+    from vol3d.nn import kernels as module
+
+    return module
 
 
 def operator(writes: Collection[str] = ()) -> Callable:

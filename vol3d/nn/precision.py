@@ -67,7 +67,11 @@ def cap() -> str:
 def cpu_flags() -> set[str]:
     """What this CPU can do, in Linux's words."""
     info = Path("/proc/cpuinfo")
-    found = re.search(r"^flags\s*: (.*)", info.read_text(), re.MULTILINE) if info.exists() else None
+    found = (
+        re.search(r"^(?:flags|Features)\s*: (.*)", info.read_text(), re.MULTILINE)
+        if info.exists()
+        else None
+    )
     return set(found[1].split()) if found else set()
 
 

@@ -255,16 +255,14 @@ def weight_gradient(
     kind = exact(x.dtype)
     if len(weight) == pad == 1:  # the last layer
         return share_of_taps(g, x).to(kind), g.sum(dtype=kind).view(1)
-    images, planes, n = (rearrange(t, "1 c x y z -> x c y z") for t in (g, x)), weight, g.shape[2]
-    if (
-        x.device.type == "cpu" and x.dtype == torch.float32
-    ):  # oneDNN's is up to three times as fast so
-        images, planes = (t.contiguous() for t in images), weight.contiguous()
-    given, seen = images
-    parts, bias = [], None
+    given, seen = (rearrange(t, "1 c x y z -> x c y z") for t in (g, x))  # planes as images
+    if x.device.type == "cpu" and x.dtype == torch.float32:
+        # In torch's own layout oneDNN's is up to three times as fast.
+        given, seen, weight = (t.contiguous() for t in (given, seen, weight))
+    parts, bias, n = [], None, len(given)
     for k in range(weight.shape[2]):
         _, part, by_bias = torch.ops.aten.convolution_backward(
-            given, seen[k : k + stride * (n - 1) + 1 : stride], planes[:, :, k], [len(weight)],
+            given, seen[k : k + stride * (n - 1) + 1 : stride], weight[:, :, k], [len(weight)],
             [stride] * 2, [pad] * 2, [1] * 2, False, [0] * 2, 1, [False, True, bias is None],
         )  # fmt: skip
         parts.append(part)

@@ -11,7 +11,7 @@ import torch.nn.functional as nnf
 from einops import rearrange
 from torch import Tensor
 
-from vol3d.nn.operator import NUMBA, operator
+from vol3d.nn.operator import NUMBA, kernels, operator
 
 ROOM = 16 * 2**20
 """Bytes of transformed planes at a time."""
@@ -35,8 +35,6 @@ def winograd(x: Tensor, weight: Tensor, bias: Tensor | None, pad: int) -> Tensor
 
     x [B, C, X, Y, Z] and the result lie voxel by voxel.
     """
-    from vol3d.nn import kernels
-
     voxels = rearrange(x, "b c x y z -> b x y z c").contiguous()
     B, X, Y, Z, C = voxels.shape
     taps, D, ends = transformed(weight), len(weight), 2 - 2 * pad
@@ -48,13 +46,13 @@ def winograd(x: Tensor, weight: Tensor, bias: Tensor | None, pad: int) -> Tensor
     for b in range(B):
         for first in range(0, X - ends, planes):
             last = min(first + planes, X - ends)
-            kernels.to_tiles(voxels[b], first - pad, last - pad + 2, seen)
+            kernels().to_tiles(voxels[b], first - pad, last - pad + 2, seen)
             for i in range(first, last):
                 # Rows of three planes' channels, which lie side by side.
                 row, k = seen.stride(1), i - first
                 rows = seen.as_strided((16, tiles, 3 * C), (tiles * row, row, 1), k * C)
                 torch.bmm(rows, taps, out=made)
-                kernels.from_tiles(made, bias, out[b, i])
+                kernels().from_tiles(made, bias, out[b, i])
     return rearrange(out, "b x y z d -> b d x y z")
 
 

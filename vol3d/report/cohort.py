@@ -16,10 +16,11 @@ def write_contact_sheet(path: Path, brains: list[tuple[Path, Row]], schema: Cova
         brains: image and complete row of each.
         schema: the covariates that the rows are of.
     """
-    first = Volume.read(brains[0][0])
-    panels = [Panel(caption(image, row, schema), Volume.read(image).data) for image, row in brains]
+    volumes = [Volume.read(image) for image, _ in brains]
+    titles = [caption(image, row, schema) for image, row in brains]
+    panels = [Panel(title, v.data) for title, v in zip(titles, volumes, strict=True)]
     at = middle([panel.x for panel in panels])
-    figure = panels_in_rows(in_rows(panels), first.grid.spacing, at)
+    figure = panels_in_rows(in_rows(panels), volumes[0].grid.spacing, at)
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as part:
         figure.savefig(part, format="png")

@@ -89,7 +89,7 @@ class Ledger(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple = (), kwargs: Any = None
     ) -> Any:
         if func is DEVICE:
-            return device_of(*args)
+            return place_of(*args)
         if func.namespace != "aten":
             return func(*args, **(kwargs or {}))
         if torch.is_inference_mode_enabled():
@@ -125,7 +125,7 @@ class Ledger(TorchDispatchMode):
 
     def counts(self, t: Tensor) -> bool:
         """Whether it lives on the device."""
-        return device_of(t).type == self.device.type
+        return place_of(t).type == self.device.type
 
     def leave(self, key: int) -> None:
         """A storage has died."""
@@ -143,7 +143,7 @@ class Ledger(TorchDispatchMode):
         self.work[Work(touched[0].dtype, flops, moved)] += 1
 
 
-def device_of(t: Tensor) -> torch.device:
+def place_of(t: Tensor) -> torch.device:
     """Where a tensor is; a fake one is asked without the detour through all modes."""
     return t.fake_device if isinstance(t, FakeTensor) else t.device
 
