@@ -1,10 +1,11 @@
-"""Kernels for bf16 on a CPU: as near as bf16 allows to torch in float64, on any number of threads."""
+"""Kernels for a CPU: as near as bf16 or float32 allows to torch in float64, on any number of threads."""
 
 import pytest
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
+from vol3d.nn import moments
 from vol3d.nn.moments import (
     brought,
     combine,
@@ -16,13 +17,19 @@ from vol3d.nn.moments import (
 from vol3d.nn.pieces import LAYOUT
 
 SHAPES = [(1, 4, 1, 1, 2), (1, 3, 2, 5, 7), (1, 64, 3, 20, 17), (1, 40, 2, 30, 30)]
-HALF_A_STEP = 2.0**-8
+HALF_A_STEP = {torch.bfloat16: 2.0**-8, torch.float32: 1e-6}
 
 
-def voxels(shape: tuple[int, ...], seed: int = 0, mean: float = 0.5) -> Tensor:
+@pytest.fixture(params=HALF_A_STEP, ids=["bf16", "fp32"], autouse=True)
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.dtype:
+    monkeypatch.setattr(moments, "FEW", 0)
+    return request.param
+
+
+def voxels(kind: torch.dtype, shape: tuple[int, ...], seed: int = 0, mean: float = 0.5) -> Tensor:
     rng = torch.Generator().manual_seed(seed)
     x = 2 * torch.randn(shape, generator=rng) + mean
-    return x.to(torch.bfloat16, memory_format=LAYOUT)
+    return x.to(kind, memory_format=LAYOUT)
 
 
 def channels(n: int) -> list[Tensor]:
@@ -42,21 +49,21 @@ def as_defined(x: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, is_active: 
 
 @pytest.mark.parametrize("is_active", [True, False])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_norm_and_silu_there_and_back(shape: tuple[int, ...], is_active: bool):
-    x, g, given = voxels(shape), voxels(shape, 1), channels(shape[1])
+def test_norm_and_silu_there_and_back(kind: torch.dtype, shape: tuple[int, ...], is_active: bool):
+    x, g, given = voxels(kind, shape), voxels(kind, shape, 1), channels(shape[1])
     assert suits(x, g)
     out, grad = torch.empty_like(x), torch.empty_like(x)
     normalise(x, *given, is_active, out)
     exact = x.double().requires_grad_()
     wanted = as_defined(exact, *given, is_active)
     # Rounded once: half a step of bf16, and what float32 adds where terms cancel.
-    torch.testing.assert_close(out.double(), wanted.detach(), rtol=HALF_A_STEP, atol=1e-5)
+    torch.testing.assert_close(out.double(), wanted.detach(), rtol=HALF_A_STEP[kind], atol=1e-5)
 
     normed = as_defined(x.double(), *given, False).requires_grad_()
     y = nnf.silu(normed) if is_active else normed
     (wanted,) = torch.autograd.grad(y, normed, g.double())
     sums = normalise_backward(g, x, *given, is_active, grad)
-    torch.testing.assert_close(grad.double(), wanted, rtol=HALF_A_STEP, atol=1e-5)
+    torch.testing.assert_close(grad.double(), wanted, rtol=HALF_A_STEP[kind], atol=1e-5)
     by_gamma = (wanted * (x.double() - across(given[0]))).sum((0, 2, 3, 4))
     n = x[0, 0].numel()
     torch.testing.assert_close(sums[0].double(), by_gamma, rtol=1e-5, atol=1e-5 * n)
@@ -64,49 +71,51 @@ def test_norm_and_silu_there_and_back(shape: tuple[int, ...], is_active: bool):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_combining(shape: tuple[int, ...]):
-    g, x, mean = voxels(shape), voxels(shape, 1), channels(shape[1])[0]
+def test_combining(kind: torch.dtype, shape: tuple[int, ...]):
+    g, x, mean = voxels(kind, shape), voxels(kind, shape, 1), channels(shape[1])[0]
     a, b, c = channels(shape[1])
     wanted = across(a) * g.double() + across(b) * (x.double() - across(mean)) + across(c)
     combine(g, x, mean, a, b, c, torch.empty_like(g))
-    torch.testing.assert_close(g.double(), wanted, rtol=HALF_A_STEP, atol=1e-5)
+    torch.testing.assert_close(g.double(), wanted, rtol=HALF_A_STEP[kind], atol=1e-5)
 
 
 @pytest.mark.parametrize("mean", [0.5, 200.0])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_statistics(shape: tuple[int, ...], mean: float):
-    x = voxels(shape, mean=mean)
+def test_statistics(kind: torch.dtype, shape: tuple[int, ...], mean: float):
+    x = voxels(kind, shape, mean=mean)
     told = mean_and_var(x).double()
     exact = x.double().transpose(0, 1).flatten(1)
     torch.testing.assert_close(told[0], exact.mean(1), rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(told[1], exact.var(1), rtol=1e-5, atol=1e-6)
 
 
-def test_far_from_zero_a_silu_is_the_identity_or_nothing():
+def test_far_from_zero_a_silu_is_the_identity_or_nothing(kind: torch.dtype):
     values = torch.tensor([-1e30, -300.0, -88.0, -87.0, 0.0, 87.0, 300.0, 1e30])
-    x = values.view(1, 1, 1, 1, -1).to(torch.bfloat16, memory_format=LAYOUT)
+    x = values.view(1, 1, 1, 1, -1).to(kind, memory_format=LAYOUT)
     one, out = torch.ones(1), torch.empty_like(x)
     normalise(x, 0 * one, one, 0 * one, True, out)
-    torch.testing.assert_close(out.double(), nnf.silu(x.double()), rtol=HALF_A_STEP, atol=1e-6)
+    torch.testing.assert_close(
+        out.double(), nnf.silu(x.double()), rtol=HALF_A_STEP[kind], atol=1e-6
+    )
     normalise_backward(torch.ones_like(x), x, 0 * one, one, 0 * one, True, out)
     slope = torch.tensor([0.0, 0, 0, 0, 0.5, 1, 1, 1]).view_as(x)
-    torch.testing.assert_close(out.float(), slope, rtol=HALF_A_STEP, atol=1e-6)
+    torch.testing.assert_close(out.float(), slope, rtol=HALF_A_STEP[kind], atol=1e-6)
 
 
-def test_what_is_no_number_stays_none():
-    x = voxels((1, 4, 2, 3, 3))
+def test_what_is_no_number_stays_none(kind: torch.dtype):
+    x = voxels(kind, (1, 4, 2, 3, 3))
     x[0, 1, 1, 2, 2] = torch.nan
     for is_active in (True, False):
         out = torch.empty_like(x)
         normalise(x, *channels(4), is_active, out)
         assert torch.equal(out.isnan(), x.isnan())
-        normalise_backward(x, voxels(x.shape), *channels(4), is_active, out)
+        normalise_backward(x, voxels(kind, x.shape), *channels(4), is_active, out)
         assert torch.equal(out.isnan(), x.isnan())
     assert mean_and_var(x).isnan().all(0).tolist() == [False, True, False, False]
 
 
-def test_as_many_threads_as_torch_has_and_the_same_numbers():
-    x, given, before = voxels((1, 64, 3, 20, 17)), channels(64), torch.get_num_threads()
+def test_as_many_threads_as_torch_has_and_the_same_numbers(kind: torch.dtype):
+    x, given, before = voxels(kind, (1, 64, 3, 20, 17)), channels(64), torch.get_num_threads()
     told, outs = [], []
     try:
         for n in (1, 2):
@@ -123,18 +132,21 @@ def test_as_many_threads_as_torch_has_and_the_same_numbers():
     assert torch.equal(*told)
 
 
-def test_other_voxels_are_left_to_torch():
-    x = voxels((1, 4, 2, 3, 5))
-    assert not suits(x.float())
+def test_other_voxels_are_left_to_torch(kind: torch.dtype, monkeypatch: pytest.MonkeyPatch):
+    x = voxels(kind, (1, 4, 2, 3, 5))
+    assert not suits(x.double())
+    assert not suits(x, x.half())
     assert not suits(x[:, :, :, :2])
     assert not suits(x.contiguous())
     assert suits(x[:, :, 1:])
+    monkeypatch.setattr(moments, "FEW", x.numel() + 1)
+    assert suits(x) == (kind == torch.bfloat16)
 
 
 @pytest.mark.parametrize("is_added", [True, False])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_brought_and_measured(shape: tuple[int, ...], is_added: bool):
-    made, out = voxels(shape), voxels(shape, 1)
+def test_brought_and_measured(kind: torch.dtype, shape: tuple[int, ...], is_added: bool):
+    made, out = voxels(kind, shape), voxels(kind, shape, 1)
     wanted = made + out if is_added else made.clone()
     told = brought(made, out, is_added)
     assert torch.equal(out, wanted)

@@ -1,9 +1,9 @@
-"""Passes over memory on a CPU: norm, SiLU and their statistics over bf16 voxels, and Winograd's tiles.
+"""Passes over memory on a CPU: norm, SiLU and their statistics, and Winograd's tiles.
 
 torch takes a pass for each, and two for the statistics; together they were a third of the time of an
 autoencoder. Numba compiles these at their first call, a few seconds, and keeps them on disk
-where it can. Voxels are rows: [N, C], bf16 as the 16 bits that it is; arithmetic is float32, and
-sums are taken of blocks that do not depend on the number of threads, then of blocks in float64.
+where it can. Voxels are rows: [N, C], float32, or bf16 as the 16 bits that it is; arithmetic is float32,
+and sums are taken of blocks that do not depend on the number of threads, then of blocks in float64.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from llvmlite import ir
 from numba import njit, prange, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 from torch import Tensor
 
 ROWS = 256
@@ -23,7 +23,8 @@ f32, u32 = np.float32, np.uint32
 
 def rows(x: Tensor) -> np.ndarray:
     """The voxels of x [1, C, X, Y, Z] as they lie: [N, C]."""
-    return x.detach().permute(0, 2, 3, 4, 1).reshape(-1, x.shape[1]).view(torch.uint16).numpy()
+    voxels = x.detach().permute(0, 2, 3, 4, 1).reshape(-1, x.shape[1])
+    return (voxels.view(torch.uint16) if x.dtype == torch.bfloat16 else voxels).numpy()
 
 
 def mean_and_var(x: Tensor) -> Tensor:
@@ -58,14 +59,25 @@ def combine(g: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor) -> None:
     run(combined, rows(g), rows(x), a.numpy(), b.numpy(), c.numpy())
 
 
-def to_tiles(x: Tensor, first: int, last: int, out: Tensor) -> None:
-    """Planes [first, last) of x [X, Y, Z, C], zero outside, as tiles: out [16, tiles, planes, C]."""
-    run(tiled, x.detach().numpy(), first, last, out.numpy())
+def to_tiles(x: Tensor, first: int, row: int, out: Tensor) -> None:
+    """Planes from `first` on of x [X, Y, Z, C], zero outside, as tiles from a row of them on.
+
+    out [16, tiles, planes, C]: B' d B.
+    """
+    run(tiled, x.detach().numpy(), first, row, out.numpy())
 
 
-def from_tiles(x: Tensor, bias: Tensor, out: Tensor) -> None:
-    """A plane [Y, Z, D] from its tiles, A' m A + bias: x [16, tiles, D]."""
-    run(untiled, x.numpy(), bias.detach().numpy(), out.numpy())
+def from_tiles(x: Tensor, bias: Tensor, row: int, out: Tensor) -> None:
+    """Planes [planes, Y, Z, D], of which tiles from a row of them on are written: A' m A + bias.
+
+    x [planes, 16, tiles, D].
+    """
+    run(untiled, x.numpy(), bias.detach().numpy(), row, out.numpy())
+
+
+def to_gradient_tiles(g: Tensor, row: int, out: Tensor) -> None:
+    """The way back of `from_tiles` for a gradient: out [planes, 16, tiles, D], A g A'."""
+    run(tiled_gradient, g.detach().numpy(), row, out.numpy())
 
 
 def first_voxel(x: Tensor) -> np.ndarray:
@@ -108,32 +120,60 @@ def bits_of(_, x):  # noqa: D103
     return types.uint32(types.float32), lambda c, b, s, a: b.bitcast(a[0], ir.IntType(32))
 
 
-@njit(inline="always")
-def wide(bits):
-    """float32 of a bf16."""
-    return float_of(u32(bits) << u32(16))
+def wide(x):
+    """float32 of a voxel."""
 
 
-@njit(inline="always")
-def narrow(x):
-    """The nearest bf16; halfway cases, one in 65536 of products, go away from zero."""
-    return np.uint16((bits_of(x) + u32(0x8000)) >> u32(16))
+@overload(wide, inline="always")
+def _(x):
+    if isinstance(x, types.Float):
+        return lambda x: x
+    return lambda x: float_of(u32(x) << u32(16))
 
 
-@njit(inline="always")
-def narrow_to_even(x):
-    """The nearest bf16, as torch rounds: of sums of two bf16 many are halfway."""
-    bits = bits_of(x)
-    return np.uint16((bits + u32(0x7FFF) + ((bits >> u32(16)) & u32(1))) >> u32(16))
+def put(x, out, i, k):
+    """out[i, k] = x; of bf16 the nearest, and of a halfway case, one product in 65536, the larger."""
+
+
+@overload(put, inline="always")
+def _(x, out, i, k):
+    if isinstance(out.dtype, types.Float):
+        return place
+
+    def narrowed(x, out, i, k):
+        out[i, k] = np.uint16((bits_of(x) + u32(0x8000)) >> u32(16))
+
+    return narrowed
+
+
+def put_even(x, out, i, k):
+    """The same, rounded as torch rounds: of sums of two bf16 many are halfway."""
+
+
+@overload(put_even, inline="always")
+def _(x, out, i, k):
+    if isinstance(out.dtype, types.Float):
+        return place
+
+    def narrowed(x, out, i, k):
+        bits = bits_of(x)
+        out[i, k] = np.uint16((bits + u32(0x7FFF) + ((bits >> u32(16)) & u32(1))) >> u32(16))
+
+    return narrowed
+
+
+def place(x, out, i, k):  # noqa: D103
+    out[i, k] = x
 
 
 @njit(inline="always")
 def exp(x):
-    """e^x of a float32 to 3e-6, for |x| < 87: 2^n by its bits, the rest by its series."""
+    """e^x of a float32 to 2e-7, for |x| < 87: 2^n by its bits, the rest by its series."""
     t = min(max(x * f32(1.4426950408889634), f32(-126)), f32(126))
     n = t + f32(3 << 22)  # so large a number has the nearest whole one as its last bits
     r = t - (n - f32(3 << 22))
-    p = f32(0.05550410866) + r * (f32(0.00961812911) + r * f32(0.00133335581))
+    p = f32(1.3333558146e-3) + r * (f32(1.5403530394e-4) + r * f32(1.5252733804e-5))
+    p = f32(5.5504108665e-2) + r * (f32(9.6181291076e-3) + r * p)
     p = f32(1) + r * (f32(0.69314718056) + r * (f32(0.24022650696) + r * p))
     return float_of(bits_of(p) + (bits_of(n) << u32(23)))
 
@@ -147,10 +187,10 @@ def affine(x, scale, shift, is_active, out):
             if is_active:
                 for k in range(channels):
                     v = wide(x[i, k]) * scale[k] + shift[k]
-                    out[i, k] = narrow(v / (f32(1) + exp(-v)))
+                    put(v / (f32(1) + exp(-v)), out, i, k)
             else:
                 for k in range(channels):
-                    out[i, k] = narrow(wide(x[i, k]) * scale[k] + shift[k])
+                    put(wide(x[i, k]) * scale[k] + shift[k], out, i, k)
 
 
 @compiled
@@ -177,11 +217,11 @@ def sums_brought(made, out, is_added, centre):
         s, q = parts[block, 0], parts[block, 1]
         for i in range(block * ROWS, min(n, (block + 1) * ROWS)):
             for k in range(channels):
-                bits = made[i, k]
+                v = wide(made[i, k])
                 if is_added:
-                    bits = narrow_to_even(wide(bits) + wide(out[i, k]))
-                out[i, k] = bits
-                d = wide(bits) - centre[k]
+                    v += wide(out[i, k])
+                put_even(v, out, i, k)
+                d = wide(out[i, k]) - centre[k]
                 s[k] += d
                 q[k] += d * d
     return parts
@@ -202,7 +242,7 @@ def affine_backward(g, x, scale, shift, is_active, out):
                     v = there * scale[k] + shift[k]
                     share = f32(1) / (f32(1) + exp(-v))
                     given *= share * (f32(1) + v * (f32(1) - share))
-                out[i, k] = narrow(given)
+                put(given, out, i, k)
                 s[k] += given * there
                 q[k] += given
     return parts
@@ -215,7 +255,7 @@ def combined(g, x, a, b, c):
     for block in prange(-(-n // ROWS)):
         for i in range(block * ROWS, min(n, (block + 1) * ROWS)):
             for k in range(channels):
-                g[i, k] = narrow(a[k] * wide(g[i, k]) + b[k] * wide(x[i, k]) + c[k])
+                put(a[k] * wide(g[i, k]) + b[k] * wide(x[i, k]) + c[k], g, i, k)
 
 
 @njit(inline="always")
@@ -233,14 +273,13 @@ def patch(x, i, y, z, out):
 
 
 @compiled
-def tiled(x, first, last, out):
+def tiled(x, first, row, out):
     """See `to_tiles`; B' is (1 0 -1 0), (0 1 1 0), (0 -1 1 0), (0 1 0 -1)."""
-    _, Y, Z, C = x.shape
-    across = (Z + 1) // 2
-    for t in prange((Y + 1) // 2 * across):
+    C, across = x.shape[3], (x.shape[2] + 1) // 2
+    for t in prange(out.shape[1]):
         d, e = np.empty((4, 4, C), f32), np.empty((4, 4, C), f32)
-        for i in range(first, last):
-            patch(x, i, t // across * 2 - 1, t % across * 2 - 1, d)
+        for i in range(out.shape[2]):
+            patch(x, first + i, (row + t // across) * 2 - 1, t % across * 2 - 1, d)
             for b in range(4):
                 for k in range(C):
                     e[0, b, k] = d[0, b, k] - d[2, b, k]
@@ -249,28 +288,56 @@ def tiled(x, first, last, out):
                     e[3, b, k] = d[1, b, k] - d[3, b, k]
             for a in range(4):
                 for k in range(C):
-                    out[4 * a, t, i - first, k] = e[a, 0, k] - e[a, 2, k]
-                    out[4 * a + 1, t, i - first, k] = e[a, 1, k] + e[a, 2, k]
-                    out[4 * a + 2, t, i - first, k] = e[a, 2, k] - e[a, 1, k]
-                    out[4 * a + 3, t, i - first, k] = e[a, 1, k] - e[a, 3, k]
+                    out[4 * a, t, i, k] = e[a, 0, k] - e[a, 2, k]
+                    out[4 * a + 1, t, i, k] = e[a, 1, k] + e[a, 2, k]
+                    out[4 * a + 2, t, i, k] = e[a, 2, k] - e[a, 1, k]
+                    out[4 * a + 3, t, i, k] = e[a, 1, k] - e[a, 3, k]
 
 
 @compiled
-def untiled(x, bias, out):
+def untiled(x, bias, row, out):
     """See `from_tiles`; A' is (1 1 1 0), (0 1 -1 -1)."""
-    Y, Z, D = out.shape
+    _, Y, Z, D = out.shape
     across = (Z + 1) // 2
-    for t in prange((Y + 1) // 2 * across):
+    for t in prange(x.shape[2]):
         e = np.empty((2, 4, D), f32)
-        for b in range(4):
-            for k in range(D):
-                p, q = x[4 + b, t, k], x[8 + b, t, k]
-                e[0, b, k] = x[b, t, k] + p + q
-                e[1, b, k] = p - q - x[12 + b, t, k]
-        for a in range(min(2, Y - t // across * 2)):
-            y, z = t // across * 2 + a, t % across * 2
-            for k in range(D):
-                out[y, z, k] = e[a, 0, k] + e[a, 1, k] + e[a, 2, k] + bias[k]
-            if z + 1 < Z:
+        y, z = (row + t // across) * 2, t % across * 2
+        for i in range(len(x)):
+            for b in range(4):
                 for k in range(D):
-                    out[y, z + 1, k] = e[a, 1, k] - e[a, 2, k] - e[a, 3, k] + bias[k]
+                    p, q = x[i, 4 + b, t, k], x[i, 8 + b, t, k]
+                    e[0, b, k] = x[i, b, t, k] + p + q
+                    e[1, b, k] = p - q - x[i, 12 + b, t, k]
+            for a in range(min(2, Y - y)):
+                for k in range(D):
+                    out[i, y + a, z, k] = e[a, 0, k] + e[a, 1, k] + e[a, 2, k] + bias[k]
+                if z + 1 < Z:
+                    for k in range(D):
+                        out[i, y + a, z + 1, k] = e[a, 1, k] - e[a, 2, k] - e[a, 3, k] + bias[k]
+
+
+@compiled
+def tiled_gradient(g, row, out):
+    """See `to_gradient_tiles`; A is (1 0), (1 1), (1 -1), (0 -1)."""
+    _, Y, Z, D = g.shape
+    across = (Z + 1) // 2
+    for t in prange(out.shape[2]):
+        d, e = np.zeros((2, 2, D), f32), np.empty((4, 2, D), f32)
+        y, z = (row + t // across) * 2, t % across * 2
+        for i in range(len(g)):
+            for a in range(min(2, Y - y)):
+                for b in range(min(2, Z - z)):
+                    for k in range(D):
+                        d[a, b, k] = g[i, y + a, z + b, k]
+            for b in range(2):
+                for k in range(D):
+                    e[0, b, k] = d[0, b, k]
+                    e[1, b, k] = d[0, b, k] + d[1, b, k]
+                    e[2, b, k] = d[0, b, k] - d[1, b, k]
+                    e[3, b, k] = -d[1, b, k]
+            for a in range(4):
+                for k in range(D):
+                    out[i, 4 * a, t, k] = e[a, 0, k]
+                    out[i, 4 * a + 1, t, k] = e[a, 0, k] + e[a, 1, k]
+                    out[i, 4 * a + 2, t, k] = e[a, 0, k] - e[a, 1, k]
+                    out[i, 4 * a + 3, t, k] = -e[a, 1, k]

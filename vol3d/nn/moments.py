@@ -1,7 +1,7 @@
 """Operators under the slab-wise layers, each with a stand-in for tensors that have no data.
 
 Group norm is a batch norm with known statistics: so torch's channels-last kernels do the arithmetic,
-in float32 where the voxels are bf16. For bf16 on a CPU there are faster ones (`nn/kernels.py`).
+in float32 where the voxels are bf16. On a CPU there are faster ones (`nn/kernels.py`).
 """
 
 import torch
@@ -11,14 +11,24 @@ from torch import Tensor
 from vol3d.nn.operator import NUMBA, kernels, operator
 from vol3d.nn.winograd import pays, winograd
 
+FEW = 2**19
+"""Numbers of float32 that torch's own passes may have."""
+
 
 def suits(*tensors: Tensor) -> bool:
-    """Whether `nn/kernels.py` can have them all: bf16 on a CPU, with memory, lying voxel by voxel."""
-    return NUMBA and all(
-        x.device.type == "cpu"
-        and x.dtype == torch.bfloat16
-        and x.permute(0, 2, 3, 4, 1).is_contiguous()
-        for x in tensors
+    """Whether `nn/kernels.py` is for them all: on a CPU, lying voxel by voxel, and bf16 or large.
+
+    For little float32 torch's own passes are as fast, and Numba need not be loaded.
+    """
+    kind, numel = tensors[0].dtype, tensors[0].numel()
+    worth = kind == torch.bfloat16 or (kind == torch.float32 and numel >= FEW)
+    return (
+        NUMBA
+        and worth
+        and all(
+            x.device.type == "cpu" and x.dtype == kind and x.permute(0, 2, 3, 4, 1).is_contiguous()
+            for x in tensors
+        )
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as nnf
+from einops import rearrange
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -26,6 +27,11 @@ from vol3d.nn.inference import (
 from vol3d.nn.moments import conv3d, exact
 from vol3d.nn.pieces import LAYOUT, Pieces
 from vol3d.nn.slabs import Layer, Norm, slabs, weight_gradient, widened
+
+# Of the two voxels that one becomes along an axis, the first sees taps (0 1)(2), the second (0)(1 2).
+ONE_AXIS = torch.tensor([[[1.0, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 1, 1]]])
+PHASES = torch.einsum("pai,qbj,rck->pqrabcijk", ONE_AXIS, ONE_AXIS, ONE_AXIS).reshape(8, 8, 27)
+"""Which of 27 taps each of 8 phases adds up to each of its own 8."""
 
 
 def residual(
@@ -86,13 +92,20 @@ def up_conv(x: Tensor | Pieces, conv: Conv, splits: int | None = None) -> Tensor
     if isinstance(x, Tensor) and x[0, 0].numel() < 1024:
         fine = nnf.interpolate(x, scale_factor=2.0, mode="nearest")
         return SlabConv.apply(laid(fine), weight, bias, (1, (1, 1), splits))
-    for axis in (4, 3, 2):  # of the two voxels, the first sees taps (0 1)(2), the second (0)(1 2)
-        low, mid, high = weight.split(1, axis)
-        first, second = torch.cat([low + mid, high], axis), torch.cat([low, mid + high], axis)
-        weight = torch.cat([first, second])  # Z varies fastest: phases of X before those of Y
+    weight = phases_of(weight)
     if isinstance(x, Pieces):
         return inference.doubled(x, weight, bias, splits)
     return UpConv.apply(laid(x), weight, bias, splits)
+
+
+def phases_of(weight: Tensor) -> Tensor:
+    """[D, C, 3, 3, 3] -> [8 D, C, 2, 2, 2]: the sums of taps that fall on a voxel, phase by phase.
+
+    Z varies fastest: phases of X before those of Y.
+    """
+    taps = rearrange(weight, "d c i j k -> d (i j k) c")
+    phases = torch.stack([rows.to(taps) @ taps for rows in PHASES])
+    return rearrange(phases, "p d (i j k) c -> (p d) c i j k", i=2, j=2)
 
 
 def down_conv(x: Tensor | Pieces, conv: Conv, splits: int | None = None) -> Tensor | Pieces:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from vol3d.nn.moments import combine, conv3d, exact, normalise, normalise_backward
 from vol3d.nn.pieces import LAYOUT, Cuts, Pieces
+from vol3d.nn.winograd import pays, winograd_weight_gradient
 
 SLAB = {"cpu": 12 * 2**20, "cuda": 512 * 2**20}
 """Bytes of the widest tensor of a slab, unless a number of splits is given."""
@@ -255,6 +256,8 @@ def weight_gradient(
     kind = exact(x.dtype)
     if len(weight) == pad == 1:  # the last layer
         return share_of_taps(g, x).to(kind), g.sum(dtype=kind).view(1)
+    if (stride, pad) == (1, 1) and pays(g, weight):
+        return winograd_weight_gradient(g, x), g.sum((0, 2, 3, 4))
     given, seen = (rearrange(t, "1 c x y z -> x c y z") for t in (g, x))  # planes as images
     if x.device.type == "cpu" and x.dtype == torch.float32:
         # In torch's own layout oneDNN's is up to three times as fast.
