@@ -75,15 +75,15 @@ def winograd_weight_gradient(g: Tensor, x: Tensor) -> Tensor:
     """
     given, image = (rearrange(t, "1 c x y z -> x y z c").contiguous() for t in (g, x))
     C, D = image.shape[-1], given.shape[-1]
-    total = torch.zeros(16, 3 * C, D)
+    total = torch.zeros(16, D, 3 * C)
     for planes, rows in blocks(given.shape, C):
         seen = tiles_of(image, planes.start, planes.stop + 2, rows)
         made = torch.empty(len(planes), 16, seen.shape[1], D)
         kernels().to_gradient_tiles(given[planes.start : planes.stop], rows.start, made)
         for i, part in enumerate(made):
-            total.baddbmm_(neighbours(seen, i).mT, part)
-    taps = (BOTH.T @ total.view(16, -1)).view(3, 3, 3, C, D)
-    return rearrange(taps, "y z x c d -> d c x y z")
+            total.baddbmm_(part.mT, neighbours(seen, i))
+    taps = BOTH.T @ total.view(16, -1)
+    return rearrange(taps, "(y z) (d x c) -> d c x y z", y=3, x=3, c=C)
 
 
 @winograd_weight_gradient.register_fake
