@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vol3d.nn.attention import attend
+from vol3d.nn.doubling import up_conv
 from vol3d.nn.inference import Affine, cut
 from vol3d.nn.pieces import Pieces
-from vol3d.nn.slab_layers import down_conv, residual, up_conv
+from vol3d.nn.slab_layers import down_conv, residual
 from vol3d.nn.slabs import TAPS
 from vol3d.nn.winograd import pays, winograd
 

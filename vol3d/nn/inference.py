@@ -102,7 +102,7 @@ def strided_slabs(
 
 @as_typed
 def doubled(x: Pieces, phases: Tensor, bias: Tensor, splits: int | None) -> Pieces:
-    """See `slab_layers.up_conv`; phases as `UpConv` has them."""
+    """See `doubling.up_conv`; phases as `UpConv` has them."""
     x.spare.clear()
     size = (2 * n for n in (x.planes, *x.last.shape[3:]))
     whole, y = empty(x.last, (1, len(bias), *size)), Pieces()

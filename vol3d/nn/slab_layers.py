@@ -1,4 +1,4 @@
-"""The slab-wise layers as autograd knows them: residual block, last layer, strided and up convolution.
+"""The slab-wise layers as autograd knows them: residual block, last layer, strided convolution.
 
 What is kept for the backward pass is their input; of a residual block also what lies between its two
 convolutions, unless that is to be computed again (a sixth of the block's time more).
@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as nnf
-from einops import rearrange
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -18,8 +17,6 @@ from vol3d.nn.inference import (
     Conv,
     conv_slabs,
     cut,
-    double_into,
-    doubled_cuts,
     empty,
     seen_by,
     strided_slabs,
@@ -27,11 +24,6 @@ from vol3d.nn.inference import (
 from vol3d.nn.moments import conv3d, exact
 from vol3d.nn.pieces import LAYOUT, Pieces
 from vol3d.nn.slabs import Layer, Norm, slabs, weight_gradient, widened
-
-# Of the two voxels that one becomes along an axis, the first sees taps (0 1)(2), the second (0)(1 2).
-ONE_AXIS = torch.tensor([[[1.0, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 1, 1]]])
-PHASES = torch.einsum("pai,qbj,rck->pqrabcijk", ONE_AXIS, ONE_AXIS, ONE_AXIS).reshape(8, 8, 27)
-"""Which of 27 taps each of 8 phases adds up to each of its own 8."""
 
 
 def residual(
@@ -76,36 +68,6 @@ def norm_conv(
     if isinstance(x, Pieces):
         return inference.norm_conv(x, norm, conv, is_active=is_active)
     return NormConv.apply(laid(x), *norm[:2], *conv, (norm[2:], is_active, splits))
-
-
-def up_conv(x: Tensor | Pieces, conv: Conv, splits: int | None = None) -> Tensor | Pieces:
-    """Voxels doubled along each axis, then a 3 x 3 x 3 convolution: [B, C, X, ..] -> [B, D, 2X, ..].
-
-    Two of a row's three taps fall on the same voxel, so it is 8 convolutions of 2 x 2 x 2 at the
-    coarse grid, an eighth of the output each: 8 products a voxel instead of 27, and the doubled
-    volume never exists. On a small grid the weights would be more than that saves.
-    """
-    weight, bias = conv
-    if isinstance(x, Pieces) and x.planes * x.last[0, 0, 0].numel() < 1024:
-        fine = nnf.interpolate(x.whole(), scale_factor=2.0, mode="nearest")
-        return inference.conv_in(laid(fine), weight, bias, splits)
-    if isinstance(x, Tensor) and x[0, 0].numel() < 1024:
-        fine = nnf.interpolate(x, scale_factor=2.0, mode="nearest")
-        return SlabConv.apply(laid(fine), weight, bias, (1, (1, 1), splits))
-    weight = phases_of(weight)
-    if isinstance(x, Pieces):
-        return inference.doubled(x, weight, bias, splits)
-    return UpConv.apply(laid(x), weight, bias, splits)
-
-
-def phases_of(weight: Tensor) -> Tensor:
-    """[D, C, 3, 3, 3] -> [8 D, C, 2, 2, 2]: the sums of taps that fall on a voxel, phase by phase.
-
-    Z varies fastest: phases of X before those of Y.
-    """
-    taps = rearrange(weight, "d c i j k -> d (i j k) c")
-    phases = torch.stack([rows.to(taps) @ taps for rows in PHASES])
-    return rearrange(phases, "p d (i j k) c -> (p d) c i j k", i=2, j=2)
 
 
 def down_conv(x: Tensor | Pieces, conv: Conv, splits: int | None = None) -> Tensor | Pieces:
@@ -254,41 +216,6 @@ class SlabConv(torch.autograd.Function):
         return gx, *totals.sums, None
 
 
-class UpConv(torch.autograd.Function):
-    """See `up_conv`; the weight is that of the 8 phases, [8 D, C, 2, 2, 2]."""
-
-    @staticmethod
-    def forward(ctx, x, phases, bias, splits):
-        """Slab by slab of the coarse grid."""
-        y = empty(x, (len(x), len(bias), *(2 * n for n in x.shape[2:])))
-        conv = phases.to(x.dtype), bias.to(x.dtype)
-        with torch.autocast(x.device.type, enabled=False):
-            for image, out in zip(x.split(1), y.split(1), strict=True):
-                pieces = Pieces.of(image, [(0, x.shape[2])])
-                for i, j in doubled_cuts(pieces, len(bias), splits):
-                    double_into(out[:, :, 2 * i : 2 * j], pieces.between(i - 1, j + 1), conv)
-        ctx.save_for_backward(x, phases)
-        ctx.splits = splits
-        return y
-
-    @staticmethod
-    @once_differentiable
-    @as_laid
-    def backward(ctx, gy):
-        """As 8 convolutions of 2 x 2 x 2, of which each slab of windows gathers its voxels."""
-        (x, phases), splits = ctx.saved_tensors, ctx.splits
-        w, gy, gx, totals = phases.to(x.dtype), laid(gy, x.dtype), torch.zeros_like(x), Totals()
-        size = [n + 1 for n in x.shape[2:]]
-        for image, g, grad in zip(x.split(1), gy.split(1), gx.split(1), strict=True):
-            for i, j in conv_slabs(size, len(w), x, splits):
-                slab = empty(x, (1, len(w), j - i, *size[1:])).zero_()
-                for mine, theirs in phases_in(slab, g, i):
-                    mine.copy_(theirs)
-                by_weight, by_bias = conv_backward(slab, image, grad, i, w, 1, (1, 1))
-                totals.add(by_weight, by_bias.view(8, -1).sum(0))
-        return gx, *totals.sums, None
-
-
 class Totals:
     """Sums of gradients over images and slabs."""
 
@@ -317,27 +244,6 @@ def conv_backward(
     lo, hi = max(first, 0), min(first + given.shape[2], x.shape[2])
     gx[:, :, lo:hi] += given[:, :, lo - first : hi - first, p : p + Y, p : p + Z]
     return weight_gradient(g, seen, w, stride)
-
-
-def phases_in(slab: Tensor, fine: Tensor, i: int):
-    """Where the 8 phases of coarse windows [i, ...) lie in the fine volume: pairs of views.
-
-    Window w of an axis covers coarse voxels w - 1 and w; its phase 0 is fine voxel 2 w - 1, and its
-    phase 1 fine voxel 2 w.
-    """
-    n, size = len(fine[0]), [s // 2 for s in fine.shape[2:]]  # channels; coarse voxels an axis
-    for p in (0, 1):
-        for q in (0, 1):
-            for r in (0, 1):
-                k = 4 * p + 2 * q + r
-                first, last = max(i, 1 - p), min(i + slab.shape[2], size[0] + 1 - p)
-                if last <= first:
-                    continue
-                mine = slab[:, k * n : (k + 1) * n, first - i : last - i]
-                mine = mine[..., 1 - q : size[1] + 1 - q, 1 - r : size[2] + 1 - r]
-                start = 2 * first - 1 + p
-                theirs = fine[:, :, start : start + 2 * (last - first) : 2, 1 - q :: 2, 1 - r :: 2]
-                yield mine, theirs
 
 
 def straight_backward(
