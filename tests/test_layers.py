@@ -5,10 +5,12 @@ from pathlib import Path
 
 LAYERS = [
     "errors",
+    "text",
     "outline",
     "roll_call",
     "ranks",
     "files",
+    "door",
     "config",
     "help",
     "parts",

@@ -14,6 +14,9 @@ from vol3d.volume import Grid, Volume
 HEADROOM = 1.2
 """1 is this many times the 99.5th percentile of the brain, so that bright vessels are not clipped."""
 
+NAMED = ("space", "res")
+"""Entities of the training images that samples take over."""
+
 
 class Images:
     """The scans of a source, read on demand and kept in memory up to `cache_gb`.
@@ -86,7 +89,7 @@ class Images:
     def entities(self) -> dict[str, str]:
         """BIDS's `space` and `res` where all training images say the same in their names."""
         found = {}
-        for key in ("space", "res"):
+        for key in NAMED:
             said = {
                 m.group(1) if (m := re.search(rf"_{key}-([A-Za-z0-9]+)", s.image.name)) else None
                 for s in self.train
@@ -135,6 +138,19 @@ def grids_of(fingerprint: dict) -> list[Grid]:
         Grid(tuple(g["shape"]), np.array(g["affine"]))
         for g in fingerprint.get("grids", [fingerprint])
     ]
+
+
+def check_fingerprint(told: dict) -> None:
+    """What a fingerprint tells is there, as far as it is used, and fit for the names of files.
+
+    Raises:
+        DataError: a word that is due in names of files is none; whatever indexing raises, else.
+    """
+    grids_of(told)
+    int(told["space_code"])
+    for key, word in told.get("entities", {}).items():
+        if key not in NAMED or not re.fullmatch("[A-Za-z0-9]+", word):
+            raise DataError(f"entities: {key}={word!r} cannot stand in the name of a file")
 
 
 def normalise(data: np.ndarray) -> np.ndarray:
