@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from vol3d.door import first_line
 from vol3d.door import read_yaml as read_yaml_file
 from vol3d.errors import ConfigError, DataError
 from vol3d.outline import NameOnlyError
@@ -111,8 +111,8 @@ def parse_override(text: str) -> dict[str, Any]:
         raise ConfigError(f"'{text}': a setting is given as key=value, for example seed=1")
     try:
         return OmegaConf.to_container(OmegaConf.from_dotlist([text]))
-    except (OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(f"'{text}': {str(error).splitlines()[0]}") from None
+    except Exception as error:  # PyYAML and OmegaConf raise several unrelated kinds
+        raise ConfigError(f"'{text}': {first_line(error)}") from None
 
 
 def lay(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The door for what comes from outside: JSON, YAML, text and names of files, checked as they are read.
 
-Bundles, latents, sidecars and tables may be cut off, made by another program, or meant to do harm. Whatever
-is wrong with one is told in one line that begins with its name.
+Bundles, latents, sidecars and tables may be cut off, made by another program, or meant to do harm.
+Whatever is wrong with one is told in one line that begins with its name.
 """
 
 import io
@@ -40,7 +40,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is no JSON ({first_line(error)}); mend it, or copy it again") from None
+        raise DataError(
+            f"{path}: is no JSON ({first_line(error)}); mend it, or copy it again"
+        ) from None
     return named(content, path)
 
 

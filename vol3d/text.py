@@ -5,7 +5,7 @@ from html import escape
 
 
 def visible(text: object) -> str:
-    """Text as it is, but what would steer a terminal or turn the line around is spelt out: \\x1b."""
+    """Text as it is, but what would steer a terminal or turn the line around is spelt out."""
     return "".join(
         c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode()
         for c in str(text)
@@ -24,4 +24,5 @@ def as_html(text: object) -> str:
 
 def as_markdown(text: object) -> str:
     """Text that Markdown shows as it is, in a line or in the cell of a table."""
-    return re.sub(r"([\\`*_\[\]|#~$!])", r"\\\1", escape(on_one_line(text), quote=False))
+    marks = r"[\\`*\[\]|~$]|(?<!\w)_|_(?!\w)"  # within a word, _ is no mark
+    return re.sub(f"({marks})", r"\\\1", escape(on_one_line(text), quote=False))

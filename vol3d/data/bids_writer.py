@@ -5,11 +5,14 @@ Every file is written whole or not at all, so a run that is stopped leaves nothi
 
 import json
 from pathlib import Path
+from typing import Any
 
 import vol3d
-from vol3d.files import whole
+from vol3d.door import read_json, under
+from vol3d.files import make_folder, whole
 
 BIDS_VERSION = "1.9.0"
+DESCRIPTION = "dataset_description.json"
 ENTITIES = ("from", "to", "mode", "space", "res", "label", "desc")
 """In the order that BIDS wants them, after sub- and ses-."""
 MNI_SPACE = "MNI152NLin2009aSym"
@@ -31,8 +34,7 @@ def bids_name(entities: dict[str, str], suffix: str, scan: str = "") -> str:
 def anat_path(folder: Path, scan: str, entities: dict[str, str], suffix: str) -> Path:
     """Where an image of a scan goes; its folder is made."""
     parent = folder.joinpath(*scan.split("_")) / "anat"
-    parent.mkdir(parents=True, exist_ok=True)
-    return parent / f"{bids_name(entities, suffix, scan)}.nii.gz"
+    return make_folder(parent) / f"{bids_name(entities, suffix, scan)}.nii.gz"
 
 
 def write_text(path: Path, text: str, *, keep: bool = False) -> None:
@@ -80,8 +82,18 @@ def write_description(
         "GeneratedBy": [{"Version": vol3d.__version__, **made_by}],
         **(more or {}),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "dataset_description.json", content, keep=keep)
+    write_json(make_folder(folder) / DESCRIPTION, content, keep=keep)
+
+
+def read_maker(folder: Path) -> dict[str, Any]:
+    """What made a dataset: the first entry of GeneratedBy; {} where nothing is said.
+
+    Raises:
+        DataError: dataset_description.json is there and is no JSON.
+    """
+    path = folder / DESCRIPTION
+    makers = read_json(path).get("GeneratedBy") if path.is_file() else None
+    return under(makers[0]) if isinstance(makers, list) and makers else {}
 
 
 def write_participants(

@@ -7,6 +7,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from vol3d.config import Config
+from vol3d.data.images import check_fingerprint
 from vol3d.data.scan import Scan
 from vol3d.data.splits import check_split
 from vol3d.door import inside, read_json, understood
@@ -69,7 +70,7 @@ class LatentImages:
                 np.array(self.manifest[k], np.float32).reshape(self.z_channels)
                 for k in ("shift", "scale")
             )
-            self.fingerprint()
+            check_fingerprint(self.fingerprint())
         self.train = [s for s in scans if s.split == "train"]
         self.val = [s for s in scans if s.split == "val"]
         self.cache: dict[str, dict[str, np.ndarray]] = {}

@@ -10,6 +10,7 @@ from vol3d.config import Config
 from vol3d.data.preparation.alignment import move
 from vol3d.data.preparation.transforms import read_native_grid, read_transform
 from vol3d.errors import ConfigError, DataError
+from vol3d.files import make_folder
 from vol3d.volume import Volume
 
 LABELS = ("dseg", "mask")
@@ -56,7 +57,7 @@ class Restore(Config):
                 f"{self.image}: nothing of it lies within the raw scan; is {path} its transform?"
             )
         data = back.data if nearest else back.data.astype(np.float32)
-        self.out.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.out.parent)
         Volume(data, native.affine, 1).write(self.out)
         return self.out
 

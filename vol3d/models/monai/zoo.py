@@ -4,13 +4,13 @@ Only plain values and references to them (`@latent_channels`) are read; an expre
 evaluated, and counts as not said.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vol3d.errors import ConfigError, DataError
-from vol3d.models.monai.weights import ENDINGS, first_line
+from vol3d.door import read_json
+from vol3d.errors import ConfigError
+from vol3d.models.monai.weights import ENDINGS
 
 CLASSES = {
     "autoencoder": ("AutoencoderKL", "AutoencoderKlMaisi"),
@@ -34,10 +34,7 @@ class Zoo:
             raise ConfigError(
                 f"{self.config}: no such file; name the JSON with the networks: config=FILE"
             )
-        try:
-            self.settings: dict[str, Any] = json.loads(self.config.read_text())
-        except (ValueError, OSError) as error:
-            raise DataError(f"{self.config}: not readable as JSON ({first_line(error)})") from None
+        self.settings = read_json(self.config)
 
     def weights(self) -> list[Path]:
         """The files of weights."""
