@@ -16,6 +16,7 @@ LAYERS = [
     "parts",
     "optim",
     "progress",
+    "header",
     "volume",
     "planes",
     "data",

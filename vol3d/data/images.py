@@ -1,10 +1,20 @@
 """Scans as networks see them: RAS+, on one grid, intensities in [0, 1]."""
 
 import hashlib
+import logging
 import re
 
 import numpy as np
 
+from vol3d.data.looks import (
+    PREPARE,
+    SAME_MM,
+    check_contrast,
+    common_grid,
+    doubts,
+    read_headers,
+    tell_headers,
+)
 from vol3d.data.scan import Scan
 from vol3d.errors import DataError
 from vol3d.files import sha256
@@ -14,6 +24,9 @@ from vol3d.volume import Grid, Volume
 HEADROOM = 1.2
 """1 is this many times the 99.5th percentile of the brain, so that bright vessels are not clipped."""
 
+log = logging.getLogger(__name__)
+LOOKED_AT = 3
+"""Training scans that are read at once, so that what is odd about all is told before the training."""
 NAMED = ("space", "res")
 """Entities of the training images that samples take over."""
 
@@ -30,7 +43,7 @@ class Images:
             files are read again each time.
 
     Raises:
-        DataError: a scan that cannot be read, or one that lies on another grid than the first.
+        DataError: a header that is not as it should be, or a scan that lies on another grid than most.
     """
 
     def __init__(self, source, *, with_labels: bool = False, cache_gb: float = 8.0) -> None:
@@ -49,25 +62,41 @@ class Images:
         self.cache: dict[str, dict[str, np.ndarray]] = {}
         self.digests: dict[str, str] = {}
         self.targets: dict[str, Grid] = source.target_grids()
-        own = None if self.targets else Volume.read(self.train[0].image).reorient("RAS").grid
-        self.grid: Grid = own or next(iter(self.targets.values()))
+        self.told: set[str] = set()  # reasons for doubt
+        visits = list({s.visit: s for s in self.train + self.val}.values())
+        headers = read_headers(visits)
+        tell_headers(headers)
+        self.space_code = headers[0].space_code
+        self.grid: Grid = next(iter(self.targets.values()), None) or common_grid(visits, headers)
+        for scan in self.train[:: max(1, len(self.train) // LOOKED_AT)][:LOOKED_AT]:
+            self.read(scan)
 
     def read(self, scan: Scan) -> dict[str, np.ndarray]:
         """`x` [1, X, Y, Z] float32 in [0, 1], and `labels` [1, X, Y, Z] int32 where asked for."""
         if scan.name in self.cache:
             return self.cache[scan.name]
-        item = {"x": normalise(self.on_grid(scan, Volume.read(scan.image)).data)[None]}
+        volume = Volume.read(scan.image, scan.form)
+        self.look_at(scan, volume)
+        item = {"x": normalise(self.on_grid(scan, volume).data)[None]}
         if not item["x"].any():
             raise DataError(
                 f"{scan.image}: has no voxel above 0 on a grid of {self.grid_of(scan)}; is the scan "
                 f"where the grid is, in MNI space?"
             )
         if self.with_labels:
-            labels = self.on_grid(scan, Volume.read(scan.labels), nearest=True).data
+            labels = self.on_grid(scan, Volume.read(scan.labels, scan.form), nearest=True).data
             item["labels"] = np.rint(labels).astype(np.int32)[None]
         if sum(a.nbytes for a in item.values()) * (len(self.cache) + 1) <= self.cache_bytes:
             self.cache[scan.name] = item
         return item
+
+    def look_at(self, scan: Scan, volume: Volume) -> None:
+        """Refuse a scan without contrast; tell the first that does not look like a stripped brain."""
+        check_contrast(volume, scan.image)
+        for kind, reason in doubts(volume, self.grid_of(scan)).items():
+            if kind not in self.told:
+                self.told.add(kind)
+                log.warning("warning: %s: %s; %s (told once)", scan.image, reason, PREPARE)
 
     def grid_of(self, scan: Scan) -> Grid:
         """The grid that a scan is read on."""
@@ -79,10 +108,10 @@ class Images:
         grid = self.grid_of(scan)
         if self.targets and not volume.grid.matches(grid):
             return volume.resample(grid, nearest=nearest)
-        if not volume.grid.matches(grid, tolerance_mm=0.01):
+        if not volume.grid.matches(grid, SAME_MM):
             raise DataError(
-                f"{scan.name}: lies on a grid of {volume.grid}, and {self.train[0].name} on {self.grid} "
-                f"(or elsewhere in the world); all scans must share one: name it, e.g. data.grid=2mm"
+                f"{scan.labels}: lies on a grid of {volume.grid}, {volume.grid.apart(grid):.1f} mm off "
+                f"that of the scans, {grid}; resample it onto the scan"
             )
         return volume
 
@@ -120,7 +149,7 @@ class Images:
             "affine": self.grid.affine.tolist(),
             "spacing_mm": list(self.grid.spacing),
             "grids": [grid_as_dict(g) for g in self.targets.values() or [self.grid]],
-            "space_code": Volume.read(self.train[0].image).space_code,
+            "space_code": self.space_code,
             "entities": self.entities(),
             "intensity": f"divided by {HEADROOM} x the 99.5th percentile of the voxels above 0",
             "sha256": digest.hexdigest(),

@@ -32,6 +32,7 @@ from vol3d.data.scan import Scan
 from vol3d.door import read_json, under
 from vol3d.errors import ConfigError, RunError
 from vol3d.files import is_free, make_folder, sha256
+from vol3d.header import Form
 from vol3d.parts import ALL, Part, share, sum_up, tell
 from vol3d.progress import Bar
 from vol3d.report.preparation import write_montage
@@ -75,6 +76,8 @@ class Prepare(Steps):
     """Only these people."""
     exclude: list[Text] = Field(default_factory=list)
     """Not these people."""
+    form: Form | None = None
+    """sform or qform: what holds where a header says two things about left and right."""
     jobs: PositiveInt | None = None
     """Scans at a time, each on one core; as many as it may use if not given."""
     part: Part = ALL
@@ -119,6 +122,7 @@ class Prepare(Steps):
             labels_entities=self.labels_entities,
             subjects=self.subjects,
             exclude=self.exclude,
+            form=self.form,
         )
 
     def settings(self) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class Own(BrainMask):
         masks = Bids(path=self.path or folder).files("mask", self.entities, "mask.entities")
         file = masks.get((scan.subject, scan.session))
         if file is not None:
-            mask = Volume.read(file).reorient("RAS")
+            mask = Volume.read(file, scan.form).reorient("RAS")
             if not mask.grid.matches(head.grid, tolerance_mm=0.01):
                 raise DataError(
                     f"{file}: lies on a grid of {mask.grid}, the scan on {head.grid} (or elsewhere "
