@@ -62,6 +62,7 @@ class Images:
         self.cache: dict[str, dict[str, np.ndarray]] = {}
         self.digests: dict[str, str] = {}
         self.targets: dict[str, Grid] = source.target_grids()
+        self.seen: set[str] = set()  # scans that were looked at
         self.told: set[str] = set()  # reasons for doubt
         visits = list({s.visit: s for s in self.train + self.val}.values())
         headers = read_headers(visits)
@@ -76,13 +77,17 @@ class Images:
         if scan.name in self.cache:
             return self.cache[scan.name]
         volume = Volume.read(scan.image, scan.form)
-        self.look_at(scan, volume)
+        is_new = scan.name not in self.seen
+        if is_new:
+            check_contrast(volume, scan.image)
         item = {"x": normalise(self.on_grid(scan, volume).data)[None]}
         if not item["x"].any():
             raise DataError(
                 f"{scan.image}: has no voxel above 0 on a grid of {self.grid_of(scan)}; is the scan "
                 f"where the grid is, in MNI space?"
             )
+        if is_new:
+            self.look_at(scan, volume)
         if self.with_labels:
             labels = self.on_grid(scan, Volume.read(scan.labels, scan.form), nearest=True).data
             item["labels"] = np.rint(labels).astype(np.int32)[None]
@@ -91,8 +96,8 @@ class Images:
         return item
 
     def look_at(self, scan: Scan, volume: Volume) -> None:
-        """Refuse a scan without contrast; tell the first that does not look like a stripped brain."""
-        check_contrast(volume, scan.image)
+        """Tell, once for each reason, of a scan that does not look like a stripped brain on its grid."""
+        self.seen.add(scan.name)
         for kind, reason in doubts(volume, self.grid_of(scan)).items():
             if kind not in self.told:
                 self.told.add(kind)

@@ -21,7 +21,7 @@ MNI = 4
 """NIfTI's code of MNI space."""
 SAME_MM = 0.01
 """Voxels that are closer than this lie in the same place."""
-READERS = 8
+READERS = 4
 PREPARE = "vol3d prepare makes aligned brains of raw scans"
 
 
@@ -62,11 +62,10 @@ def common_grid(scans: list[Scan], headers: list[Header]) -> Grid:
     odd = [(s, g) for s, g in zip(scans, grids, strict=True) if not g.matches(rule, SAME_MM)]
     if odd:
         (scan, grid), alike = odd[0], len(scans) - len(odd)
-        others = f" (and {len(odd) - 1} more of {len(scans)} scans are odd)" if odd[1:] else ""
         raise DataError(
-            f"{scan.visit}: lies on a grid of {grid}, {grid.apart(rule):.1f} mm off that of {alike} "
-            f"scans, {rule}{others}; all must share one: resample them to a named one, e.g. "
-            f"data.grid=2mm, or leave it out with data.exclude=[{scan.subject}]"
+            f"{scan.visit}: lies on a grid of {grid}, up to {grid.apart(rule):.1f} mm off the grid of "
+            f"{rule} that {alike} of {len(scans)} scans share ({len(odd)} do not); mend its header, "
+            f"leave it out (data.exclude), or resample all to a grid with a name, e.g. data.grid=2mm"
         )
     return rule
 
