@@ -85,8 +85,8 @@ def is_free(folder: Path) -> bool:
         return all(p.name.startswith(".") for p in folder.iterdir())
     except FileNotFoundError:
         return True
-    except NotADirectoryError:
-        return False
+    except NotADirectoryError:  # a file; or one is in the way, which making the folder will tell
+        return not folder.exists()
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be looked into ({error.strerror})") from None
 

@@ -4,6 +4,7 @@ World coordinates are RAS+ (right, anterior, superior), as in NIfTI, FreeSurfer 
 ITK's are LPS+; the two `sitk` functions are the only place that knows.
 """
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,11 +21,12 @@ from nibabel.orientations import (
 )
 
 from vol3d.files import whole
-from vol3d.header import Form, corners, read_header
+from vol3d.header import Form, Header, corners, read_header
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+log = logging.getLogger(__name__)
 LPS = np.diag([-1.0, -1.0, 1.0])  # RAS+ <-> LPS+
 
 
@@ -186,6 +188,13 @@ class Volume:
                 sform and no qform, or two that disagree, so that left and right would be a guess.
         """
         header = read_header(Path(path), form)
+        if header.doubt:
+            log.warning("warning: %s: %s", path, header.doubt)
+        return cls.of(header)
+
+    @classmethod
+    def of(cls, header: Header) -> "Volume":
+        """The volume whose header was read, with which all doubts were told."""
         return cls(header.voxels(), header.affine, header.space_code)
 
     def write(self, path: Path | str, *, slope: float | None = None) -> None:

@@ -18,6 +18,7 @@ from vol3d.data.looks import (
 from vol3d.data.scan import Scan
 from vol3d.errors import DataError
 from vol3d.files import sha256
+from vol3d.header import read_header
 from vol3d.ranks import launched
 from vol3d.volume import Grid, Volume
 
@@ -76,7 +77,7 @@ class Images:
         """`x` [1, X, Y, Z] float32 in [0, 1], and `labels` [1, X, Y, Z] int32 where asked for."""
         if scan.name in self.cache:
             return self.cache[scan.name]
-        volume = Volume.read(scan.image, scan.form)
+        volume = Volume.of(read_header(scan.image, scan.form))
         is_new = scan.name not in self.seen
         if is_new:
             check_contrast(volume, scan.image)
@@ -89,7 +90,8 @@ class Images:
         if is_new:
             self.look_at(scan, volume)
         if self.with_labels:
-            labels = self.on_grid(scan, Volume.read(scan.labels, scan.form), nearest=True).data
+            labels = Volume.of(read_header(scan.labels, scan.form))
+            labels = self.on_grid(scan, labels, nearest=True).data
             item["labels"] = np.rint(labels).astype(np.int32)[None]
         if sum(a.nbytes for a in item.values()) * (len(self.cache) + 1) <= self.cache_bytes:
             self.cache[scan.name] = item
