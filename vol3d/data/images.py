@@ -180,13 +180,13 @@ def check_fingerprint(told: dict) -> None:
     """What a fingerprint tells is there, as far as it is used, and fit for the names of files.
 
     Raises:
-        DataError: a word that is due in names of files is none; whatever indexing raises, else.
+        ValueError: a word that is due in names of files is none; or whatever else indexing raises.
     """
     grids_of(told)
     int(told["space_code"])
     for key, word in told.get("entities", {}).items():
         if key not in NAMED or not re.fullmatch("[A-Za-z0-9]+", word):
-            raise DataError(f"entities: {key}={word!r} cannot stand in the name of a file")
+            raise ValueError(f"entities: {key}={word!r} cannot stand in the name of a file")
 
 
 def normalise(data: np.ndarray) -> np.ndarray:
