@@ -23,8 +23,8 @@ from vol3d.errors import DataError
 
 Form = Literal["sform", "qform"]
 PACKED = (".gz", ".mgz", ".bz2", ".zst")
-TURNED = np.cos(np.pi / 4)
-"""Cosine of the angle from which an axis points elsewhere."""
+TURNED = 0.7071
+"""Cosine of the angle, 45 degrees, from which an axis points elsewhere."""
 CHUNK = 1 << 20
 
 

@@ -66,5 +66,5 @@ def test_heads_are_told_once_with_the_remedy(tmp_path: Path, caplog: pytest.LogC
     assert len(told) == 3
     assert all("vol3d prepare" in line for line in told)
     assert "0.nii.gz: 35 % of what is not 0 lie outside the grid" in told[0] + told[1]
-    assert "0.nii.gz: 5734 ml of it are not 0" in told[0] + told[1]
+    assert "0.nii.gz: 5734 ml of its 5734 ml are not 0" in told[0] + told[1]
     assert "3 of 3 scans (0.nii.gz): neither header nor name says MNI space" in told[2]

@@ -13,8 +13,8 @@ from vol3d.header import Header, read_header
 from vol3d.volume import Grid, Volume
 
 log = logging.getLogger(__name__)
-BRAIN_ML = (300.0, 2500.0)
-"""What is smaller or larger than this is no brain."""
+STRIPPED_ML = 2200.0
+"""If what is above 0 fills less than this, the skull is gone; a head fills twice as much."""
 CUT = 0.02
 """This share of the tissue may lie outside a grid before it is told."""
 MNI = 4
@@ -94,16 +94,23 @@ def doubts(volume: Volume, grid: Grid) -> dict[str, str]:
         grid: what it is to be learnt from on.
     """
     found = {}
-    ml = np.count_nonzero(volume.data) * volume.grid.voxel_ml
-    if ml > BRAIN_ML[1]:
+    if not is_stripped(volume):
+        ml = np.count_nonzero(volume.data) * volume.grid.voxel_ml
         found["head"] = (
-            f"{ml:.0f} ml of it are not 0, and a brain has {BRAIN_ML[1]:.0f} at most: it is a whole "
-            f"head, or the air around it is not 0"
+            f"{ml:.0f} ml of its {np.prod(volume.shape) * volume.grid.voxel_ml:.0f} ml are not 0, so it "
+            f"is a whole head, or the air around the brain is not 0"
         )
     lost = outside(volume, grid)
     if lost > CUT:
         found["cut"] = f"{100 * lost:.0f} % of what is not 0 lie outside the grid and are cut off"
     return found
+
+
+def is_stripped(head: Volume) -> bool:
+    """Whether the skull is gone: nothing but exact zeros around something of a brain's size."""
+    above = head.data > 0
+    zeros = np.mean(head.data == 0)
+    return bool(zeros > 0.3 and above.sum() * head.grid.voxel_ml < STRIPPED_ML)
 
 
 def outside(volume: Volume, grid: Grid) -> float:

@@ -7,10 +7,12 @@ from pathlib import Path
 from scipy import ndimage
 
 from vol3d.config import Config
-from vol3d.data.looks import BRAIN_ML
 from vol3d.data.scan import Scan
 from vol3d.errors import DataError
 from vol3d.volume import Volume
+
+BRAIN_ML = (300.0, 2500.0)
+"""What is smaller or larger than this is no brain."""
 
 
 @dataclass(frozen=True, eq=False)
