@@ -10,6 +10,7 @@ import pytest
 import vol3d
 from tests.conftest import verb
 from vol3d.bundle import CHECKSUMS
+from vol3d.cli import outcome
 from vol3d.config import read_yaml
 from vol3d.data.bids_writer import read_maker
 from vol3d.data.datasets import Table
@@ -146,6 +147,13 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path):
     with pytest.raises(ConfigError, match="file/out: this folder cannot be made"):
         make_folder(tmp_path / "file" / "out")
     one_line(lambda: verb("sample-cohort", str(tmp_path / "file" / "out"), "n=1"), "cannot be made")
+
+
+def test_what_the_system_refuses_is_one_line_of_the_command(capsys: pytest.CaptureFixture):
+    assert outcome(["train", f"{'x' * 300}.yaml"]) == 1
+    told = capsys.readouterr().err
+    assert told.endswith("x.yaml: File name too long\n")
+    assert told.count("\n") == 1
 
 
 def test_a_config_that_is_based_on_itself(tmp_path: Path):

@@ -57,9 +57,9 @@ def say(error: Exception | str) -> None:
     """One line; of several processes with the same to say, the first is heard and ends the others."""
     rank = int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
     time.sleep(LATER_S if rank else 0)
-    from vol3d.text import visible
+    from vol3d.text import on_one_line
 
-    sys.stderr.write(f"vol3d: {f'rank {rank}: ' if rank else ''}{visible(error)}\n")
+    sys.stderr.write(f"vol3d: {f'rank {rank}: ' if rank else ''}{on_one_line(error)}\n")
 
 
 def dispatch(arguments: list[str]) -> int:

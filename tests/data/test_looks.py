@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -48,6 +49,21 @@ def test_the_odd_one_out_is_named_even_if_it_is_the_first(tmp_path: Path):
     good, far = (brain(), GRID.affine, 4), (brain(), moved(1000), 4)
     with pytest.raises(DataError, match=r"sub-p0: .* up to 1000.0 mm off .* 2 of 3 scans share"):
         Images(people(tmp_path, far, good, good))
+
+
+def test_a_scan_with_two_left_sides_is_refused_before_voxels_are_read_unless_one_is_chosen(
+    tmp_path: Path,
+):
+    source = people(tmp_path, (brain(), GRID.affine, 4), (brain(), GRID.affine, 4))
+    odd = nib.load(tmp_path / "1.nii.gz")
+    odd.set_qform(np.diag([-1.0, 1, 1, 1]) @ GRID.affine, 4)
+    nib.save(odd, tmp_path / "1.nii.gz")
+    with pytest.raises(DataError, match=r"1\.nii\.gz: its sform .* RAS, its qform to LAS"):
+        Images(source)
+    for form, flip in (("sform", 1), ("qform", -1)):
+        images = Images(source.model_copy(update={"form": form}))
+        read = images.read(images.train[1])["x"][0]
+        assert np.array_equal(read[::flip], images.read(images.train[0])["x"][0])
 
 
 def test_an_image_without_contrast_is_refused(tmp_path: Path):

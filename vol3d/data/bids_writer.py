@@ -4,6 +4,7 @@ Every file is written whole or not at all, so a run that is stopped leaves nothi
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,13 @@ def write_json(path: Path, content: dict, *, keep: bool = False) -> None:
 
 def write_tsv(path: Path, rows: list[dict[str, object]]) -> None:
     """Write rows as a TSV; None becomes n/a. All rows have the columns of the first."""
-    lines = ["\t".join(rows[0])]
-    lines += ["\t".join("n/a" if row[k] is None else str(row[k]) for k in rows[0]) for row in rows]
-    write_text(path, "\n".join(lines) + "\n")
+    lines = [list(rows[0]), *([row[k] for k in rows[0]] for row in rows)]
+    write_text(path, "".join("\t".join(map(cell, line)) + "\n" for line in lines))
+
+
+def cell(value: object) -> str:
+    """A value of a table; text that came from another kind of table may hold a tab."""
+    return "n/a" if value is None else re.sub(r"[\t\r\n]", " ", str(value))
 
 
 def write_description(
