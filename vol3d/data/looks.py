@@ -9,7 +9,7 @@ import numpy as np
 
 from vol3d.data.scan import Scan
 from vol3d.errors import DataError
-from vol3d.header import Header, read_header
+from vol3d.header import Form, Header, read_header
 from vol3d.volume import Grid, Volume
 
 log = logging.getLogger(__name__)
@@ -25,14 +25,14 @@ READERS = 4
 PREPARE = "vol3d prepare makes aligned brains of raw scans"
 
 
-def read_headers(scans: list[Scan]) -> list[Header]:
-    """The headers of scans, several at a time, since a network disk is slow to open files.
+def read_headers(files: list[Path], form: Form | None = None) -> list[Header]:
+    """The headers of images, several at a time, since a network disk is slow to open files.
 
     Raises:
         DataError: one is not as it should be.
     """
     with ThreadPoolExecutor(READERS) as readers:
-        return list(readers.map(lambda s: read_header(s.image, s.form), scans))
+        return list(readers.map(lambda file: read_header(file, form), files))
 
 
 def tell_headers(headers: list[Header]) -> None:
