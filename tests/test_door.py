@@ -12,15 +12,19 @@ from tests.conftest import verb
 from vol3d.bundle import CHECKSUMS
 from vol3d.cli import outcome
 from vol3d.config import read_yaml
-from vol3d.data.bids_writer import read_maker
+from vol3d.data.bids_writer import read_maker, write_tsv
 from vol3d.data.datasets import Table
 from vol3d.data.latents import LatentImages
+from vol3d.data.preparation.transforms import read_native_grid
 from vol3d.data.tables import read_rows
 from vol3d.diffusion.model import Sampler
 from vol3d.errors import ConfigError, Vol3dError
 from vol3d.files import make_folder, sha256
+from vol3d.models.monai.zoo import Zoo
 from vol3d.nn.perceptual import resnet_features
 from vol3d.trained import TrainedGenerator
+from vol3d.training.checkpoint import damage
+from vol3d.training.log import RunLog
 from vol3d.verbs.generate import claim, is_made
 
 READY = Path(vol3d.__file__).parent / "ready" / "diffusion"
@@ -138,8 +142,28 @@ def test_sidecars_and_tables_that_cannot_be_read(tmp_path: Path):
     (tmp_path / "i.nii.gz").touch()
     table.write_text("subject\timage\n../../x\ti.nii.gz\n")
     one_line(Table(path=table).scans, "'sub-../../x'")
+    write_tsv(table, [{"participant_id": "x", "sex": "a\tb\nc"}])
+    assert read_rows(table) == [{"participant_id": "x", "sex": "a b c"}]
     weights.write_text("hello")
     one_line(lambda: resnet_features("resnet10", weights, sha256(weights)), f"{weights}: ")
+
+
+def test_notes_and_models_of_others_that_cannot_be_read(tmp_path: Path):
+    note = tmp_path / "log.jsonl"
+    note.write_text("[1]\n")
+    one_line(lambda: RunLog(tmp_path, 1), f"{note}: ")
+    note = tmp_path / "inference.json"
+    for content in ("[]", '{"net": {"_target_": "AutoencoderKL", "channels": 5}}'):
+        note.write_text(content)
+        one_line(
+            lambda: Zoo(tmp_path, tmp_path / "inference.json").said_of("autoencoder"), str(note)
+        )
+    note = tmp_path / "xfm.json"
+    note.write_text('{"NativeShape": 5, "NativeAffine": []}')
+    one_line(lambda: read_native_grid(tmp_path / "xfm.txt"), f"{note}: ", "native=FILE")
+    for sums in ("[1]", '{"../x": ""}', '{"a'):
+        (tmp_path / "checksums.json").write_text(sums)
+        assert damage(tmp_path) == "its checksums cannot be read"
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path):

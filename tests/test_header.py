@@ -31,11 +31,18 @@ def placed_at(mm: float) -> np.ndarray:
     return affine
 
 
+def in_metres():
+    made = image(AFFINE, AFFINE)
+    made.header.set_xyzt_units("meter")
+    return made
+
+
 RGB = [("R", "u1"), ("G", "u1"), ("B", "u1")]
 REFUSED = {
     "mirrored": (image(AFFINE, MIRRORED), "sform .* point to RAS, its qform to LAS.*fslorient.*form="),
     "other axes": (image(AFFINE, OTHER_AXES), "sform .* RAS, its qform to AIL"),
     "flat": (image(np.diag([2.0, 2, 0, 1]), None), "sform gives voxels no size"),
+    "metres": (in_metres(), "lengths are in metres, mm are due"),
     "colours": (image(AFFINE, AFFINE, RGB), "colour image .*grey"),
     "complex": (image(AFFINE, AFFINE, "c8"), "complex numbers; give their magnitude"),
 }  # fmt: skip

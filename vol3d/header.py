@@ -23,6 +23,8 @@ from vol3d.errors import DataError
 
 Form = Literal["sform", "qform"]
 PACKED = (".gz", ".mgz", ".bz2", ".zst")
+UNITS = {1: "metres", 3: "micrometres"}
+"""NIfTI's codes of lengths that are not mm; 0, unknown, is taken for mm."""
 TURNED = 0.7071
 """Cosine of the angle, 45 degrees, from which an axis points elsewhere."""
 CHUNK = 1 << 20
@@ -56,6 +58,8 @@ class Header:
         """
         try:
             data = np.asanyarray(self.image.dataobj).reshape(self.shape)
+        except MemoryError as error:
+            raise DataError(f"{self.path}: this machine has no room for it ({error})") from None
         except Exception as error:  # nibabel, zlib and the OS each raise their own
             raise unreadable(self.path, error) from None
         if not np.isfinite(data).all():
@@ -183,6 +187,11 @@ def placement(
         raise DataError(
             f"{path}: has no sform and no qform, so left and right are unknown; "
             f"set one, for example with fslorient"
+        )
+    if (unit := int(image.header["xyzt_units"]) & 7) in UNITS:
+        raise DataError(
+            f"{path}: its header says that lengths are in {UNITS[unit]}, mm are due; export it again, or "
+            f"mend the header, for example with nifti_tool -mod_field xyzt_units 2"
         )
     used = form if form in there else there[0]
     affine = affine_of(image, used)
