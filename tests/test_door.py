@@ -51,9 +51,14 @@ def sealed(bundle: Path) -> None:
     (bundle / CHECKSUMS).write_text(json.dumps(sums))
 
 
+BOMB = "a0: &a0 [x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)
+)
 BUNDLES = {
     "a YAML tag": ("config.yaml", "a: !!python/object/apply:os.system [ls]\n"),
     "YAML of another kind": ("config.yaml", "- 1\n"),
+    "a line that stands for billions": ("config.yaml", BOMB),
+    "a list that holds itself": ("config.yaml", "a: &a [*a]\n"),
     "an unknown setting": ("config.yaml", "kind: diffusion\nfoo: 1\n"),
     "JSON of another kind": ("covariates.json", "[]"),
     "JSON too deep": ("covariates.json", "[" * 100_000),

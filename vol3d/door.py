@@ -11,9 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import yaml
 from omegaconf import OmegaConf
 
 from vol3d.errors import ConfigError, DataError, Vol3dError
+
+MOST_VALUES = 100_000
+"""In a YAML file."""
 
 
 def read_text(path: Path) -> str:
@@ -54,10 +58,23 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     text = read_text(path)
     try:
+        if unfolded(yaml.compose(text, yaml.SafeLoader), {}) > MOST_VALUES:
+            raise ValueError(f"its aliases stand for more than {MOST_VALUES} values")
         content = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
     except Exception as error:  # PyYAML and OmegaConf raise several unrelated kinds
         raise DataError(f"{path}: not readable as YAML ({first_line(error)})") from None
     return named(content, path)
+
+
+def unfolded(node: Any, known: dict[int, int]) -> int:
+    """How many values a YAML node stands for once its aliases are written out: a line may be billions."""
+    if isinstance(node, tuple):  # a key and its value
+        return sum(unfolded(n, known) for n in node)
+    if id(node) not in known:
+        known[id(node)] = 1  # for one that holds itself
+        parts = getattr(node, "value", None)
+        known[id(node)] += sum(unfolded(n, known) for n in parts) if isinstance(parts, list) else 0
+    return known[id(node)]
 
 
 def named(content: object, path: Path) -> dict[str, Any]:
