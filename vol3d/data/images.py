@@ -12,7 +12,6 @@ from vol3d.data.looks import (
     check_contrast,
     common_grid,
     doubts,
-    read_headers,
     tell_headers,
 )
 from vol3d.data.scan import Scan
@@ -66,10 +65,10 @@ class Images:
         self.seen: set[str] = set()  # scans that were looked at
         self.told: set[str] = set()  # reasons for doubt
         visits = list({s.visit: s for s in self.train + self.val}.values())
-        headers = read_headers([s.image for s in visits], visits[0].form)
+        headers = [read_header(s.image, s.form) for s in visits]
         tell_headers(headers)
-        if with_labels:
-            read_headers([s.labels for s in visits], visits[0].form)
+        for scan in visits if with_labels else []:
+            read_header(scan.labels, scan.form)
         self.space_code = headers[0].space_code
         self.grid: Grid = next(iter(self.targets.values()), None) or common_grid(visits, headers)
         for scan in self.train[:: max(1, len(self.train) // LOOKED_AT)][:LOOKED_AT]:

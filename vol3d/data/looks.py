@@ -2,14 +2,13 @@
 
 import logging
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from vol3d.data.scan import Scan
 from vol3d.errors import DataError
-from vol3d.header import Form, Header, read_header
+from vol3d.header import Header
 from vol3d.volume import Grid, Volume
 
 log = logging.getLogger(__name__)
@@ -21,18 +20,7 @@ MNI = 4
 """NIfTI's code of MNI space."""
 SAME_MM = 0.01
 """Voxels that are closer than this lie in the same place."""
-READERS = 4
 PREPARE = "vol3d prepare makes aligned brains of raw scans"
-
-
-def read_headers(files: list[Path], form: Form | None = None) -> list[Header]:
-    """The headers of images, several at a time, since a network disk is slow to open files.
-
-    Raises:
-        DataError: one is not as it should be.
-    """
-    with ThreadPoolExecutor(READERS) as readers:
-        return list(readers.map(lambda file: read_header(file, form), files))
 
 
 def tell_headers(headers: list[Header]) -> None:
