@@ -5,15 +5,18 @@ from pathlib import Path
 
 LAYERS = [
     "errors",
+    "text",
     "outline",
     "roll_call",
     "ranks",
     "files",
+    "door",
     "config",
     "help",
     "parts",
     "optim",
     "progress",
+    "header",
     "volume",
     "planes",
     "data",

@@ -12,6 +12,7 @@ from vol3d.data.splits import check_split, draw_split
 from vol3d.data.tables import VolumeTable, bare, check_known
 from vol3d.data.volumes import Labels, measure_volumes
 from vol3d.errors import DataError
+from vol3d.header import Form, read_header
 from vol3d.volume import Grid, Volume, mni_grid
 
 Text = Annotated[str, Field(coerce_numbers_to_str=True)]
@@ -50,6 +51,10 @@ class Dataset(Config, ABC):
     e.g. 2mm; [1mm, 2mm] reads every scan at both. Without it the scans share a grid of their own.
     The covariate spacing_mm tells which."""
 
+    form: Form | None = None
+    """sform or qform: what holds where a header says two things about left and right. Without it such
+    scans are refused, and where the two differ by less, the sform holds."""
+
     @abstractmethod
     def find(self) -> list[Scan]:
         """All scans there are, with the covariates of the dataset's own tables."""
@@ -75,9 +80,11 @@ class Dataset(Config, ABC):
 
         Raises:
             ConfigError: a setting names people whom the dataset does not have.
-            DataError: nobody is left.
+            DataError: nobody is left, or somebody's name cannot be that of a file.
         """
         scans = self.find()
+        for scan in scans:
+            check_name(scan)
         known = {s.subject for s in scans}
         check_known(self.subjects or [], known, "subjects")
         check_known(self.exclude, known, "exclude")
@@ -86,7 +93,7 @@ class Dataset(Config, ABC):
         scans = [s for s in scans if s.subject in wanted]
         if not scans:
             raise DataError("no scan is left after `subjects` and `exclude`; choose fewer of them")
-        return scans
+        return [replace(scan, form=self.form) for scan in scans]
 
     def on_grids(self, scans: list[Scan]) -> list[Scan]:
         """Every scan once for each grid that it is to be read on, told its voxel size."""
@@ -112,6 +119,19 @@ class Dataset(Config, ABC):
         if told is not None:
             return check_split(told, f"sub-{subject}")
         return draw_split(subject, self.val_fraction, self.split_seed)
+
+
+def check_name(scan: Scan) -> None:
+    """A scan's name becomes that of files, which must stay in their folder.
+
+    Raises:
+        DataError: it cannot.
+    """
+    if not scan.name.isprintable() or set(scan.name) & set("/\\"):
+        raise DataError(
+            f"{scan.image}: is of {scan.name!r}, whose name cannot be that of a file; take letters, "
+            f"digits and hyphens"
+        )
 
 
 def add_table(scans: list[Scan], table: VolumeTable) -> list[Scan]:
@@ -150,7 +170,7 @@ def add_volumes(scans: list[Scan], structures: dict[str, Labels]) -> list[Scan]:
     for scan in scans:
         measured = dict.fromkeys(structures)
         if scan.labels:
-            measured = measure_volumes(Volume.read(scan.labels), structures)
+            measured = measure_volumes(Volume.of(read_header(scan.labels, scan.form)), structures)
         out.append(replace(scan, covariates={**scan.covariates, **measured}))
     for name, ids in structures.items():
         if not any(s.covariates[name] for s in out):

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from vol3d.header import Form
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -17,6 +19,7 @@ class Scan:
         split: "train" or "val"; the same for all scans of a person.
         res: the name of the grid it is read on, for example "2mm", where a data set is read on
             several; else None.
+        form: which placement of a header holds where sform and qform disagree; None: neither.
     """
 
     subject: str
@@ -26,6 +29,7 @@ class Scan:
     covariates: dict[str, float | str | None]
     split: str
     res: str | None = None
+    form: Form | None = None
 
     @property
     def visit(self) -> str:

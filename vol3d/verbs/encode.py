@@ -17,8 +17,9 @@ from vol3d.data.datasets import Source
 from vol3d.data.images import Images
 from vol3d.data.latents import MANIFEST
 from vol3d.data.scan import Scan
+from vol3d.door import read_json
 from vol3d.errors import ConfigError, DataError
-from vol3d.files import copy_folder, is_free, whole
+from vol3d.files import copy_folder, is_free, make_folder, whole
 from vol3d.nn.precision import Precision
 from vol3d.parts import ALL, Part, share, tell
 from vol3d.progress import track
@@ -85,6 +86,7 @@ class Encode(Config):
                 f"{self.out}: holds something that is not latents; name another folder"
             )
         if not inside.is_dir():
+            make_folder(self.out)
             copy_folder(autoencoder.path, inside)
         if TrainedAutoencoder(inside).checksum != autoencoder.checksum:
             raise ConfigError(
@@ -96,7 +98,10 @@ class Encode(Config):
         file = self.out / "encode.json"
         mine = {"autoencoder": autoencoder.checksum, "precision": autoencoder.precision}
         write_json(file, mine, keep=self.precision == "auto")
-        return json.loads(file.read_text())["precision"]
+        precision = read_json(file).get("precision")
+        if precision not in ("bf16", "fp32"):
+            raise DataError(f"{file}: precision is {precision!r}, bf16 or fp32 is due; encode anew")
+        return precision
 
     def foresee(self) -> None:
         """What a dry run says beside the settings."""

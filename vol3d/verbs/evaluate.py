@@ -18,6 +18,7 @@ from vol3d.data.datasets import Bids, Source
 from vol3d.data.images import Images
 from vol3d.data.scan import Scan
 from vol3d.errors import ConfigError, DataError
+from vol3d.files import make_folder
 from vol3d.metrics.agreement import agreement
 from vol3d.metrics.diversity import count_pairs, mean_ms_ssim
 from vol3d.metrics.reconstruction import measure_scan, summarise
@@ -75,7 +76,7 @@ class Evaluate(Config):
         if self.out.is_file() or (there and there.isdisjoint(OURS)):
             raise ConfigError(f"{self.out}: holds something else; name another folder")
         evaluation = Evaluation(self)
-        self.out.mkdir(parents=True, exist_ok=True)
+        make_folder(self.out)
         evaluation.reconstruct()
         evaluation.check_segmenter()
         evaluation.measure_samples()
@@ -203,7 +204,7 @@ class Evaluation:
         if SPACING in self.generator.schema.names:
             rows = [{**row, SPACING: self.grid.spacing[0]} for row in rows]
         path, part = self.asked.out / "requests.tsv", self.asked.out / ".requests.tsv.part"
-        self.asked.out.mkdir(parents=True, exist_ok=True)
+        make_folder(self.asked.out)
         write_tsv(part, rows)
         if path.is_file() and path.read_bytes() != part.read_bytes():
             part.unlink()

@@ -1,6 +1,5 @@
 """Make a cohort of synthetic brains with the covariates that are asked for."""
 
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,9 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 import vol3d
 from vol3d.config import Config, did_you_mean
 from vol3d.data.bids_writer import (
+    DESCRIPTION,
     anat_path,
+    read_maker,
     write_description,
     write_json,
     write_participants,
@@ -21,6 +22,7 @@ from vol3d.data.bids_writer import (
 from vol3d.data.covariates import Number, Row
 from vol3d.data.tables import read_rows
 from vol3d.diffusion.model import Sampler
+from vol3d.door import read_json, under
 from vol3d.errors import ConfigError, RunError
 from vol3d.files import is_free
 from vol3d.parts import ALL, Part, share, tell
@@ -216,7 +218,6 @@ def claim(out: Path, bundle: str, sampler: Sampler, *, any_precision: bool = Fal
         ConfigError: it holds something else.
     """
     settings = {"bundle": bundle, "sampler": sampler.dump()}
-    description = out / "dataset_description.json"
     if is_free(out):
         made_by = {
             "Name": "vol3d generate",
@@ -226,12 +227,12 @@ def claim(out: Path, bundle: str, sampler: Sampler, *, any_precision: bool = Fal
         # Of several that find it free at once, the first one's stays, and all read that.
         write_description(out, "vol3d synthetic cohort", LICENCE, made_by, keep=True)
         write_text(out / "README", README, keep=True)
-    if not description.is_file():
+    if not (out / DESCRIPTION).is_file():
         raise ConfigError(f"{out}: holds something that is no cohort of ours; name another folder")
-    made_by = json.loads(description.read_text()).get("GeneratedBy", [{}])[0]
-    begun = made_by.get("Settings") or {}
-    if any_precision and begun.get("sampler"):
-        settings["sampler"]["precision"] = begun["sampler"].get("precision")
+    made_by = read_maker(out)
+    begun = under(made_by, "Settings")
+    if any_precision and (precision := under(begun, "sampler").get("precision")):
+        settings["sampler"]["precision"] = precision
     if made_by.get("Name") != "vol3d generate" or begun != settings:
         raise ConfigError(
             f"{out}: holds a dataset of another origin, model or sampler; name another folder"
@@ -288,7 +289,7 @@ def is_made(path: Path, row: Row) -> bool:
     sidecar = path.with_suffix("").with_suffix(".json")
     if not sidecar.is_file():
         return False
-    if json.loads(sidecar.read_text())["Covariates"] != row:
+    if read_json(sidecar).get("Covariates") != row:
         raise ConfigError(
             f"{path.name}: is there already, with other covariates; name another folder"
         )

@@ -1,6 +1,5 @@
 """Prepare raw scans for training: brain mask, bias field, alignment to MNI152, grid, intensity."""
 
-import json
 import logging
 import os
 from collections.abc import Iterator
@@ -11,7 +10,13 @@ from typing import Any, ClassVar
 
 from pydantic import Field, PositiveInt
 
-from vol3d.data.bids_writer import write_description, write_text, write_tsv
+from vol3d.data.bids_writer import (
+    DESCRIPTION,
+    read_maker,
+    write_description,
+    write_text,
+    write_tsv,
+)
 from vol3d.data.dataset import Text
 from vol3d.data.datasets.bids import Bids, Entities
 from vol3d.data.preparation.output import (
@@ -24,8 +29,10 @@ from vol3d.data.preparation.output import (
 from vol3d.data.preparation.pipeline import Steps
 from vol3d.data.preparation.qc import flags
 from vol3d.data.scan import Scan
+from vol3d.door import read_json, under
 from vol3d.errors import ConfigError, RunError
-from vol3d.files import is_free, sha256
+from vol3d.files import is_free, make_folder, sha256
+from vol3d.header import Form
 from vol3d.parts import ALL, Part, share, sum_up, tell
 from vol3d.progress import Bar
 from vol3d.report.preparation import write_montage
@@ -69,6 +76,8 @@ class Prepare(Steps):
     """Only these people."""
     exclude: list[Text] = Field(default_factory=list)
     """Not these people."""
+    form: Form | None = None
+    """sform or qform: what holds where a header says two things about left and right."""
     jobs: PositiveInt | None = None
     """Scans at a time, each on one core; as many as it may use if not given."""
     part: Part = ALL
@@ -113,6 +122,7 @@ class Prepare(Steps):
             labels_entities=self.labels_entities,
             subjects=self.subjects,
             exclude=self.exclude,
+            form=self.form,
         )
 
     def settings(self) -> dict[str, Any]:
@@ -122,11 +132,8 @@ class Prepare(Steps):
 
     def raw_description(self) -> dict[str, Any]:
         """What the raw dataset says about itself."""
-        path = self.bids_dir / "dataset_description.json"
-        try:
-            return json.loads(path.read_text()) if path.is_file() else {}
-        except ValueError:
-            raise ConfigError(f"{path}: is no JSON; mend it") from None
+        path = self.bids_dir / DESCRIPTION
+        return read_json(path) if path.is_file() else {}
 
     def claim(self) -> None:
         """Take a free folder by describing it, or check that it is ours and of the same settings.
@@ -136,13 +143,11 @@ class Prepare(Steps):
         """
         if is_free(self.out):
             self.write_top(keep=True)  # of several at once, the first one's; all read that
-        path = self.out / "dataset_description.json"
-        made_by = json.loads(path.read_text()).get("GeneratedBy", [{}])[0] if path.is_file() else {}
+        made_by = read_maker(self.out)
         if made_by.get("Name") != "vol3d prepare":
             raise ConfigError(f"{self.out}: holds something else; name another folder")
-        before, now = made_by.get("Settings", {}), self.settings()
-        if before != now:
-            changed = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
+        before, now = under(made_by, "Settings"), self.settings()
+        if changed := sorted(k for k in {*before, *now} if before.get(k) != now.get(k)):
             raise ConfigError(
                 f"{self.out}: was prepared with other settings ({', '.join(changed)}); "
                 f"name another folder"
@@ -183,8 +188,7 @@ class Prepare(Steps):
         files += [place.labels(scan, self)] if scan.labels else []
         if not all(path.is_file() for path in files):
             return False
-        said = json.loads(sidecar_of(image).read_text())
-        return said["SourceSHA256"] == sha256(scan.image)
+        return read_json(sidecar_of(image)).get("SourceSHA256") == sha256(scan.image)
 
     def made(self, scans: list[Scan], place: Place) -> list[Scan]:
         """Those of the scans that are complete."""
@@ -214,7 +218,7 @@ class Prepare(Steps):
         measures = [qc_row(image) for image in images]
         words = flags(measures)
         folder = self.out / "sourcedata" / "qc"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         rows = [
             {"scan": s.name, **m, "flag": w or None}
             for s, m, w in zip(scans, measures, words, strict=True)

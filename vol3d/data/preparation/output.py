@@ -1,6 +1,5 @@
 """The prepared dataset on disk: where files go, what the sidecars say, and what is carried over."""
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from vol3d.data.preparation.pipeline import Prepared, Steps, prepare
 from vol3d.data.preparation.transforms import transform_path, write_transform
 from vol3d.data.scan import Scan
 from vol3d.data.tables import bare, read_rows
+from vol3d.door import read_json, understood
 from vol3d.errors import Vol3dError
 from vol3d.files import sha256
 
@@ -170,7 +170,7 @@ def carry_tables(raw: Path, folder: Path, scans: list[Scan]) -> None:
     absent = dict.fromkeys(columns)
     rows = [{**absent, **told.get(p, {}), "participant_id": f"sub-{p}"} for p in people]
     meaning = raw / "participants.json"
-    known = json.loads(meaning.read_text()) if meaning.is_file() else {}
+    known = read_json(meaning) if meaning.is_file() else {}
     write_participants(
         folder, rows, {c: known.get(c, {}) for c in columns if c != "participant_id"}
     )
@@ -182,9 +182,11 @@ def carry_tables(raw: Path, folder: Path, scans: list[Scan]) -> None:
             kept = [v for v in visits if v.get("session_id", "").removeprefix("ses-") in there]
             write_tsv(folder / f"{name}.tsv", kept or visits)
             if (raw / f"{name}.json").is_file():
-                write_json(folder / f"{name}.json", json.loads((raw / f"{name}.json").read_text()))
+                write_json(folder / f"{name}.json", read_json(raw / f"{name}.json"))
 
 
 def qc_row(image: Path) -> dict[str, object]:
     """What a complete scan's sidecar says for the QC table: its numbers."""
-    return json.loads(sidecar_of(image).read_text())["QC"]
+    sidecar = sidecar_of(image)
+    with understood(sidecar):
+        return {k: float(v) for k, v in read_json(sidecar)["QC"].items()}

@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from pydantic import field_validator
 
 from vol3d.config import Config
+from vol3d.data.looks import check_contrast
 from vol3d.data.preparation import qc
 from vol3d.data.preparation.alignment import align, move, template_mask, template_volume
 from vol3d.data.preparation.bias import BiasField
@@ -83,7 +84,8 @@ def prepare(scan: Scan, folder: Path, steps: Steps) -> Prepared:
     Raises:
         DataError: a file is not as it should be, or no brain was found.
     """
-    raw = Volume.read(scan.image)
+    raw = Volume.read(scan.image, scan.form)
+    check_contrast(raw, scan.image)
     head = raw.reorient("RAS")
     head = Volume(head.data.astype(np.float32), head.affine, head.space_code)
     found = steps.mask.find(head, scan, folder)
@@ -125,7 +127,7 @@ def read_labels(scan: Scan, native: Grid) -> Volume | None:
     """The scan's label map, which lies on the scan's grid."""
     if scan.labels is None:
         return None
-    labels = Volume.read(scan.labels)
+    labels = Volume.read(scan.labels, scan.form)
     if not labels.grid.matches(native, tolerance_mm=0.01):
         raise DataError(
             f"{scan.labels}: lies on a grid of {labels.grid}, the scan on {native} (or elsewhere in "
