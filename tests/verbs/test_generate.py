@@ -19,7 +19,7 @@ from vol3d.volume import Volume
 def images(cohort: Path) -> dict[str, np.ndarray]:
     return {
         p.name.split("_")[0]: Volume.read(p).data
-        for p in sorted(cohort.glob("sub-*/anat/*.nii.gz"))
+        for p in sorted(cohort.glob("sub-*/anat/*T1w.nii.gz"))
     }
 
 
@@ -45,6 +45,13 @@ def test_every_brain_has_its_sidecar_and_its_row(made: Path):
     assert said["Sampler"]["solver"]["kind"] == "heun"
     assert len(said["Model"]) == 64
     assert said["Guidance"] == {"age": 1.0, "sex": 1.0, "brain_ml": 1.0, "ventricles_ml": 1.0}
+
+
+def test_outside_the_brain_an_image_is_zero(made: Path):
+    for name, x in images(made).items():
+        mask = Volume.read(next((made / name / "anat").glob("*_desc-brain_mask.nii.gz")))
+        assert (x[~mask.data.astype(bool)] == 0).all()
+        assert mask.data.any()
 
 
 def test_samples_lie_where_the_training_scans_lie(made: Path, cohort: Path):
@@ -119,7 +126,7 @@ def test_only_what_is_missing_is_made(diffusion: Path, made: Path, tmp_path: Pat
     shutil.copytree(made, part)
     lost = next(part.glob("sub-000003/anat/*.json"))
     lost.unlink()
-    kept = next(part.glob("sub-000001/anat/*.nii.gz"))
+    kept = next(part.glob("sub-000001/anat/*T1w.nii.gz"))
     before = kept.stat().st_mtime_ns
     verb("generate", str(diffusion), str(part), "n=5", "age=60", "micro_batch=2", "device=cpu")
     assert kept.stat().st_mtime_ns == before

@@ -13,12 +13,15 @@ from vol3d.config import Config, did_you_mean
 from vol3d.data.bids_writer import (
     DESCRIPTION,
     anat_path,
+    bids_name,
     read_maker,
     write_description,
     write_json,
     write_participants,
+    write_sidecar,
     write_text,
 )
+from vol3d.data.brain import brain_in
 from vol3d.data.covariates import Number, Row
 from vol3d.data.tables import read_rows
 from vol3d.diffusion.model import Sampler
@@ -44,7 +47,7 @@ Brains that do not exist, made by vol3d generate
 No image is of anybody. participants.tsv has the seed of each brain and the covariates that its model
 was told; the sidecar of each image names the model, the sampler and what was asked for. A brain depends
 on its seed and covariates alone: the same words make it again. sourcedata/contact_sheet.png shows the
-first of them.
+first of them. desc-brain_mask says where the brain is; outside it an image is 0.
 
 Not for diagnosis. How well the volumes that were asked for come out is measured by vol3d evaluate.
 """
@@ -107,6 +110,8 @@ class Generate(Config):
         paths = {seed: self.path(model, seed) for seed, _, _ in plan}
         lacking = [p for p in plan if not is_made(paths[p[0]], p[2])]
         write_table(self.out, plan, model)
+        mask = {"Type": "Brain", "Description": "where the brain is; the image is 0 elsewhere"}
+        write_sidecar(self.out, entities_of(model, "brain"), "mask", mask)
         whose = share(list(batches(plan, sampler.micro_batch, model)), self.part)
         ours = {seed for some in whose for seed, _, _ in some}
         missing = [p for p in lacking if p[0] in ours]
@@ -175,8 +180,12 @@ class Generate(Config):
 
     def path(self, model: TrainedGenerator, seed: int) -> Path:
         """Where a brain goes."""
-        entities = {**model.fingerprint.get("entities", {}), "desc": "synth"}
-        return anat_path(self.out, name_of(seed), entities, "T1w")
+        return anat_path(self.out, name_of(seed), entities_of(model, "synth"), "T1w")
+
+
+def entities_of(model: TrainedGenerator, desc: str) -> dict[str, str]:
+    """What the names of a cohort's files say."""
+    return {**model.fingerprint.get("entities", {}), "desc": desc}
 
 
 def name_of(seed: int) -> str:
@@ -305,7 +314,7 @@ def write_brain(
     seed: int,
     sampler: Sampler,
 ) -> None:
-    """The image, then its sidecar, with which it is complete.
+    """The image and its brain mask, then its sidecar, with which it is complete.
 
     Raises:
         RunError: a voxel is not a finite number.
@@ -315,7 +324,13 @@ def write_brain(
             f"seed {seed}: the sample is not finite; try less guidance, or sampler.precision=fp32"
         )
     grid = model.grid_of(row)
-    Volume(x.cpu().numpy(), grid.affine, model.fingerprint["space_code"]).write(path, slope=STEP)
+    image = Volume(x.cpu().numpy(), grid.affine, model.fingerprint["space_code"])
+    brain = brain_in(image)
+    image.data[~brain.data] = 0
+    brain.write(
+        path.with_name(bids_name(entities_of(model, "brain"), "mask", name_of(seed)) + ".nii.gz")
+    )
+    image.write(path, slope=STEP)
     write_json(
         path.with_suffix("").with_suffix(".json"),
         {
