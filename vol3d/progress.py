@@ -27,6 +27,7 @@ class Bar:
         self.title, self.total, self.done, self.began_at = title, total, done, done
         self.words, self.silent = "", silent
         self.start = self.last_line = time.monotonic()
+        self.told: tuple[int, str] | None = None
         self.live = None
         if sys.stderr.isatty() and not silent:
             self.live = Progress(
@@ -51,7 +52,7 @@ class Bar:
     ) -> None:
         if self.live:
             self.live.stop()
-        else:
+        elif self.told != (self.done, self.words):
             self.line()
 
     def say(self, words: str) -> None:
@@ -70,7 +71,7 @@ class Bar:
         """One plain line."""
         if self.silent:
             return
-        self.last_line = time.monotonic()
+        self.last_line, self.told = time.monotonic(), (self.done, self.words)
         taken = self.last_line - self.start
         left = taken / max(self.done - self.began_at, 1) * (self.total - self.done)
         text = f"{self.title}: {self.done}/{self.total}, {taken:.0f} s, {left:.0f} s left"

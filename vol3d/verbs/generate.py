@@ -18,7 +18,6 @@ from vol3d.data.bids_writer import (
     write_description,
     write_json,
     write_participants,
-    write_sidecar,
     write_text,
 )
 from vol3d.data.brain import brain_in
@@ -110,8 +109,6 @@ class Generate(Config):
         paths = {seed: self.path(model, seed) for seed, _, _ in plan}
         lacking = [p for p in plan if not is_made(paths[p[0]], p[2])]
         write_table(self.out, plan, model)
-        mask = {"Type": "Brain", "Description": "where the brain is; the image is 0 elsewhere"}
-        write_sidecar(self.out, entities_of(model, "brain"), "mask", mask)
         whose = share(list(batches(plan, sampler.micro_batch, model)), self.part)
         ours = {seed for some in whose for seed, _, _ in some}
         missing = [p for p in lacking if p[0] in ours]
@@ -327,9 +324,9 @@ def write_brain(
     image = Volume(x.cpu().numpy(), grid.affine, model.fingerprint["space_code"])
     brain = brain_in(image)
     image.data[~brain.data] = 0
-    brain.write(
-        path.with_name(bids_name(entities_of(model, "brain"), "mask", name_of(seed)) + ".nii.gz")
-    )
+    mask = bids_name(entities_of(model, "brain"), "mask", name_of(seed))
+    brain.write(path.with_name(f"{mask}.nii.gz"))
+    write_json(path.with_name(f"{mask}.json"), {"Type": "Brain", "Resolution": str(grid)})
     image.write(path, slope=STEP)
     write_json(
         path.with_suffix("").with_suffix(".json"),
