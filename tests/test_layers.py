@@ -12,6 +12,7 @@ LAYERS = [
     "config",
     "help",
     "parts",
+    "lock",
     "optim",
     "progress",
     "volume",

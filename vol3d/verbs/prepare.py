@@ -26,6 +26,7 @@ from vol3d.data.preparation.qc import flags
 from vol3d.data.scan import Scan
 from vol3d.errors import ConfigError, RunError
 from vol3d.files import is_free, sha256
+from vol3d.lock import at_work
 from vol3d.parts import ALL, Part, share, sum_up, tell
 from vol3d.progress import Bar
 from vol3d.report.preparation import write_montage
@@ -77,6 +78,11 @@ class Prepare(Steps):
     def execute(self) -> list[Path]:
         """Prepare every scan that is not there yet, then the tables and the picture."""
         scans = self.source().scans()
+        with at_work(self.out, [self.settings(), [s.name for s in scans]], self.part):
+            return self.work(scans)
+
+    def work(self, scans: list[Scan]) -> list[Path]:
+        """Prepare what is missing of our share, in a folder that is ours or is made so."""
         place = Place(self.out, self.bids_dir, self.suffix)
         self.claim()
         ours = share(scans, self.part)
