@@ -13,7 +13,10 @@ from vol3d.data.preparation.intensity import levelled
 from vol3d.data.preparation.masks import Command, Own, Template
 from vol3d.data.preparation.pipeline import STAGES, Steps, outside, prepare
 from vol3d.data.preparation.transforms import read_native_grid, read_transform, write_transform
+from vol3d.data.preparation.ventricles import ventricles_ml
 from vol3d.data.scan import Scan
+from vol3d.data.synthetic.person import Anatomy
+from vol3d.data.synthetic.subject import make_subject
 from vol3d.errors import DataError
 from vol3d.volume import Grid, Volume, mni_grid
 
@@ -129,6 +132,14 @@ def test_intensities_begin_at_zero(brain, kind: str, constant: float):
         found, offset = levelled(plain + constant)
         assert offset == pytest.approx(-constant, abs=15)
         assert np.abs(found - np.maximum(plain + constant + offset, 0)).max() < 0.1
+
+
+def test_ventricles_are_measured_where_the_truth_is_known():
+    person = make_subject(0, 5, 2, Anatomy())
+    brain = Volume(person.image.data.astype(np.float32), person.image.affine)
+    mask = Volume(brain.data > 0, brain.affine)
+    found = ventricles_ml(brain, mask, fit(brain, mask))
+    assert found == pytest.approx(person.ventricles_ml, rel=0.15)
 
 
 def test_what_lies_outside_the_field_of_view_is_counted():

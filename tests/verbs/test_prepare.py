@@ -95,10 +95,13 @@ def test_it_is_a_dataset_to_train_on(prepared):
 
 def test_the_volume_of_the_brain_is_in_the_table_to_train_on(prepared):
     rows = read_rows(prepared / "participants.tsv")
-    measured = [r["brain_ml"] for r in read_rows(prepared / "sourcedata/qc/qc.tsv")]
-    assert [r["brain_ml"] for r in rows] == measured
+    measured = read_rows(prepared / "sourcedata/qc/qc.tsv")
     said = json.loads((prepared / "participants.json").read_text())
-    assert said["brain_ml"]["Units"] == "mL"
+    for column in ("brain_ml", "ventricles_ml"):
+        assert [r[column] for r in rows] == [r[column] for r in measured]
+        assert said[column]["Units"] == "mL"
+        one, two = (float(r[column]) for r in rows)  # the same brain in two poses
+        assert two == pytest.approx(one, rel=0.1)
 
 
 def test_a_constant_that_was_taken_off_is_put_back_and_told(prepared):
@@ -122,17 +125,20 @@ def test_what_was_measured_stands_with_the_visit_and_theirs_is_kept(tmp_path):
     (raw / "sub-a/sub-a_sessions.tsv").write_text("session_id\tage\nses-1\t30\nses-3\t33\n")
     visits = [("a", "1"), ("a", "2"), ("b", None)]
     scans = [Scan(who, visit, raw, None, {}, "train") for who, visit in visits]
-    measures = [{"brain_ml": 1100.0 + i, "nmi": 1.0} for i in range(3)]
+    measures = [{"brain_ml": 1100.0 + i, "ventricles_ml": None} for i in range(3)]
     write_tables(raw, out, scans, measures)
     assert (out / "participants.tsv").read_text() == (
-        "participant_id\tsex\tbrain_ml\nsub-a\tF\tn/a\nsub-b\tM\t1102.0\n"
+        "participant_id\tsex\tbrain_ml\tventricles_ml\nsub-a\tF\tn/a\tn/a\nsub-b\tM\t1102.0\tn/a\n"
     )
     assert (out / "sub-a/sub-a_sessions.tsv").read_text() == (
-        "session_id\tage\tbrain_ml\nses-1\t30\t1100.0\nses-2\tn/a\t1101.0\n"
+        "session_id\tage\tbrain_ml\tventricles_ml\n"
+        "ses-1\t30\t1100.0\tn/a\nses-2\tn/a\t1101.0\tn/a\n"
     )
-    (raw / "participants.tsv").write_text("participant_id\tbrain_ml\nsub-b\t1234\n")
+    (raw / "participants.tsv").write_text(
+        "participant_id\tbrain_ml\tventricles_ml\nsub-b\t1234\t20\n"
+    )
     write_tables(raw, out, scans[2:], measures[2:])
-    assert read_rows(out / "participants.tsv") == [{"participant_id": "sub-b", "brain_ml": "1234"}]
+    assert read_rows(out / "participants.tsv") == read_rows(raw / "participants.tsv")
 
 
 def test_what_there_is_to_do_and_what_will_lack_is_told_first(again, caplog):
@@ -140,7 +146,7 @@ def test_what_there_is_to_do_and_what_will_lack_is_told_first(again, caplog):
     again.model_copy(update={"jobs": 8}).execute()
     first, second = caplog.messages[:2]
     assert first == "2 scans of 2 people; 0 to prepare, 1 at a time"
-    assert second.startswith("warning: no scan has sex, ventricles_ml, which the diffusion configs")
+    assert second.startswith("warning: no scan has sex, which the diffusion configs")
 
 
 def test_the_bids_validator_finds_no_error(prepared):

@@ -128,7 +128,8 @@ class Prepare(Steps):
             *(len(scans), people, share, len(missing), jobs),
         )
         known = {c for s in scans for c, value in s.covariates.items() if value is not None}
-        if lacking := [c for c in ASKED_FOR if c not in {*known, *MEASURED}]:
+        ours = MEASURED if self.suffix == "T1w" else ["brain_ml"]
+        if lacking := [c for c in ASKED_FOR if c not in {*known, *ours}]:
             log.warning(
                 "warning: no scan has %s, which the diffusion configs ask for: add what you have to "
                 "participants.tsv of %s, read volumes from a table of FreeSurfer or SynthSeg "

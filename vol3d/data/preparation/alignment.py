@@ -150,6 +150,11 @@ def nearest_rigid(affine: sitk.AffineTransform) -> sitk.Euler3DTransform:
     return rigid
 
 
+def stretch(affine: sitk.AffineTransform) -> float:
+    """How many times larger a brain is than the template, to which `affine` was fitted."""
+    return float(abs(np.linalg.det(np.reshape(affine.GetMatrix(), (3, 3)))))
+
+
 def move(volume: Volume, transform: sitk.Transform, grid: Grid, *, nearest: bool = False) -> Volume:
     """The volume on another grid, through a transform that maps the grid's points to the volume's."""
     return Volume(volume.resample(grid, transform, nearest=nearest).data, grid.affine, 4)

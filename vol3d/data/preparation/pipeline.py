@@ -15,12 +15,14 @@ from vol3d.data.preparation.alignment import (
     fit,
     move,
     nearest_rigid,
+    stretch,
     template_mask,
     template_volume,
 )
 from vol3d.data.preparation.bias import BiasField
 from vol3d.data.preparation.intensity import levelled, scaled
 from vol3d.data.preparation.masks import Found, Mask, Own
+from vol3d.data.preparation.ventricles import ventricles_ml
 from vol3d.data.scan import Scan
 from vol3d.errors import DataError
 from vol3d.volume import Grid, Volume, mni_grid
@@ -91,7 +93,7 @@ class Prepared:
     found: Found
     offset: float
     one: float
-    measures: dict[str, float]
+    measures: dict[str, float | None]
 
 
 def prepare(
@@ -135,6 +137,7 @@ def prepare(
     data, one = scaled(moved)
     labels = read_labels(scan, raw.grid)
     low, high = np.percentile(field[inside], [1, 99])
+    fluid = ventricles_ml(brain, mask, affine) if "_T1w." in scan.image.name else None
     ml = float(inside.sum() * mask.grid.voxel_ml)
     return Prepared(
         image=Volume(data, grid.affine, 4),
@@ -148,6 +151,7 @@ def prepare(
         measures={
             **likeness(brain, mask, transform),
             "brain_ml": round(ml, 1),
+            "ventricles_ml": None if fluid is None else round(fluid, 2),
             "filled": round(ml / fitted_ml(affine), 4),
             "cut_percent": round(100 * outside(mask, transform, grid), 2),
             "bias_range": round(float(high / low), 3),
@@ -188,8 +192,7 @@ def likeness(brain: Volume, mask: Volume, transform: sitk.Transform) -> dict[str
 def fitted_ml(affine: sitk.AffineTransform) -> float:
     """The volume of the template's brain, stretched onto a brain."""
     template = template_mask(QC_MM)
-    stretch = abs(np.linalg.det(np.reshape(affine.GetMatrix(), (3, 3))))
-    return float(stretch * (template.data > 0).sum() * template.grid.voxel_ml)
+    return float(stretch(affine) * (template.data > 0).sum() * template.grid.voxel_ml)
 
 
 def outside(mask: Volume, transform: sitk.Transform, grid: Grid) -> float:

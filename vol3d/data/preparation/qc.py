@@ -40,13 +40,13 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def robust_z(values: np.ndarray) -> np.ndarray:
-    """How far each value is from the median, in standard deviations as the MAD tells them."""
-    away = values - np.median(values)
-    mad = np.median(np.abs(away))
+    """How far each value is from the median, in standard deviations as the MAD tells them; NaN stays."""
+    away = values - np.nanmedian(values)
+    mad = np.nanmedian(np.abs(away))
     return 0.6745 * away / mad if mad > 0 else np.zeros_like(away)
 
 
-def flags(rows: list[dict[str, float]]) -> list[str]:
+def flags(rows: list[dict[str, float | None]]) -> list[str]:
     """What stands out in each row, as words; empty where nothing does.
 
     Args:
@@ -62,7 +62,7 @@ def flags(rows: list[dict[str, float]]) -> list[str]:
     return ["; ".join(words) for words in found]
 
 
-def misplaced(row: dict[str, float]) -> list[str]:
+def misplaced(row: dict[str, float | None]) -> list[str]:
     """What is wrong with a scan whatever the others look like."""
     low = [f"{name} below {least}" for name, least in LEAST.items() if row[name] < least]
     high = [f"{name} above {most:g}" for name, most in MOST.items() if row[name] > most]

@@ -7,7 +7,13 @@ from vol3d.data.bids_writer import write_json, write_participants, write_tsv
 from vol3d.data.scan import Scan
 from vol3d.data.tables import read_rows
 
-MEASURED = {"brain_ml": {"Description": "Volume of the brain mask of the raw scan", "Units": "mL"}}
+MEASURED = {
+    "brain_ml": {"Description": "Volume of the brain mask of the raw scan", "Units": "mL"},
+    "ventricles_ml": {
+        "Description": "Volume of the lateral ventricles in the raw scan, estimated",
+        "Units": "mL",
+    },
+}
 """The covariates that preparation measures, as BIDS describes them."""
 Row = dict[str, object]
 
