@@ -132,8 +132,7 @@ class Prepare(Steps):
         if lacking := [c for c in ASKED_FOR if c not in {*known, *ours}]:
             log.warning(
                 "warning: no scan has %s, which the diffusion configs ask for: add what you have to "
-                "participants.tsv of %s, read volumes from a table of FreeSurfer or SynthSeg "
-                "(data.tables), or take them away (task.covariates.%s=null)",
+                "participants.tsv of %s, or take them away in training (task.covariates.%s=null)",
                 *(", ".join(lacking), self.bids_dir, lacking[-1]),
             )
 
