@@ -14,6 +14,7 @@ LAYERS = [
     "config",
     "help",
     "parts",
+    "lock",
     "optim",
     "progress",
     "header",

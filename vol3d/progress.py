@@ -58,10 +58,15 @@ class Bar:
     def say(self, words: str) -> None:
         """Set the words at the end of the bar."""
         self.words = words
+        self.show()
 
     def advance(self, by: int = 1) -> None:
         """Move the bar."""
         self.done += by
+        self.show()
+
+    def show(self) -> None:
+        """The bar as it is now; in a log file, a line if the last one was a while ago."""
         if self.live:
             self.live.update(self.task, completed=self.done, words=self.words)
         elif time.monotonic() - self.last_line >= LINE_EVERY_S:
@@ -73,8 +78,9 @@ class Bar:
             return
         self.last_line, self.told = time.monotonic(), (self.done, self.words)
         taken = self.last_line - self.start
-        left = taken / max(self.done - self.began_at, 1) * (self.total - self.done)
-        text = f"{self.title}: {self.done}/{self.total}, {taken:.0f} s, {left:.0f} s left"
+        text = f"{self.title}: {self.done}/{self.total}, {taken:.0f} s"
+        if moved := self.done - self.began_at:  # before, it would be a guess
+            text += f", {taken / moved * (self.total - self.done):.0f} s left"
         sys.stderr.write(f"{text}{', ' if self.words else ''}{self.words}\n")
         sys.stderr.flush()
 

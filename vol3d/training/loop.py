@@ -19,6 +19,7 @@ from vol3d.data.rng import item_at, torch_rng
 from vol3d.data.scan import Scan
 from vol3d.door import read_json
 from vol3d.errors import ConfigError
+from vol3d.files import is_free
 from vol3d.nn.precision import Precision
 from vol3d.optim import Optim
 from vol3d.progress import Bar
@@ -292,7 +293,7 @@ def check_folder(training: Training) -> None:
                 f"{folder}: holds a run with other settings ({', '.join(other)}); "
                 f"name another folder with run=..., or remove it"
             )
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif not is_free(folder):
         raise ConfigError(f"{folder}: holds something that is not a run; name another with run=...")
 
 

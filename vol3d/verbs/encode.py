@@ -20,6 +20,7 @@ from vol3d.data.scan import Scan
 from vol3d.door import read_json
 from vol3d.errors import ConfigError, DataError
 from vol3d.files import copy_folder, is_free, make_folder, whole
+from vol3d.lock import at_work
 from vol3d.nn.precision import Precision
 from vol3d.parts import ALL, Part, share, tell
 from vol3d.progress import track
@@ -54,9 +55,16 @@ class Encode(Config):
     def execute(self) -> Path:
         """Encode every scan; a failed one is an error, and nothing is called finished."""
         autoencoder = TrainedAutoencoder(self.autoencoder, device_of(self.device), self.precision)
+        images = Images(self.data, cache_gb=0)
+        scans = images.train + images.val
+        told = [[s.name, s.split, s.covariates, s.image.stat().st_size] for s in scans]
+        with at_work(self.out, [autoencoder.checksum, self.precision, told], self.part):
+            return self.work(autoencoder, images)
+
+    def work(self, autoencoder: TrainedAutoencoder, images: Images) -> Path:
+        """Encode what is missing, in a folder that is ours or is made so."""
         self.claim(autoencoder)
         autoencoder.precision = self.kept(autoencoder)
-        images = Images(self.data, cache_gb=0)
         scans = images.train + images.val
         for spacing in {images.grid_of(s).spacing for s in scans}:
             known = [g.spacing for g in autoencoder.grids]

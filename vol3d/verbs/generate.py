@@ -27,6 +27,7 @@ from vol3d.diffusion.model import Sampler
 from vol3d.door import read_json, under
 from vol3d.errors import ConfigError, RunError
 from vol3d.files import is_free
+from vol3d.lock import at_work
 from vol3d.parts import ALL, Part, share, tell
 from vol3d.progress import Bar
 from vol3d.trained.generator import TrainedGenerator
@@ -101,6 +102,11 @@ class Generate(Config):
         plan = self.plan(model)
         for warning in sorted({w for _, asked, _ in plan for w in model.schema.doubts(asked)}):
             log.warning("warning: %s", warning)
+        with at_work(self.out, [model.checksum, changes, plan], self.part):
+            return self.work(model, plan, changes)
+
+    def work(self, model: TrainedGenerator, plan: list[Planned], changes: dict[str, Any]) -> Path:
+        """Make what is missing of a plan, in a folder that is ours or is made so."""
         sampler = claim(
             self.out, model.checksum, model.sampler, any_precision="precision" not in changes
         )

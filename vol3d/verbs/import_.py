@@ -98,7 +98,12 @@ class Import(Config):
             if "unet" in found:
                 self.write_diffusion(found["unet"], autoencoder)
             else:
-                os.replace(autoencoder, self.out)  # over an empty folder at most
+                try:
+                    os.replace(autoencoder, self.out)  # over an empty folder at most
+                except OSError as error:  # of another process, meanwhile
+                    raise ConfigError(
+                        f"{self.out}: cannot be written ({error.strerror}); name another folder"
+                    ) from None
         return self.out
 
     def known_autoencoder(self) -> Path:

@@ -31,6 +31,7 @@ from vol3d.data.tables import read_rows
 from vol3d.door import understood
 from vol3d.errors import ConfigError
 from vol3d.files import is_free, make_folder
+from vol3d.lock import at_work
 from vol3d.progress import track
 
 XFM = {"from": MNI_SPACE, "to": "T1w", "mode": "image"}
@@ -94,13 +95,15 @@ class SampleCohort(Config):
 
     def execute(self) -> Path:
         """Make all people who are not there yet."""
-        done = self.claim()
-        self.write_top()
-        rows = [done[i] for i in sorted(done)]
-        for row in track(self.make(set(range(self.n)) - set(done)), "cohort", self.n - len(done)):
-            rows = sorted([*rows, row], key=lambda r: r["participant_id"])
-            write_participants(self.out, rows, COLUMNS)  # last: a person in the table is complete
-        return self.out
+        with at_work(self.out):
+            done = self.claim()
+            self.write_top()
+            rows = [done[i] for i in sorted(done)]
+            lacking = set(range(self.n)) - set(done)
+            for row in track(self.make(lacking), "cohort", len(lacking)):
+                rows = sorted([*rows, row], key=lambda r: r["participant_id"])
+                write_participants(self.out, rows, COLUMNS)  # last: a person there is complete
+            return self.out
 
     def claim(self) -> dict[int, dict[str, str]]:
         """Check that the folder is ours; the rows of those who are complete, by number.
