@@ -1,11 +1,14 @@
 """Settings: typed fields that say what they are; YAML and `key=value` that fill them."""
 
 import difflib
+import re
 from functools import cache
 from importlib.metadata import EntryPoints, entry_points
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -88,7 +91,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"{path}: no such config file")
     try:
-        settings = OmegaConf.to_container(OmegaConf.load(path))
+        settings = OmegaConf.to_container(OmegaConf.load(StringIO(as_text(path.read_text()))))
     except Exception as error:  # PyYAML and OmegaConf raise several unrelated kinds
         raise ConfigError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
     if settings is None:
@@ -104,24 +107,42 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def parse_override(text: str) -> dict[str, Any]:
     """`optim.lr=1e-4` as a nested dict; values are read as YAML reads them."""
-    key, equals, _ = text.partition("=")
+    key, equals, value = text.partition("=")
     if not equals or not key:
         raise ConfigError(f"'{text}': a setting is given as key=value, for example seed=1")
     try:
-        return OmegaConf.to_container(OmegaConf.from_dotlist([text]))
-    except (OmegaConfBaseException, ValueError) as error:
+        return OmegaConf.to_container(OmegaConf.from_dotlist([f"{key}={as_text(value)}"]))
+    except (OmegaConfBaseException, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"'{text}': {str(error).splitlines()[0]}") from None
 
 
+def as_text(content: str) -> str:
+    """YAML in which digits that begin with a zero are in quotes: 01 names somebody, and is no number."""
+    words = [event for event in yaml.parse(content, yaml.SafeLoader) if is_padded(event)]
+    for word in reversed(words):
+        start, end = word.start_mark.index, word.end_mark.index
+        content = f'{content[:start]}"{word.value}"{content[end:]}'
+    return content
+
+
+def is_padded(event: yaml.Event) -> bool:
+    """Whether it is a word of digits that begins with a zero, and not in quotes already."""
+    is_bare = isinstance(event, yaml.ScalarEvent) and event.style is None
+    return is_bare and bool(re.fullmatch(r"0\d+", event.value))
+
+
 def lay(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
-    """Lay one nested dict over another; another `kind` replaces the whole group."""
+    """Lay one nested dict over another; another `kind` replaces the whole group.
+
+    What says no kind goes with any.
+    """
     out = dict(base)
     for key, value in top.items():
         below = out.get(key)
         if isinstance(below, str) and isinstance(value, dict) and "kind" not in value:
             below = {"kind": below}
         if isinstance(below, dict) and isinstance(value, dict):
-            same = "kind" not in value or value["kind"] == below.get("kind")
+            same = "kind" not in {*value} & {*below} or value["kind"] == below["kind"]
             out[key] = lay(below, value) if same else value
         else:
             out[key] = value
@@ -135,6 +156,11 @@ def flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
         inner = isinstance(value, dict)
         pairs += flat(value, f"{prefix}{key}.") if inner else [(f"{prefix}{key}", value)]
     return pairs
+
+
+def several(given: Any) -> Any:
+    """One thing stands for a list of one."""
+    return given if given is None or isinstance(given, list | tuple) else [given]
 
 
 def without_nulls(named: dict[str, Any]) -> dict[str, Any]:

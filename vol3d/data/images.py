@@ -53,7 +53,11 @@ class Images:
         """`x` [1, X, Y, Z] float32 in [0, 1], and `labels` [1, X, Y, Z] int32 where asked for."""
         if scan.name in self.cache:
             return self.cache[scan.name]
-        item = {"x": normalise(self.on_grid(scan, Volume.read(scan.image)).data)[None]}
+        item = {
+            "x": normalise(self.on_grid(scan, within_mask(scan, Volume.read(scan.image))).data)[
+                None
+            ]
+        }
         if not item["x"].any():
             raise DataError(
                 f"{scan.image}: has no voxel above 0 on a grid of {self.grid_of(scan)}; is the scan "
@@ -96,9 +100,11 @@ class Images:
         return found
 
     def digest(self, scan: Scan) -> str:
-        """The SHA-256 of a scan's file, which is read for it once."""
+        """The SHA-256 of a scan's file, or of it and its mask; each is read for it once."""
         if scan.visit not in self.digests:
-            self.digests[scan.visit] = sha256(scan.image)
+            both = "".join(map(sha256, filter(None, (scan.image, scan.mask))))
+            one = hashlib.sha256(bytes.fromhex(both)).hexdigest()
+            self.digests[scan.visit] = one if scan.mask else both
         return self.digests[scan.visit]
 
     def fingerprint(self) -> dict:
@@ -122,6 +128,23 @@ class Images:
             "intensity": f"divided by {HEADROOM} x the 99.5th percentile of the voxels above 0",
             "sha256": digest.hexdigest(),
         }
+
+
+def within_mask(scan: Scan, volume: Volume) -> Volume:
+    """The scan with 0 outside its brain mask, where it has one.
+
+    Raises:
+        DataError: the mask lies elsewhere.
+    """
+    if scan.mask is None:
+        return volume
+    volume, mask = volume.reorient("RAS"), Volume.read(scan.mask).reorient("RAS")
+    if not mask.grid.matches(volume.grid, tolerance_mm=0.01):
+        raise DataError(
+            f"{scan.mask}: lies on a grid of {mask.grid}, the scan on {volume.grid} (or elsewhere in the "
+            f"world); resample it onto the scan, or leave it out with data.mask_entities=null"
+        )
+    return Volume(volume.data * (mask.data > 0), volume.affine, volume.space_code)
 
 
 def grid_as_dict(grid: Grid) -> dict:

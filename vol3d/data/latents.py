@@ -27,6 +27,19 @@ class Latents(Config):
     path: Path
     """The folder with latents.json."""
 
+    def scans(self) -> list[Scan]:
+        """The scans that were encoded."""
+        images = self.open()
+        return images.train + images.val
+
+    def lies_on(self) -> str:
+        """The grid of the latents in words."""
+        return f"latents of {'x'.join(map(str, self.open().manifest['latent_shape']))}"
+
+    def doubts(self) -> list[str]:
+        """None: files and tables were looked at when the scans were encoded."""
+        return []
+
     def open(self) -> "LatentImages":
         """Read the manifest.
 

@@ -17,6 +17,7 @@ class Scan:
         split: "train" or "val"; the same for all scans of a person.
         res: the name of the grid it is read on, for example "2mm", where a data set is read on
             several; else None.
+        mask: a brain mask on the same grid, outside of which nothing is learnt from; None: all of it is.
     """
 
     subject: str
@@ -26,6 +27,7 @@ class Scan:
     covariates: dict[str, float | str | None]
     split: str
     res: str | None = None
+    mask: Path | None = None
 
     @property
     def visit(self) -> str:

@@ -11,6 +11,7 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 import vol3d
 from vol3d.config import Config, did_you_mean
+from vol3d.data.asked import read_table
 from vol3d.data.bids_writer import (
     anat_path,
     write_description,
@@ -18,7 +19,7 @@ from vol3d.data.bids_writer import (
     write_participants,
     write_text,
 )
-from vol3d.data.covariates import Number, Row
+from vol3d.data.columns import Number, Row
 from vol3d.data.tables import read_rows
 from vol3d.diffusion.model import Sampler
 from vol3d.errors import ConfigError, RunError
@@ -89,14 +90,9 @@ class Generate(Config):
 
     def execute(self) -> Path:
         """Make every brain that is not there yet."""
-        changes = {
-            **self.sampler,
-            **({"micro_batch": self.micro_batch} if self.micro_batch else {}),
-        }
+        changes = self.changes
         model = TrainedGenerator(self.bundle, device_of(self.device), changes)
         plan = self.plan(model)
-        for warning in sorted({w for _, asked, _ in plan for w in model.schema.doubts(asked)}):
-            log.warning("warning: %s", warning)
         sampler = claim(
             self.out, model.checksum, model.sampler, any_precision="precision" not in changes
         )
@@ -126,6 +122,11 @@ class Generate(Config):
             self.show([(paths[seed], row) for seed, _, row in plan], model)
         return self.out
 
+    @property
+    def changes(self) -> dict[str, Any]:
+        """To the model's sampler."""
+        return {**self.sampler, **({"micro_batch": self.micro_batch} if self.micro_batch else {})}
+
     def show(self, brains: list[tuple[Path, Row]], model: TrainedGenerator) -> None:
         """A picture of the first of them that share a grid, where the BIDS validator does not mind."""
         from vol3d.report.cohort import write_contact_sheet
@@ -137,11 +138,18 @@ class Generate(Config):
         log.info("a picture of them: %s", picture)
 
     def foresee(self) -> None:
-        """What a dry run says beside the settings."""
+        """What a dry run says beside the settings; it refuses what a run would."""
         tell_precision(self.sampler.get("precision", "auto"), self.device)
+        model = TrainedGenerator(self.bundle, "cpu", self.changes)
+        plan = self.plan(model)
+        if not is_free(self.out):
+            any_precision = "precision" not in self.changes
+            claim(self.out, model.checksum, model.sampler, any_precision=any_precision)
+        made = sum(is_made(self.path(model, seed), row) for seed, _, row in plan)
+        log.info("would make %d brains; %d are there", len(plan) - made, made)
 
     def plan(self, model: TrainedGenerator) -> list[Planned]:
-        """Seed, what was asked for, and the complete row of every brain.
+        """Seed, what was asked for, and the complete row of every brain; warns of what is doubtful.
 
         Raises:
             ConfigError: unknown covariates or settings, an unknown level, text for a number, a seed
@@ -155,7 +163,9 @@ class Generate(Config):
                     f"This model's covariates: {', '.join(model.schema.names) or 'none'}."
                 )
         given = model.schema.check(self.ask)
-        table = read_table(self.covariates) if self.covariates else [{}] * (self.n or 1)
+        table = [{}] * (self.n or 1)
+        if self.covariates:
+            table = read_table(self.covariates, model.schema.names)
         if self.n and self.n > len(table):
             raise ConfigError(f"n={self.n}: {self.covariates} has only {len(table)} rows")
         plan = []
@@ -169,6 +179,8 @@ class Generate(Config):
             raise ConfigError(
                 f"{self.covariates}: seed {twice} is given twice; each brain has its own"
             )
+        for warning in sorted({w for _, asked, _ in plan for w in model.schema.doubts(asked)}):
+            log.warning("warning: %s", warning)
         return plan
 
     def path(self, model: TrainedGenerator, seed: int) -> Path:
@@ -188,16 +200,6 @@ def whole(text: str, table: Path) -> int:
         return int(text)
     except ValueError:
         raise ConfigError(f"{table}: seed {text!r}: a whole number is due") from None
-
-
-def read_table(path: Path) -> list[dict[str, str | None]]:
-    """The rows of a covariates table, without the people's names."""
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such table")
-    return [
-        {k: None if v in ("", "n/a") else v for k, v in row.items() if k != "participant_id"}
-        for row in read_rows(path)
-    ]
 
 
 def claim(out: Path, bundle: str, sampler: Sampler, *, any_precision: bool = False) -> Sampler:

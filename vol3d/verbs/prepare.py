@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from pydantic import Field, PositiveInt
 
 from vol3d.data.bids_writer import write_description, write_text, write_tsv
-from vol3d.data.dataset import Text
+from vol3d.data.dataset import Names
 from vol3d.data.datasets.bids import Bids, Entities
 from vol3d.data.preparation.output import (
     Place,
@@ -24,6 +24,7 @@ from vol3d.data.preparation.output import (
 from vol3d.data.preparation.pipeline import Steps
 from vol3d.data.preparation.qc import flags
 from vol3d.data.scan import Scan
+from vol3d.data.survey import counted
 from vol3d.errors import ConfigError, RunError
 from vol3d.files import is_free, sha256
 from vol3d.parts import ALL, Part, share, sum_up, tell
@@ -63,11 +64,13 @@ class Prepare(Steps):
     """Which kind of image: the last word of the file names."""
     entities: Entities = Field(default_factory=dict)
     """What the file names must say, where a person has several: {acq: mprage, run: 1}."""
+    first_run: bool = False
+    """Where the files of a scan differ in their run alone, take the first one."""
     labels_entities: Entities | None = None
     """Bring label maps along whose names say this, {} for any; without it none are looked for."""
-    subjects: list[Text] | None = None
+    subjects: Names | None = None
     """Only these people."""
-    exclude: list[Text] = Field(default_factory=list)
+    exclude: Names = Field(default_factory=list)
     """Not these people."""
     jobs: PositiveInt | None = None
     """Scans at a time, each on one core; as many as it may use if not given."""
@@ -76,7 +79,7 @@ class Prepare(Steps):
 
     def execute(self) -> list[Path]:
         """Prepare every scan that is not there yet, then the tables and the picture."""
-        scans = self.source().scans()
+        scans = self.scans()
         place = Place(self.out, self.bids_dir, self.suffix)
         self.claim()
         ours = share(scans, self.part)
@@ -104,12 +107,29 @@ class Prepare(Steps):
             )
         return [self.out, *results]
 
+    def scans(self) -> list[Scan]:
+        """The raw scans, of which it is told who is left out."""
+        source = self.source()
+        scans = source.scans()
+        for line in source.doubts():
+            log.warning("warning: %s", line)
+        return scans
+
+    def foresee(self) -> None:
+        """What a dry run says beside the settings; it refuses what a run would."""
+        scans = self.scans()
+        if not is_free(self.out):
+            self.check_folder()
+        log.info("would prepare %s", counted(scans))
+
     def source(self) -> Bids:
         """The raw scans."""
         return Bids(
             path=self.bids_dir,
             suffix=self.suffix,
             entities=self.entities,
+            first_run=self.first_run,
+            mask_entities=None,
             labels_entities=self.labels_entities,
             subjects=self.subjects,
             exclude=self.exclude,
@@ -136,6 +156,15 @@ class Prepare(Steps):
         """
         if is_free(self.out):
             self.write_top(keep=True)  # of several at once, the first one's; all read that
+        self.check_folder()
+        self.write_top()
+
+    def check_folder(self) -> None:
+        """Check that the folder is ours and of the same settings.
+
+        Raises:
+            ConfigError: it holds something else.
+        """
         path = self.out / "dataset_description.json"
         made_by = json.loads(path.read_text()).get("GeneratedBy", [{}])[0] if path.is_file() else {}
         if made_by.get("Name") != "vol3d prepare":
@@ -147,7 +176,6 @@ class Prepare(Steps):
                 f"{self.out}: was prepared with other settings ({', '.join(changed)}); "
                 f"name another folder"
             )
-        self.write_top()
 
     def write_top(self, *, keep: bool = False) -> None:
         """dataset_description.json and README; `keep` leaves a description that is there."""

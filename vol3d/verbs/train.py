@@ -14,6 +14,7 @@ from vol3d.nn.precision import Precision, resolve
 from vol3d.ranks import Ranks, joined
 from vol3d.tasks import Task
 from vol3d.tasks.base import Job
+from vol3d.tasks.look import look
 from vol3d.training.engine import Engine, device_of, tell_precision
 from vol3d.training.loop import Training, check_folder, make_folder, share_of, start, train
 from vol3d.training.notice import NONE, Notice, leave
@@ -52,8 +53,11 @@ class Train(Training):
         return resolve(self.precision, device_of(self.device))
 
     def foresee(self) -> None:
-        """What a dry run says beside the settings."""
+        """What a dry run says beside the settings; it refuses what a run would, but for memory."""
+        self.check_data()
+        check_folder(self)
         self.decide()
+        look(self.data, self.task)
 
     def work(self, ranks: Ranks, notice: Notice = NONE) -> int:
         """Train among processes that have met; 0, or the signal because of which they are to leave."""
@@ -80,6 +84,7 @@ class Train(Training):
             find(self.run / "bundle")
             log.info("%s: has finished; nothing to do", self.run)
             return True
+        look(self.data, self.task)
         share_of(self, ranks)
         if self.check_memory:
             check_memory(self, ranks)

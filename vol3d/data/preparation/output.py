@@ -23,7 +23,7 @@ from vol3d.data.preparation.intensity import MEANING, STEP
 from vol3d.data.preparation.pipeline import Prepared, Steps, prepare
 from vol3d.data.preparation.transforms import transform_path, write_transform
 from vol3d.data.scan import Scan
-from vol3d.data.tables import bare, read_rows
+from vol3d.data.tables import bare, participants_table, read_rows
 from vol3d.errors import Vol3dError
 from vol3d.files import sha256
 
@@ -164,11 +164,15 @@ def steps_told(steps: Steps, done: Prepared) -> list[dict]:
 def carry_tables(raw: Path, folder: Path, scans: list[Scan]) -> None:
     """participants.tsv and the sessions' tables, for the people and visits that were prepared."""
     people = sorted({s.subject for s in scans})
-    table = raw / "participants.tsv"
-    told = {bare(r["participant_id"]): r for r in read_rows(table)} if table.is_file() else {}
-    columns = next(iter(told.values()), {"participant_id": ""})
+    table = participants_table(raw)
+    told: dict[str, list[dict]] = {}
+    for row in read_rows(table) if table else []:
+        told.setdefault(bare(row["participant_id"]), []).append(row)
+    columns = next(iter(told.values()), [{"participant_id": ""}])[0]
     absent = dict.fromkeys(columns)
-    rows = [{**absent, **told.get(p, {}), "participant_id": f"sub-{p}"} for p in people]
+    rows = [
+        {**absent, **row, "participant_id": f"sub-{p}"} for p in people for row in told.get(p, [{}])
+    ]
     meaning = raw / "participants.json"
     known = json.loads(meaning.read_text()) if meaning.is_file() else {}
     write_participants(

@@ -1,0 +1,98 @@
+"""Look at your data before anything is trained: who is there, who is left out and why, in words."""
+
+import logging
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, model_validator
+
+from vol3d.config import Config
+from vol3d.data.dataset import Dataset
+from vol3d.data.datasets import Source
+from vol3d.data.images import Images
+from vol3d.data.latents import Latents
+from vol3d.data.survey import counted, grids, names_in, values
+from vol3d.errors import ConfigError
+from vol3d.tasks import Task
+from vol3d.tasks.look import look
+from vol3d.training.loop import Training
+
+log = logging.getLogger(__name__)
+SHOWN = 3
+"""People in the picture."""
+
+
+class Check(Config):
+    """Check data: vol3d check mydata.yaml [CONFIG.yaml ...] [picture=look.png]. Nothing is trained.
+
+    With the config of a training, such as configs/ixi2mm/diffusion.yaml before mydata.yaml, it also tells
+    whether the data have what that training wants; its other settings are left aside.
+    """
+
+    positional: ClassVar[tuple[str, ...]] = ()
+    data: Annotated[Source | Latents, Field(discriminator="kind")]
+    """The scans, or latents."""
+    task: Task | None = None
+    """What is to be trained on them."""
+    picture: Path | None = None
+    """A PNG to write, with three of the scans as networks see them, upright."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def leave(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Leave the other settings of a training aside."""
+        return {
+            k: v
+            for k, v in given.items()
+            if k in cls.model_fields or k not in Training.model_fields
+        }
+
+    def execute(self) -> list[str | Path]:
+        """What was found, a line each; and the picture.
+
+        Raises:
+            ConfigError: data or settings are off, as a training would say.
+            DataError: a file or table is not as it should be.
+        """
+        if self.picture and self.picture.suffix != ".png":
+            raise ConfigError(f"picture={self.picture}: the name of a .png is due")
+        found = look(self.data, self.task)
+        lines = [*self.lines(), f"doubts       {len(found) or 'none'}"]
+        return [*lines, self.show()] if self.picture else lines
+
+    def lines(self) -> list[str]:
+        """Scans, people, split, grids, covariates, label maps and masks."""
+        scans = self.data.scans()
+        visits = list({s.visit: s for s in scans}.values())
+        train, val = ([s for s in visits if s.split == part] for part in ("train", "val"))
+        told = [
+            ("scans", counted(visits)),
+            ("to train on", counted(train)),
+            ("held out", counted(val)),
+        ]
+        if isinstance(self.data, Dataset):
+            told += [("grid", f"{n} on {grid}") for grid, n in grids(visits).most_common()]
+            beside = {"label maps": "labels", "brain masks": "mask"}
+            told += [
+                (what, f"beside {sum(getattr(s, field) is not None for s in visits)} scans")
+                for what, field in beside.items()
+            ]
+        told += [("learnt", self.data.lies_on())]
+        told += [(name, values(scans, name)) for name in names_in(scans)]
+        return [f"{what:12} {value}" for what, value in told]
+
+    def show(self) -> Path:
+        """The picture: the first, the middle and the last of the scans."""
+        from vol3d.report.pictures import Panel, middle, panels_in_rows
+
+        if not isinstance(self.data, Dataset):
+            raise ConfigError(f"picture={self.picture}: latents cannot be shown; check the scans")
+        images = Images(self.data)
+        scans = [s for s in self.data.scans() if images.grid_of(s) is images.grid]
+        some = {scans[i].name: scans[i] for i in (0, len(scans) // 2, -1)}
+        panels = [Panel(name, images.read(s)["x"][0]) for name, s in some.items()]
+        at = middle([p.x for p in panels])
+        figure = panels_in_rows([[p] for p in panels[:SHOWN]], images.grid.spacing, at)
+        self.picture.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(self.picture)
+        return self.picture
