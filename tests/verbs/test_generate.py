@@ -181,10 +181,13 @@ def test_a_row_that_another_cohort_took_out_is_put_back(diffusion: Path, tmp_pat
     assert len(read_rows(table)) == 2
 
 
-def test_a_table_of_covariates(diffusion: Path, tmp_path: Path):
+def test_a_table_of_covariates(diffusion: Path, tmp_path: Path, caplog):
     table = tmp_path / "t.tsv"
-    table.write_text("participant_id\tage\tsex\tseed\nsub-a\t30\tF\t11\nsub-b\tn/a\tM\t12\n")
+    table.write_text(
+        "participant_id\tage\tsex\tseed\tsite\nsub-a\t30\tF\t11\tx\nsub-b\tn/a\tM\t12\ty\n"
+    )
     out = verb("generate", str(diffusion), str(tmp_path / "o"), f"covariates={table}", "device=cpu")
+    assert "left aside, as the model knows nothing of it: site" in caplog.text
     rows = read_rows(out / "participants.tsv")
     assert [(r["seed"], r["sex"]) for r in rows] == [("11", "F"), ("12", "M")]
     assert rows[0]["age"] == "30.0000"

@@ -12,6 +12,9 @@ from vol3d.data.columns import Category, Number, Row, Wanted, level_of, measure_
 from vol3d.data.scan import Scan
 from vol3d.errors import ConfigError, DataError
 
+SAME = {"gender": "sex"}
+"""Other names that tables have for what our configs want."""
+
 
 class Cell(Config):
     """One combination of the categories' levels: how many people, and their mean numbers."""
@@ -218,7 +221,7 @@ def refuse_lacking(wanted: dict[str, Wanted], rows: list[Row]) -> None:
 
 def near_name(name: str, have: list[str]) -> str | None:
     """What somebody may have meant by a covariate's name: capitals do not matter."""
-    lower = {other.lower(): other for other in have}
+    lower = {SAME.get(other.lower(), other.lower()): other for other in have}
     near = difflib.get_close_matches(name.lower(), list(lower), n=1)
     return lower[near[0]] if near else None
 

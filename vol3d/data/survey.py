@@ -48,12 +48,15 @@ def names_in(scans: list[Scan]) -> list[str]:
 def values(scans: list[Scan], name: str) -> str:
     """The range of a number, or how often there is each level; and how many scans lack it."""
     there = [v for s in scans if (v := s.covariates.get(name)) is not None]
-    missing = f" ({len(scans) - len(there)} missing)" if len(there) < len(scans) else ""
-    if there and all(isinstance(v, float) for v in there):
-        return f"{min(there):g} to {max(there):g}{missing}"
-    levels = Counter(map(level_of, there)).most_common()
-    more = f" and {len(levels) - SEVERAL} more" * (len(levels) > SEVERAL)
-    return ", ".join(f"{level} ({n})" for level, n in levels[:SEVERAL]) + more + missing or "nobody"
+    if not there:
+        return "of nobody"
+    numbers = [v for v in there if isinstance(v, float)]
+    levels = Counter(v for v in there if isinstance(v, str)).most_common()
+    told = [f"{min(numbers):g} to {max(numbers):g}"] if numbers else []
+    told += [f"{level} ({n})" for level, n in levels[:SEVERAL]]
+    told += [f"{len(levels) - SEVERAL} levels more"] * (len(levels) > SEVERAL)
+    told += [f"{len(scans) - len(there)} missing"] * (len(scans) > len(there))
+    return ", ".join(told)
 
 
 def grids(scans: list[Scan]) -> Counter[str]:
@@ -102,12 +105,14 @@ def doubts(scans: list[Scan], wanted: dict[str, Wanted]) -> list[str]:
                 f"{scan.visit}: {name} is {value:g}{more}; {why}: mend the table, or write n/a"
             )
         people: dict[str, set[str]] = {}
+        alike: list[str] = []
         for s in scans:
             if s.covariates.get(name) is not None:
                 people.setdefault(level_of(s.covariates[name]), set()).add(s.subject)
         if any(isinstance(s.covariates.get(name), str) for s in scans):
-            found += spellings(name, {level: len(who) for level, who in people.items()})
-        if name in wanted and wanted[name].kind == "category":
+            alike = spellings(name, {level: len(who) for level, who in people.items()})
+            found += alike
+        if name in wanted and wanted[name].kind == "category" and not alike:
             rare = {level: len(who) for level, who in people.items() if len(who) <= RARE}
             if rare:
                 told = ", ".join(f"'{level}' of {n}" for level, n in list(rare.items())[:SEVERAL])

@@ -1,6 +1,7 @@
 """Tables about people: TSV and CSV files, their values, and volumes that other tools measured."""
 
 import csv
+import difflib
 import math
 import re
 from collections.abc import Iterable
@@ -147,8 +148,10 @@ def check_known(asked: list[str], known: set[str], key: str) -> None:
     """
     for subject in asked:
         if bare(subject) not in known:
+            near = nearest(bare(subject), known)
+            hint = f" Did you mean '{near}'?" if near else ""
             raise ConfigError(
-                f"{key}: there is no subject '{subject}'.{did_you_mean(subject, sorted(known))} "
+                f"{key}: there is no subject '{subject}'.{hint} "
                 f"The dataset has {len(known)}, such as {', '.join(sorted(known)[:3])}."
             )
 
@@ -163,8 +166,12 @@ def unmatched(table: Path, rows: set[Person], scans: set[Person]) -> list[str]:
     lone = {s for s in scans if s not in rows and (s[0], None) not in rows}
     found = []
     if lost:
-        names = few(map(spelt, lost)) + nearest(min(lost, key=spelt), lone)
-        found.append(f"{table}: {len(lost)} of {len(rows)} rows are of no scan: {names}")
+        first = min(lost, key=spelt)
+        who = nearest(first[0], {who for who, _ in lone})
+        near = min(spelt(s) for s in lone if s[0] == who) if who else None
+        hint = f" (is {spelt(first)} {near}?)" if near else ""
+        names = few(map(spelt, lost))
+        found.append(f"{table}: {len(lost)} of {len(rows)} rows are of no scan: {names}{hint}")
     if lone:
         names = few(map(spelt, lone))
         found.append(f"{table}: has no row for {len(lone)} of {len(scans)} scans: {names}")
@@ -183,13 +190,11 @@ def few(names: Iterable[str]) -> str:
     return ", ".join(names[:SEVERAL]) + more
 
 
-def nearest(person: Person, others: set[Person]) -> str:
-    """A hint with whoever is meant: a name that differs by zeros and case alone, or is near; or nothing."""
-    name = spelt(person)
-    alike = {plain(spelt(other)): spelt(other) for other in sorted(others, key=spelt)}
-    if plain(name) in alike:
-        return f" (is {name} {alike[plain(name)]}?)"
-    return did_you_mean(name, list(alike.values()))
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """Who may be meant by a name: one that differs by zeros or case alone, else one that is near."""
+    alike = {plain(other): other for other in sorted(names)}
+    near = difflib.get_close_matches(name, list(alike.values()), n=1)
+    return alike.get(plain(name)) or next(iter(near), None)
 
 
 def plain(name: str) -> str:

@@ -94,13 +94,12 @@ class Autoencode(Config):
 
     def check(self, scans: list[Scan]) -> list[str]:
         """What a later stage would lack, which may still be added before `vol3d encode`."""
+        found = few_people(scans)
         try:
             refuse_unknown(self.covariates, scans)
         except Vol3dError as error:
-            return [
-                f"the diffusion model will be refused, once this is trained and encoded: {error}"
-            ]
-        return few_people(scans)
+            found.append(f"the diffusion model will be refused, after all this: {error}")
+        return found
 
     def job(self, data: Dataset) -> "AutoencodeJob":
         """Read the scans and build the networks."""

@@ -10,28 +10,27 @@ from vol3d.tasks import Task
 log = logging.getLogger(__name__)
 
 
-def look(data: Dataset | Latents, task: Task | None = None) -> list[str]:
-    """Tell what there is to learn from, in one line, and warn of what is doubtful.
+def look(data: Dataset | Latents, task: Task | None = None) -> None:
+    """Tell in one line what there is to learn from, and warn of what is doubtful.
 
     Args:
         data: the scans, or latents.
-        task: what would learn from them; without it, doubts are those of a generator.
-
-    Returns:
-        The warnings.
+        task: what is to learn from them.
 
     Raises:
-        ConfigError: data or task are off, such as a covariate that nobody has.
+        ConfigError: data or task are off, such as covariates that nobody has.
         DataError: files or tables are not as they should be.
     """
     scans = data.scans()
     wanted = getattr(task, "covariates", {})
     log.info("data: %s", overview(scans, data.lies_on(), wanted))
-    found = [
-        *data.doubts(),
-        *(task.check(scans) if task else few_people(scans)),
-        *doubts(scans, wanted),
-    ]
-    for line in found:
+    warn(data, task)
+
+
+def warn(data: Dataset | Latents, task: Task | None = None) -> None:
+    """Warn of what is doubtful; see `look`."""
+    scans = data.scans()
+    for line in [*data.doubts(), *doubts(scans, getattr(task, "covariates", {}))]:
         log.warning("warning: %s", line)
-    return found
+    for line in task.check(scans) if task else few_people(scans):  # after those that say why
+        log.warning("warning: %s", line)

@@ -1,6 +1,7 @@
 """Look at your data before anything is trained: who is there, who is left out and why, in words."""
 
-import logging
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -14,10 +15,9 @@ from vol3d.data.latents import Latents
 from vol3d.data.survey import counted, grids, names_in, values
 from vol3d.errors import ConfigError
 from vol3d.tasks import Task
-from vol3d.tasks.look import look
+from vol3d.tasks.look import warn
 from vol3d.training.loop import Training
 
-log = logging.getLogger(__name__)
 SHOWN = 3
 """People in the picture."""
 
@@ -47,8 +47,8 @@ class Check(Config):
             if k in cls.model_fields or k not in Training.model_fields
         }
 
-    def execute(self) -> list[str | Path]:
-        """What was found, a line each; and the picture.
+    def execute(self) -> list[Path]:
+        """Print what there is, a line each, and warn of what is doubtful; the picture.
 
         Raises:
             ConfigError: data or settings are off, as a training would say.
@@ -56,30 +56,28 @@ class Check(Config):
         """
         if self.picture and self.picture.suffix != ".png":
             raise ConfigError(f"picture={self.picture}: the name of a .png is due")
-        found = look(self.data, self.task)
-        lines = [*self.lines(), f"doubts       {len(found) or 'none'}"]
-        return [*lines, self.show()] if self.picture else lines
+        for what, value in self.lines():
+            sys.stdout.write(f"{what:15} {value}\n")
+        sys.stdout.flush()
+        warn(self.data, self.task)
+        return [self.show()] if self.picture else []
 
-    def lines(self) -> list[str]:
-        """Scans, people, split, grids, covariates, label maps and masks."""
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """Scans, people, split, grids, label maps, masks and covariates."""
         scans = self.data.scans()
         visits = list({s.visit: s for s in scans}.values())
-        train, val = ([s for s in visits if s.split == part] for part in ("train", "val"))
-        told = [
-            ("scans", counted(visits)),
-            ("to train on", counted(train)),
-            ("held out", counted(val)),
-        ]
+        yield "scans", counted(visits)
+        yield "to learn from", counted([s for s in visits if s.split == "train"])
+        yield "held out", counted([s for s in visits if s.split == "val"])
         if isinstance(self.data, Dataset):
-            told += [("grid", f"{n} on {grid}") for grid, n in grids(visits).most_common()]
-            beside = {"label maps": "labels", "brain masks": "mask"}
-            told += [
-                (what, f"beside {sum(getattr(s, field) is not None for s in visits)} scans")
-                for what, field in beside.items()
-            ]
-        told += [("learnt", self.data.lies_on())]
-        told += [(name, values(scans, name)) for name in names_in(scans)]
-        return [f"{what:12} {value}" for what, value in told]
+            for grid, n in grids(visits).most_common():
+                yield "grid", f"{grid}: {n} of {len(visits)}"
+            for what, field in (("label maps", "labels"), ("brain masks", "mask")):
+                yield what, f"{sum(getattr(s, field) is not None for s in visits)} of {len(visits)}"
+        if not isinstance(self.data, Dataset) or self.data.grid:
+            yield "learnt from", self.data.lies_on()
+        for name in names_in(scans):
+            yield name, values(scans, name)
 
     def show(self) -> Path:
         """The picture: the first, the middle and the last of the scans."""

@@ -111,8 +111,9 @@ class Bids(Dataset):
         for visit, paths in self.matching(suffix, entities).items():
             if beside is not None:
                 paths = alike(beside[visit], paths) if visit in beside else []
-            if self.first_run and len({spell(but_run(p)) for p in paths}) == 1:
-                paths = sorted(paths, key=run_of)[:1]
+            paths = sorted(paths, key=run_of)
+            if self.first_run and differ_in_run(paths):
+                paths = paths[:1]
             if len(paths) > 1:
                 names = ", ".join(p.name for p in paths)
                 raise DataError(
@@ -199,7 +200,8 @@ class Bids(Dataset):
                 f"{self.path}: has no participants.tsv, so nothing is known of the people",
             ]
         people, _ = self.participants(with_visits=any(session for _, session in images))
-        found += unmatched(table, set(people), set(images))
+        told = {row for row in people if row[0] not in {who for who, _ in left}}
+        found += unmatched(table, told, set(images))
         for subject in sorted({who for who, _ in images}):
             rows = {(subject, session) for session in self.sessions(subject)}
             if lost := rows - images.keys():
@@ -262,9 +264,9 @@ def place_of(path: Path) -> Entities:
     return {key: parse_entities(path).get(key) for key in PLACE}
 
 
-def but_run(path: Path) -> Entities:
-    """What a name says, but for the run."""
-    return {k: v for k, v in parse_entities(path).items() if k != "run"}
+def differ_in_run(paths: list[Path]) -> bool:
+    """Whether names differ in their run alone."""
+    return len({re.sub(r"_run-[^_]+", "", p.name) for p in paths}) == 1
 
 
 def run_of(path: Path) -> tuple[int, str]:
@@ -290,6 +292,5 @@ def hint(paths: list[Path]) -> str:
     best = next((words for words in said if words.get("space", "").startswith("MNI")), said[0])
     keys = dict.fromkeys(k for words in said for k in words)
     differ = {k: best.get(k) for k in keys if len({words.get(k) for words in said}) > 1}
-    without_runs = len({spell(but_run(p)) for p in paths}) == 1
     drops = ", which leaves out whoever has no such run; first_run=true takes the first of each"
-    return spell(differ) + (drops if without_runs else "")
+    return spell(differ) + drops * differ_in_run(paths)
