@@ -54,7 +54,7 @@ def test_what_a_model_lacks_is_refused_once(latents: Path, told_otherwise: Path,
     assert done.returncode == 2
     assert done.stderr.count("icv_ml: no training scan has it") == 1
     assert not (tmp_path / "run").exists()
-    with pytest.raises(ConfigError, match="age, sex, brain_ml"):  # of the scans, before all else
+    with pytest.raises(ConfigError, match="covariates age, sex: no"):  # of the scans, before all else
         verb("check", *DIFFUSION, *data_words(told_otherwise), "data.tables=[]")
 
 
