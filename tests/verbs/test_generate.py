@@ -11,8 +11,11 @@ import pytest
 import torch
 
 from tests.conftest import assert_valid_bids, verb, vol3d
+from vol3d.data.scan import kind_of
 from vol3d.data.tables import read_rows
 from vol3d.errors import ConfigError, DataError
+from vol3d.trained import TrainedGenerator
+from vol3d.verbs.generate import Generate
 from vol3d.volume import Volume
 
 
@@ -266,3 +269,12 @@ def test_another_way_down_than_the_one_of_training(diffusion: Path, tmp_path: Pa
     assert np.abs(a - b).max() > 0
     with pytest.raises(ConfigError, match="solver 'pndm' does not go with schedule 'flow'"):
         verb(*words, str(tmp_path / "c"), "sampler.solver=pndm", "device=cpu")
+
+
+def test_samples_are_named_as_what_was_learnt_from(diffusion: Path, tmp_path: Path):
+    model, asked = TrainedGenerator(diffusion), Generate(bundle=diffusion, out=tmp_path)
+    for told, kind in (("T1w", "T1w"), ("FLAIR", "FLAIR"), ("../x", "T1w"), (None, "T1w")):
+        model.fingerprint["kind"] = told
+        assert asked.path(model, 3).name.endswith(f"_desc-synth_{kind}.nii.gz")
+    assert kind_of([Path("sub-1_T2w.nii.gz"), Path("sub-2_desc-brain_T2w.nii")]) == "T2w"
+    assert kind_of([Path("sub-1_T2w.nii.gz"), Path("b.nii.gz")]) == "T1w"

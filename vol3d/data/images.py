@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 
-from vol3d.data.scan import Scan
+from vol3d.data.scan import Scan, kind_of
 from vol3d.errors import DataError
 from vol3d.files import sha256
 from vol3d.ranks import launched
@@ -125,6 +125,7 @@ class Images:
             "grids": [grid_as_dict(g) for g in self.targets.values() or [self.grid]],
             "space_code": Volume.read(self.train[0].image).space_code,
             "entities": self.entities(),
+            "kind": kind_of(s.image for s in self.train),
             "intensity": f"divided by {HEADROOM} x the 99.5th percentile of the voxels above 0",
             "sha256": digest.hexdigest(),
         }

@@ -1,7 +1,12 @@
 """A scan: one image of one person, with what is known about that person on that day."""
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+KINDS = {"T1w", "T2w", "FLAIR", "PDw", "T2starw", "UNIT1", "inplaneT2", "angio"}
+"""Kinds of anatomical image, by BIDS's last word of their names."""
 
 
 @dataclass(frozen=True)
@@ -38,3 +43,9 @@ class Scan:
     def name(self) -> str:
         """The scan in BIDS's words: as `visit`, with its resolution where there are several."""
         return self.visit + (f"_res-{self.res}" if self.res else "")
+
+
+def kind_of(images: Iterable[Path]) -> str:
+    """The kind of image that all names say; T1w where they say none, or several."""
+    said = {re.sub(r".*_|\.nii(\.gz)?$", "", f"_{path.name}") for path in images}
+    return said.pop() if len(said) == 1 and said <= KINDS else "T1w"

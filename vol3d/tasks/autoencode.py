@@ -244,7 +244,7 @@ class AutoencodeJob:
             "documents": {"fingerprint": fingerprint, "quality": quality},
             "card": model_card(
                 "autoencoder",
-                "compresses T1-weighted brains into a small latent and back",
+                "compresses brains into a small latent and back",
                 fingerprint,
                 quality,
             ),

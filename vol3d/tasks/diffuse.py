@@ -188,7 +188,7 @@ class DiffuseJob:
             },
             "card": model_card(
                 "diffusion model",
-                "draws T1-weighted brains of the covariates that are asked for",
+                "draws brains of the covariates that are asked for",
                 fingerprint,
                 self.autoencoder.quality,
                 self.schema,

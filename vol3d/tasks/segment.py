@@ -179,7 +179,7 @@ class SegmentJob:
             "documents": {"fingerprint": fingerprint, "quality": quality},
             "card": model_card(
                 "segmenter",
-                f"finds {', '.join(self.names)} in T1-weighted brains",
+                f"finds {', '.join(self.names)} in brains",
                 fingerprint,
                 quality,
             ),

@@ -189,7 +189,7 @@ class Evaluation:
                 sampler=self.asked.sampler,
                 device=self.asked.device,
             ).execute()
-        return Bids(path=folder).scans()[: self.asked.n]
+        return Bids(path=folder, suffix=self.generator.kind).scans()[: self.asked.n]
 
     def write_requests(self) -> Path:
         """OUT/requests.tsv: what is asked of each sample; one that is there must be the same."""

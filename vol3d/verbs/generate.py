@@ -186,7 +186,7 @@ class Generate(Config):
     def path(self, model: TrainedGenerator, seed: int) -> Path:
         """Where a brain goes."""
         entities = {**model.fingerprint.get("entities", {}), "desc": "synth"}
-        return anat_path(self.out, name_of(seed), entities, "T1w")
+        return anat_path(self.out, name_of(seed), entities, model.kind)
 
 
 def name_of(seed: int) -> str:
@@ -320,7 +320,7 @@ def write_brain(
     write_json(
         path.with_suffix("").with_suffix(".json"),
         {
-            "Description": "synthetic T1-weighted brain; nobody's",
+            "Description": f"synthetic {model.kind} brain; nobody's",
             "SkullStripped": True,
             "SpatialReference": model.fingerprint.get("entities", {}).get("space", "orig"),
             "Resolution": str(grid),

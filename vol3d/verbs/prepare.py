@@ -37,7 +37,7 @@ RUN_ONLY = {"bids_dir", "out", "subjects", "exclude", "jobs", "part"}
 README = """\
 Brains prepared by vol3d prepare from the raw scans of: {name}
 
-sub-*/anat/*_desc-brain_T1w.nii.gz   the brain on the template's grid; its .json says what was done
+sub-*/anat/*_desc-brain_{kind}.nii.gz   the brain on the template's grid; its .json says what was done
 sub-*/anat/*_desc-brain_mask.nii.gz  where the brain is
 sourcedata/sub-*/*_xfm.txt           the transform, as ITK and ANTs apply it to move the raw scan onto
                                      the template (points of the template to points of the scan,
@@ -198,7 +198,7 @@ class Prepare(Steps):
             },
             keep=keep,
         )
-        write_text(self.out / "README", README.format(name=name), keep=keep)
+        write_text(self.out / "README", README.format(name=name, kind=self.suffix), keep=keep)
 
     def raw_link(self) -> str:
         """The raw dataset, seen from this one."""

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from vol3d.data.dataset import Dataset, Text
-from vol3d.data.scan import Scan
+from vol3d.data.scan import KINDS, Scan
 from vol3d.data.tables import (
     SESSION,
     Person,
@@ -25,8 +25,6 @@ from vol3d.errors import ConfigError, DataError
 Entities = dict[str, Text | None]
 Images = dict[Person, Path]
 """A file for each person and session."""
-IMAGES = {"T1w", "T2w", "FLAIR", "PDw", "T2starw", "UNIT1", "inplaneT2", "angio"}
-"""Kinds of anatomical image, by the last words of their names."""
 PLACE = ("space", "res")
 """Entities that say where voxels lie."""
 
@@ -233,7 +231,7 @@ class Bids(Dataset):
         if not any(self.path.glob("sub-*")):
             return f"{self.path}: holds no sub-* folder, so it is no BIDS dataset"
         there = sorted({p.name.split("_", 1)[-1] for p in self.path.glob("sub-*/**/sub-*.nii*")})
-        others = {re.sub(r".*_|\.nii.*", "", f"_{name}") for name in there} & IMAGES - {self.suffix}
+        others = {re.sub(r".*_|\.nii.*", "", f"_{name}") for name in there} & KINDS - {self.suffix}
         return (
             f"{self.path}: no image *_{self.suffix}.nii.gz with entities {spell(self.entities)}. "
             f"It has: {', '.join('*_' + n for n in there[:5]) or 'no .nii.gz at all'}."
