@@ -25,7 +25,8 @@ def model_card(
         "",
         f"- {scans['train']} scans of {people['train']} people; {scans['val']} scans of "
         f"{people['val']} other people were held out",
-        f"- {fingerprint.get('kind', 'T1w')} images, {shape} voxels of {spacing} mm, RAS+; intensities {fingerprint['intensity']}",
+        f"- {fingerprint.get('kind', 'T1w')} of {shape} voxels of {spacing} mm, RAS+; intensities "
+        f"{fingerprint['intensity']}",
         f"- fingerprint (SHA-256 over the files): `{fingerprint['sha256']}`",
         "",
     ]

@@ -14,12 +14,10 @@ from vol3d.data.images import Images
 from vol3d.data.latents import Latents
 from vol3d.data.survey import counted, grids, names_in, values
 from vol3d.errors import ConfigError
+from vol3d.files import whole
 from vol3d.tasks import Task
 from vol3d.tasks.look import warn
 from vol3d.training.loop import Training
-
-SHOWN = 3
-"""People in the picture."""
 
 
 class Check(Config):
@@ -60,7 +58,8 @@ class Check(Config):
             sys.stdout.write(f"{what:15} {value}\n")
         sys.stdout.flush()
         warn(self.data, self.task)
-        return [self.show()] if self.picture else []
+        images = Images(self.data) if isinstance(self.data, Dataset) else None
+        return [self.show(images)] if self.picture else []
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """Scans, people, split, grids, label maps, masks and covariates."""
@@ -79,18 +78,18 @@ class Check(Config):
         for name in names_in(scans):
             yield name, values(scans, name)
 
-    def show(self) -> Path:
+    def show(self, images: Images | None) -> Path:
         """The picture: the first, the middle and the last of the scans."""
         from vol3d.report.pictures import Panel, middle, panels_in_rows
 
-        if not isinstance(self.data, Dataset):
+        if images is None:
             raise ConfigError(f"picture={self.picture}: latents cannot be shown; check the scans")
-        images = Images(self.data)
-        scans = [s for s in self.data.scans() if images.grid_of(s) is images.grid]
+        scans = [s for s in self.data.scans() if images.grid_of(s).matches(images.grid)]
         some = {scans[i].name: scans[i] for i in (0, len(scans) // 2, -1)}
         panels = [Panel(name, images.read(s)["x"][0]) for name, s in some.items()]
         at = middle([p.x for p in panels])
-        figure = panels_in_rows([[p] for p in panels[:SHOWN]], images.grid.spacing, at)
         self.picture.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(self.picture)
+        figure = panels_in_rows([[p] for p in panels], images.grid.spacing, at)
+        with whole(self.picture) as part:
+            figure.savefig(part, format="png")
         return self.picture

@@ -53,11 +53,14 @@ class Train(Training):
         return resolve(self.precision, device_of(self.device))
 
     def foresee(self) -> None:
-        """What a dry run says beside the settings; it refuses what a run would, but for memory."""
+        """What a dry run says beside the settings; it refuses what a run would."""
         self.check_data()
         check_folder(self)
-        self.decide()
+        decided = self.model_copy(update={"precision": self.decide()})
         look(self.data, self.task)
+        if self.check_memory:
+            check_memory(decided)
+        self.task.job(self.data)
 
     def work(self, ranks: Ranks, notice: Notice = NONE) -> int:
         """Train among processes that have met; 0, or the signal because of which they are to leave."""
