@@ -185,6 +185,7 @@ def test_a_level_that_is_a_number_is_called_as_the_table_has_it():
     schema = Covariates.measure({"site": Wanted(kind="category")}, rows, list("abc"))
     assert schema["site"].levels == {"1": 1, "2": 2}
     assert schema.encode({"site": 2.0}) == schema.encode(schema.check({"site": 2})) == [-1, 1, 1]
+    assert schema.check({"site": "02"}) == {"site": "2"}  # as it stands on the command line
     assert schema.cells[0].levels == {"site": "1"}
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from vol3d.config import Config, did_you_mean
+from vol3d.data.tables import parse_value
 from vol3d.errors import ConfigError, DataError
 
 Row = dict[str, float | str | None]
@@ -153,8 +154,9 @@ class Category(Config):
 
 
 def level_of(value: float | str | None) -> str:
-    """A level's name: a table's 1 is read as 1.0, and means 1."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    """A level's name: a table's 1 or 01 is read as 1.0, and means 1."""
+    number = parse_value(value) if isinstance(value, str) else value
+    return f"{number:g}" if isinstance(number, float) else str(value)
 
 
 def impossible(name: str, value: float) -> str | None:

@@ -151,7 +151,8 @@ def rename_levels(scans: list[Scan], levels: dict[str, dict[str, list[str]]]) ->
                 f"The tables have: {', '.join(known) or 'none'}."
             )
     called = {
-        n: {o: level for level, others in of.items() for o in others} for n, of in levels.items()
+        n: {level_of(o): level for level, others in of.items() for o in others}
+        for n, of in levels.items()
     }
     return [
         replace(

@@ -13,6 +13,7 @@ from vol3d.data.datasets import Source
 from vol3d.data.images import Images
 from vol3d.data.latents import Latents
 from vol3d.data.survey import counted, grids, names_in, values
+from vol3d.data.tables import few
 from vol3d.errors import ConfigError
 from vol3d.files import whole
 from vol3d.tasks import Task
@@ -69,6 +70,8 @@ class Check(Config):
         yield "to learn from", counted([s for s in visits if s.split == "train"])
         yield "held out", counted([s for s in visits if s.split == "val"])
         if isinstance(self.data, Dataset):
+            if left := {s.visit for s in self.data.find()} - {s.visit for s in visits}:
+                yield "left out", f"{few(left)}, by subjects and exclude"
             for grid, n in grids(visits).most_common():
                 yield "grid", f"{grid}: {n} of {len(visits)}"
             for what, field in (("label maps", "labels"), ("brain masks", "mask")):
