@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from functools import cached_property
+from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
@@ -64,17 +65,12 @@ class Dataset(Config, ABC):
     def scans(self) -> list[Scan]:
         """The chosen scans with all covariates, sorted by name.
 
-        A covariate of `tables` or `volumes` replaces a column of the same name. Files are read once.
+        A covariate of `tables` or `volumes` replaces a column of the same name.
 
         Raises:
             ConfigError: no such folder, or a setting names people whom the dataset does not have.
             DataError: a file or table is not as it should be.
         """
-        return list(self.as_read)
-
-    @cached_property
-    def as_read(self) -> list[Scan]:
-        """See `scans`."""
         scans = rename_levels(self.chosen(), self.levels)
         for table in self.tables:
             scans = add_table(scans, table)
@@ -82,15 +78,15 @@ class Dataset(Config, ABC):
             scans = add_volumes(scans, self.volumes)
         return sorted(self.on_grids(scans), key=lambda s: s.name)
 
-    def lies_on(self) -> str:
+    def lies_on(self, scans: list[Scan]) -> str:
         """The grid of the scans in words: those that are named, or that of the first by its header."""
         if self.grid:
             return f"resampled to {' and '.join(self.target_grids())}"
-        return f"on {grid_of_file(self.as_read[0].image)}"
+        return f"on {grid_of_file(scans[0].image)}"
 
-    def doubts(self) -> list[str]:
+    def doubts(self, scans: list[Scan]) -> list[str]:
         """What is odd about how files and tables go together, a line each: nothing is refused for it."""
-        visits = {(s.subject, s.session) for s in self.as_read}
+        visits = {(s.subject, s.session) for s in scans}
         return [line for t in self.tables for line in unmatched(t.path, set(t.read()), visits)]
 
     def chosen(self) -> list[Scan]:
@@ -202,9 +198,16 @@ def add_volumes(scans: list[Scan], structures: dict[str, Labels]) -> list[Scan]:
     for scan in scans:
         measured = dict.fromkeys(structures)
         if scan.labels:
-            measured = measure_volumes(Volume.read(scan.labels), structures)
+            told = tuple((name, tuple(ids)) for name, ids in structures.items())
+            measured = measure(scan.labels, scan.labels.stat().st_mtime_ns, told)
         out.append(replace(scan, covariates={**scan.covariates, **measured}))
     for name, ids in structures.items():
         if not any(s.covariates[name] for s in out):
             raise DataError(f"volumes.{name}: no label map has any of the labels {ids}")
     return out
+
+
+@cache
+def measure(label_map: Path, changed_ns: int, structures: tuple) -> dict[str, float]:
+    """See `measure_volumes`. A file is read once: data are looked at, and then learnt from."""
+    return measure_volumes(Volume.read(label_map), dict(structures))

@@ -32,11 +32,11 @@ class Latents(Config):
         images = self.open()
         return images.train + images.val
 
-    def lies_on(self) -> str:
+    def lies_on(self, scans: list[Scan]) -> str:
         """The grid of the latents in words."""
         return f"latents of {'x'.join(map(str, self.open().manifest['latent_shape']))}"
 
-    def doubts(self) -> list[str]:
+    def doubts(self, scans: list[Scan]) -> list[str]:
         """None: files and tables were looked at when the scans were encoded."""
         return []
 

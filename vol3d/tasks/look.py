@@ -4,6 +4,7 @@ import logging
 
 from vol3d.data.dataset import Dataset
 from vol3d.data.latents import Latents
+from vol3d.data.scan import Scan
 from vol3d.data.survey import doubts, few_people, overview
 from vol3d.tasks import Task
 
@@ -23,14 +24,13 @@ def look(data: Dataset | Latents, task: Task | None = None) -> None:
     """
     scans = data.scans()
     wanted = getattr(task, "covariates", {})
-    log.info("data: %s", overview(scans, data.lies_on(), wanted))
-    warn(data, task)
+    log.info("data: %s", overview(scans, data.lies_on(scans), wanted))
+    warn(data, scans, task)
 
 
-def warn(data: Dataset | Latents, task: Task | None = None) -> None:
-    """Warn of what is doubtful; see `look`."""
-    scans = data.scans()
-    for line in [*data.doubts(), *doubts(scans, getattr(task, "covariates", {}))]:
+def warn(data: Dataset | Latents, scans: list[Scan], task: Task | None = None) -> None:
+    """Warn of what is doubtful about scans; see `look`."""
+    for line in [*data.doubts(scans), *doubts(scans, getattr(task, "covariates", {}))]:
         log.warning("warning: %s", line)
     for line in task.check(scans) if task else few_people(scans):  # after those that say why
         log.warning("warning: %s", line)

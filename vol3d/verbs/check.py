@@ -12,6 +12,7 @@ from vol3d.data.dataset import Dataset
 from vol3d.data.datasets import Source
 from vol3d.data.images import Images
 from vol3d.data.latents import Latents
+from vol3d.data.scan import Scan
 from vol3d.data.survey import counted, grids, names_in, values
 from vol3d.data.tables import few
 from vol3d.errors import ConfigError
@@ -55,16 +56,16 @@ class Check(Config):
         """
         if self.picture and self.picture.suffix != ".png":
             raise ConfigError(f"picture={self.picture}: the name of a .png is due")
-        for what, value in self.lines():
+        scans = self.data.scans()
+        for what, value in self.lines(scans):
             sys.stdout.write(f"{what:15} {value}\n")
         sys.stdout.flush()
-        warn(self.data, self.task)
+        warn(self.data, scans, self.task)
         images = Images(self.data) if isinstance(self.data, Dataset) else None
-        return [self.show(images)] if self.picture else []
+        return [self.show(scans, images)] if self.picture else []
 
-    def lines(self) -> Iterator[tuple[str, str]]:
+    def lines(self, scans: list[Scan]) -> Iterator[tuple[str, str]]:
         """Scans, people, split, grids, label maps, masks and covariates."""
-        scans = self.data.scans()
         visits = list({s.visit: s for s in scans}.values())
         yield "scans", counted(visits)
         yield "to learn from", counted([s for s in visits if s.split == "train"])
@@ -77,17 +78,17 @@ class Check(Config):
             for what, field in (("label maps", "labels"), ("brain masks", "mask")):
                 yield what, f"{sum(getattr(s, field) is not None for s in visits)} of {len(visits)}"
         if not isinstance(self.data, Dataset) or self.data.grid:
-            yield "learnt from", self.data.lies_on()
+            yield "learnt from", self.data.lies_on(scans)
         for name in names_in(scans):
             yield name, values(scans, name)
 
-    def show(self, images: Images | None) -> Path:
+    def show(self, scans: list[Scan], images: Images | None) -> Path:
         """The picture: the first, the middle and the last of the scans."""
         from vol3d.report.pictures import Panel, middle, panels_in_rows
 
         if images is None:
             raise ConfigError(f"picture={self.picture}: latents cannot be shown; check the scans")
-        scans = [s for s in self.data.scans() if images.grid_of(s).matches(images.grid)]
+        scans = [s for s in scans if images.grid_of(s).matches(images.grid)]
         some = {scans[i].name: scans[i] for i in (0, len(scans) // 2, -1)}
         panels = [Panel(name, images.read(s)["x"][0]) for name, s in some.items()]
         at = middle([p.x for p in panels])

@@ -111,7 +111,7 @@ class Prepare(Steps):
         """The raw scans, of which it is told who is left out."""
         source = self.source()
         scans = source.scans()
-        for line in source.doubts():
+        for line in source.doubts(scans):
             log.warning("warning: %s", line)
         return scans
 

@@ -179,11 +179,11 @@ class Bids(Dataset):
                 f"{'; '.join(unmatched(path, rows, images))}; name people as the folders do"
             )
 
-    def doubts(self) -> list[str]:
+    def doubts(self, scans: list[Scan]) -> list[str]:
         """Who is left out by what the names must say, and rows that are of no scan."""
         images = self.files(self.suffix, self.entities, "entities")
         left = self.matching(self.suffix, {}).keys() - images
-        found = super().doubts()
+        found = super().doubts(scans)
         if left:
             everyone = left | images.keys()
             people = [len({who for who, _ in some}) for some in (images, everyone)]
