@@ -54,7 +54,9 @@ def test_what_a_model_lacks_is_refused_once(latents: Path, told_otherwise: Path,
     assert done.returncode == 2
     assert done.stderr.count("icv_ml: no training scan has it") == 1
     assert not (tmp_path / "run").exists()
-    with pytest.raises(ConfigError, match="covariates age, sex: no"):  # of the scans, before all else
+    with pytest.raises(
+        ConfigError, match="covariates age, sex: no"
+    ):  # of the scans, before all else
         verb("check", *DIFFUSION, *data_words(told_otherwise), "data.tables=[]")
 
 
@@ -81,6 +83,7 @@ def test_dry_runs_refuse_what_runs_refuse(
         (["generate", diffusion, out, f"covariates={table}"], ConfigError, "Did you mean 'age'"),
         (["generate", diffusion, cohort], ConfigError, "another origin"),
         (["prepare", told_otherwise, out], DataError, "3 files match"),
+        (["evaluate", out, f"generator={diffusion}", *ambiguous], DataError, "3 files match"),
     ]:
         settings = fill(words[0], load_verb(words[0]), [str(w) for w in words[1:]])
         with pytest.raises(error, match=line):

@@ -71,16 +71,26 @@ class Evaluate(Config):
 
     def execute(self) -> list[Path]:
         """Measure everything that can be, and write the report."""
-        there = {path.name for path in self.out.iterdir()} if self.out.is_dir() else set()
-        if self.out.is_file() or (there and there.isdisjoint(OURS)):
-            raise ConfigError(f"{self.out}: holds something else; name another folder")
-        evaluation = Evaluation(self)
+        evaluation = self.foresee()
         self.out.mkdir(parents=True, exist_ok=True)
+        evaluation.find_samples()
         evaluation.reconstruct()
         evaluation.check_segmenter()
         evaluation.measure_samples()
         evaluation.compare_pairs()
         return evaluation.write()
+
+    def foresee(self) -> "Evaluation":
+        """Models and scans, with nothing measured yet; a dry run stops here.
+
+        Raises:
+            ConfigError: the folder holds something else, or models or data are off.
+            DataError: they do not go together.
+        """
+        there = {path.name for path in self.out.iterdir()} if self.out.is_dir() else set()
+        if self.out.is_file() or (there and there.isdisjoint(OURS)):
+            raise ConfigError(f"{self.out}: holds something else; name another folder")
+        return Evaluation(self)
 
 
 class Evaluation:
@@ -110,7 +120,7 @@ class Evaluation:
         self.notes: list[str] = []
         self.rows: list[dict[str, object]] = []  # of measurements.tsv
         self.known = self.segmenter.structures if self.segmenter else []
-        self.samples = self.find_samples()
+        self.samples: list[Scan] = []
 
     def check_segmenter_grid(self) -> None:
         """The segmenter measures voxels of the size that it knows."""
@@ -177,7 +187,7 @@ class Evaluation:
         measured = [(s, self.measure(self.images.read(s)["x"])) for s in val]
         self.summary["segmenter"], self.evidence.segmenter = self.agree(measured, "held-out")
 
-    def find_samples(self) -> list[Scan]:
+    def find_samples(self) -> None:
         """The samples to look at, made now unless a cohort was given."""
         folder = self.asked.samples
         if folder is None:
@@ -189,7 +199,8 @@ class Evaluation:
                 sampler=self.asked.sampler,
                 device=self.asked.device,
             ).execute()
-        return Bids(path=folder, suffix=self.generator.kind).scans()[: self.asked.n]
+        cohort = Bids(path=folder, suffix=self.generator.kind)
+        self.samples = cohort.scans()[: self.asked.n]
 
     def write_requests(self) -> Path:
         """OUT/requests.tsv: what is asked of each sample; one that is there must be the same."""
