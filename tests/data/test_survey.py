@@ -25,6 +25,7 @@ def test_one_line_of_what_there_is():
         "3 scans of 3 people to learn from, 1 scan of 1 person held out; on a grid; "
         "age 30 to 60.5, 1 missing; sex F (2), M (1), 1 missing; note of nobody"
     )
+    assert overview(scans(**{f"c{i}": [1.0] for i in range(12)}), "").endswith("2 covariates more")
     assert overview(some, "on a grid", ["sex"]).endswith("on a grid; sex F (2), M (1), 1 missing")
 
 
@@ -46,10 +47,11 @@ SEX = {"sex": Wanted(kind="category")}
         ({"sex": ["M", "F", "X"] + ["M", "F"] * 3}, ["sex: few people have a level ('X' of 1)"]),
         ({"sex": [1.0, 2.0] * 3, "site": ["Bern", "Basel"] * 3, "age": [5.0] * 6}, []),
         ({"diagnosis": ["AD", "A", "MCI"]}, []),
+        ({"diagnosis": ["AD", "ad", "MCI"]}, ["diagnosis: AD and ad may be the same"]),
     ],
 )
 def test_doubts(columns: dict, told: list[str]):
-    found = doubts(scans(**columns), SEX)
+    found = doubts(scans(**columns), SEX if "sex" in columns else {})
     assert len(found) == len(told)
     assert all(line.startswith(start) for line, start in zip(found, told, strict=True))
 

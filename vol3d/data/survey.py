@@ -14,6 +14,8 @@ from vol3d.volume import Grid
 
 FEW_PEOPLE = 100
 """A generator of fewer repeats those whom it has seen."""
+TOLD = 10
+"""So many covariates are told in one line."""
 RARE = 2
 """A level that so few people have is hardly learnt."""
 
@@ -27,7 +29,8 @@ def overview(scans: list[Scan], grid: str, wanted: Iterable[str] = ()) -> str:
         wanted: the covariates to tell; all if none are named.
     """
     names = list(wanted) or names_in(scans)
-    told = "; ".join(f"{name} {values(scans, name)}" for name in names)
+    told = "; ".join(f"{name} {values(scans, name)}" for name in names[:TOLD])
+    told += f"; {len(names) - TOLD} covariates more" * (len(names) > TOLD)
     parts = [(part, [s for s in scans if s.split == part]) for part in ("train", "val")]
     train, val = (counted(some) for _, some in parts)
     return f"{train} to learn from, {val} held out; {grid}; {told or 'no covariates'}"
@@ -92,10 +95,10 @@ def doubts(scans: list[Scan], wanted: dict[str, Wanted]) -> list[str]:
 
     Args:
         scans: all of them.
-        wanted: what a model is to be told; other columns are looked at, too, but for rare levels.
+        wanted: what a model is to be told; all that is known, if nothing is named.
     """
     found = []
-    for name in names_in(scans):
+    for name in list(wanted) or names_in(scans):
         numbers = [(s, v) for s in scans if isinstance(v := s.covariates.get(name), float)]
         odd = [(s, v, why) for s, v in numbers if (why := impossible(name, v))]
         if odd:
