@@ -81,12 +81,7 @@ class Evaluate(Config):
         return evaluation.write()
 
     def foresee(self) -> "Evaluation":
-        """Models and scans, with nothing measured yet; a dry run stops here.
-
-        Raises:
-            ConfigError: the folder holds something else, or models or data are off.
-            DataError: they do not go together.
-        """
+        """Models and scans that go together, with nothing measured yet; a dry run stops here."""
         there = {path.name for path in self.out.iterdir()} if self.out.is_dir() else set()
         if self.out.is_file() or (there and there.isdisjoint(OURS)):
             raise ConfigError(f"{self.out}: holds something else; name another folder")
