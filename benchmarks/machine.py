@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 import vol3d
-from vol3d.nn.precision import cap, cpu_flags, resolve
+from vol3d.nn.cpu import cpu_flags, cpu_info
+from vol3d.nn.precision import cap, resolve
 
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_tile", "asimd", "bf16")
 CLASSES = {
@@ -26,12 +27,11 @@ CAPS = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
 
 def describe(device: torch.device) -> dict[str, Any]:
     """What a reader needs to know to compare figures."""
-    cpu = cpuinfo()
     flags = cpu_flags()
     found = {
         "class": class_of(device, flags, cap()),
         "precision": precisions(device),
-        "cpu": cpu.get("model name", platform.processor() or platform.machine()),
+        "cpu": cpu_info().get("model name", platform.processor() or platform.machine()),
         "cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
@@ -81,14 +81,6 @@ def precisions(device: torch.device) -> dict[str, str]:
         "tuned": "bf16, channels-last" if is_low else "float32, channels-last",
         "vol3d": f"auto: {'bf16' if is_low else 'float32'}",
     }
-
-
-def cpuinfo() -> dict[str, str]:
-    """The first processor in /proc/cpuinfo; empty where there is none."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().split("\n\n")[0].splitlines() if path.is_file() else []
-    pairs = (line.partition(":") for line in lines)
-    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def commit() -> str | None:

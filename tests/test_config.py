@@ -113,7 +113,7 @@ def test_missing_and_broken_files(tmp_path: Path):
     with pytest.raises(ConfigError, match="not readable as YAML"):
         Run.read(tmp_path / "bad.yaml")
     (tmp_path / "list.yaml").write_text("- 1\n")
-    with pytest.raises(ConfigError, match="mapping of keys, got a list"):
+    with pytest.raises(ConfigError, match=r"list\.yaml: values by name are due.*holds a list"):
         Run.read(tmp_path / "list.yaml")
 
 

@@ -73,7 +73,7 @@ def test_they_train_and_sample(installed: dict[str, str], flat: Path, tmp_path: 
     )
     generate = ["generate", tmp_path / "ldm", tmp_path / "out", "age=60", "device=cpu"]
     run(*generate, env=installed)
-    made = Volume.read(next((tmp_path / "out").glob("sub-*/anat/*.nii.gz")))
+    made = Volume.read(next((tmp_path / "out").glob("sub-*/anat/*T1w.nii.gz")))
     scan = Volume.read(next(flat.iterdir()))
     assert made.grid.matches(scan.grid)
     assert made.data.std() > 0

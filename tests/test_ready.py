@@ -28,7 +28,7 @@ def test_brains_with_larger_ventricles_where_they_are_asked_for(tmp_path: Path):
     for ml in (20, 60):
         words = ["ready", str(tmp_path / str(ml)), "n=2", "age=70", "sex=F", f"ventricles_ml={ml}"]
         cohort = verb("generate", *words, "sampler.steps=8", "device=cpu")
-        brains = [Volume.read(p) for p in sorted(cohort.glob("sub-*/anat/*.nii.gz"))]
+        brains = [Volume.read(p) for p in sorted(cohort.glob("sub-*/anat/*T1w.nii.gz"))]
         assert all(b.grid.shape == (40, 56, 40) for b in brains)
         x = torch.from_numpy(np.stack([b.data for b in brains])).float()[:, None]
         found.append(np.mean([m["ventricles_ml"] for m in segmenter.measure(x, 4**3 / 1000)]))

@@ -78,7 +78,7 @@ def test_samples_have_the_spacing_that_is_asked_for(road: Path, tmp_path: Path, 
     verb(*words, "n=2", "seed=10", "spacing_mm=8", "micro_batch=2", "device=cpu")
     verb(*words, "n=1", "seed=20", "spacing_mm=5", "micro_batch=2", "device=cpu")
     for seed, spacing in ((0, 4.0), (2, 4.0), (11, 8.0), (20, 5.0)):
-        made = Volume.read(next((tmp_path / "out").glob(f"sub-{seed:06d}/anat/*.nii.gz")))
+        made = Volume.read(next((tmp_path / "out").glob(f"sub-{seed:06d}/anat/*T1w.nii.gz")))
         assert made.grid.matches(mni_grid(spacing))
         assert made.data.std() > 0
 
@@ -94,12 +94,12 @@ def test_a_table_may_mix_them(road: Path, tmp_path: Path):
         "micro_batch=2",
         "device=cpu",
     )
-    shapes = [Volume.read(p).grid.shape[0] for p in sorted(out.glob("sub-*/anat/*.nii.gz"))]
+    shapes = [Volume.read(p).grid.shape[0] for p in sorted(out.glob("sub-*/anat/*T1w.nii.gz"))]
     assert shapes == [40, 20, 40, 20]
     model = TrainedGenerator(road / "ldm")
     row = model.complete({"spacing_mm": 8.0}, 1)
     alone = model.generate([row, row], [1, 1])[1, 0].numpy()
-    mixed = Volume.read(next(out.glob("sub-000001/anat/*.nii.gz"))).data
+    mixed = Volume.read(next(out.glob("sub-000001/anat/*T1w.nii.gz"))).data
     assert np.abs(alone - mixed).max() < 1e-3
 
 
@@ -108,7 +108,7 @@ def test_evaluation_is_of_one_resolution_at_a_time(road: Path, cohort: Path, tmp
     with pytest.raises(ConfigError, match="one resolution is evaluated at a time"):
         verb("evaluate", str(tmp_path / "a"), *words, BOTH)
     verb("evaluate", str(tmp_path / "b"), *words, "data.grid=8mm")
-    made = [Volume.read(p) for p in (tmp_path / "b" / "closed_loop").glob("sub-*/anat/*.nii.gz")]
+    made = [Volume.read(p) for p in (tmp_path / "b" / "closed_loop").glob("sub-*/anat/*T1w.nii.gz")]
     assert [v.grid.shape for v in made] == [(20, 28, 20)] * 3
 
 

@@ -17,19 +17,24 @@ import os
 import platform
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 import vol3d
+from vol3d.config import Config
+from vol3d.data.images import check_fingerprint
+from vol3d.door import inside, read_json, read_yaml, understood
 from vol3d.errors import ConfigError, DataError
-from vol3d.files import sha256
+from vol3d.files import make_folder, sha256
 
 CHECKSUMS = "checksums.json"
 READY = Path("ready")
 """The name of the models that come with vol3d."""
+C = TypeVar("C", bound=Config)
 
 
 class Bundle:
@@ -51,20 +56,57 @@ class Bundle:
         """
         self.path = find(Path(path), kind)
         self.checksum = verify(self.path)
-        self.config: dict[str, Any] = OmegaConf.to_container(
-            OmegaConf.load(self.path / "config.yaml")
-        )
-        if kind is not None and self.config["kind"] != kind:
-            raise ConfigError(f"{path}: is a {self.config['kind']} bundle, a {kind} bundle is due")
+        self.config = read_yaml(self.path / "config.yaml")
+        found = self.config.get("kind")
+        if kind is not None and found != kind:
+            raise ConfigError(f"{path}: is a {found} bundle, a {kind} bundle is due")
         self.documents = {
-            p.stem: json.loads(p.read_text())
-            for p in self.path.glob("*.json")
-            if p.name != CHECKSUMS
+            p.stem: read_json(p) for p in self.path.glob("*.json") if p.name != CHECKSUMS
         }
+
+    def settings(self, cls: type[C]) -> C:
+        """The config, checked.
+
+        Raises:
+            ConfigError: a setting is off, or needs a plug-in that is not there.
+        """
+        with understood(self.path / "config.yaml"):
+            return cls.parse(self.config)
+
+    def document(self, name: str) -> dict[str, Any]:
+        """One of the documents.
+
+        Raises:
+            DataError: there is none of that name.
+        """
+        if name not in self.documents:
+            raise DataError(f"{self.path}: has no {name}.json; copy the bundle again")
+        return self.documents[name]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What is known of the training data.
+
+        Raises:
+            DataError: what is used of it is missing or of another kind.
+        """
+        told = self.document("fingerprint")
+        with understood(self.path / "fingerprint.json"):
+            check_fingerprint(told)
+        return told
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The weights by name."""
-        return load_file(self.path / "model.safetensors")
+        with understood(file := self.path / "model.safetensors"):
+            return load_file(file)
+
+    def fill(self, net: nn.Module) -> None:
+        """Give a network the weights.
+
+        Raises:
+            DataError: they cannot be read, or are those of another network.
+        """
+        with understood(self.path / "model.safetensors"):
+            net.load_state_dict(self.weights())
 
 
 def find(path: Path, kind: str | None = None) -> Path:
@@ -95,10 +137,17 @@ def find(path: Path, kind: str | None = None) -> Path:
 
 
 def verify(path: Path) -> str:
-    """Compare every file with its checksum, and return the bundle's own."""
-    sums = json.loads((path / CHECKSUMS).read_text())
+    """Compare every file with its checksum, and return the bundle's own.
+
+    Raises:
+        DataError: a file is missing, differs, or lies outside; or one that is read has no checksum.
+    """
+    sums = read_json(path / CHECKSUMS)
+    read = {p.name for p in path.glob("*.json")} - {CHECKSUMS}
+    for name in sorted({"config.yaml", "model.safetensors", *read} - set(sums)):
+        raise DataError(f"{path}: {CHECKSUMS} does not vouch for {name}; copy the bundle again")
     for name, expected in sums.items():
-        file = path / name
+        file = inside(path, name, path / CHECKSUMS)
         if not file.is_file():
             raise DataError(f"{path}: {name} is missing; copy the bundle again")
         if sha256(file) != expected:
@@ -130,7 +179,7 @@ def write_bundle(
     """
     part = path.with_name(f".{path.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    make_folder(part)
     (part / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
     save_file(
         {k: v.detach().cpu().contiguous() for k, v in weights.items()}, part / "model.safetensors"

@@ -46,13 +46,20 @@ def outcome(arguments: list[str]) -> int:
         return 130
     except BrokenPipeError:
         return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        say(f"{error.filename}: {error.strerror}")  # no permission, or the disk is full
+        return 1
 
 
-def say(error: Exception) -> None:
+def say(error: Exception | str) -> None:
     """One line; of several processes with the same to say, the first is heard and ends the others."""
     rank = int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
     time.sleep(LATER_S if rank else 0)
-    sys.stderr.write(f"vol3d: {f'rank {rank}: ' if rank else ''}{error}\n")
+    from vol3d.text import on_one_line
+
+    sys.stderr.write(f"vol3d: {f'rank {rank}: ' if rank else ''}{on_one_line(error)}\n")
 
 
 def dispatch(arguments: list[str]) -> int:
@@ -103,7 +110,9 @@ def tell(name: str, verb: type, words: list[str]) -> int | None:
 
 def run(name: str, words: list[str]) -> int:
     """Run a verb, or print its settings or its help."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s", force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Visible())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     found = read(name, load_verb(name), words)
     if isinstance(found, str):
         return show(found)
@@ -118,9 +127,21 @@ def run(name: str, words: list[str]) -> int:
     return show("".join(f"{path}\n" for path in (result if isinstance(result, list) else [result])))
 
 
+class Visible(logging.Formatter):
+    """The message alone, in which nothing steers the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        from vol3d.text import visible
+
+        return visible(super().format(record))
+
+
 def show(text: str) -> int:
     """Print a result; the exit code."""
-    sys.stdout.write(text)
+    from vol3d.text import visible
+
+    sys.stdout.write(visible(text))
     return 0
 
 

@@ -1,20 +1,18 @@
 """Settings: typed fields that say what they are; YAML and `key=value` that fill them."""
 
 import difflib
-import re
 from functools import cache
 from importlib.metadata import EntryPoints, entry_points
-from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
 
-import yaml
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from vol3d.errors import ConfigError
+from vol3d.door import as_text, first_line
+from vol3d.door import read_yaml as read_yaml_file
+from vol3d.errors import ConfigError, DataError
 from vol3d.outline import NameOnlyError
 
 C = TypeVar("C", bound="Config")
@@ -86,22 +84,23 @@ def installed() -> EntryPoints:
     return entry_points()
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """One YAML file with what it is based on beneath it."""
+def read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """One YAML file with what it is based on beneath it; `above` are those that are based on it."""
     if not path.is_file():
         raise ConfigError(f"{path}: no such config file")
+    if path.resolve() in above:
+        raise ConfigError(f"{path}: is based on itself; mend its based_on")
     try:
-        settings = OmegaConf.to_container(OmegaConf.load(StringIO(as_text(path.read_text()))))
-    except Exception as error:  # PyYAML and OmegaConf raise several unrelated kinds
-        raise ConfigError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
-    if settings is None:
-        settings = {}
-    if not isinstance(settings, dict):
-        raise ConfigError(f"{path}: a config is a mapping of keys, got a {type(settings).__name__}")
-    base: dict[str, Any] = {}
+        settings = read_yaml_file(path)
+    except DataError as error:
+        raise ConfigError(str(error)) from None
     based_on = settings.pop("based_on", [])
-    for name in [based_on] if isinstance(based_on, str) else based_on:
-        base = lay(base, read_yaml(path.parent / name))
+    names = [based_on] if isinstance(based_on, str) else based_on
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{path}: based_on: a file or a list of files is due, got {based_on!r}")
+    base: dict[str, Any] = {}
+    for name in names:
+        base = lay(base, read_yaml(path.parent / name, (*above, path.resolve())))
     return lay(base, settings)
 
 
@@ -112,23 +111,8 @@ def parse_override(text: str) -> dict[str, Any]:
         raise ConfigError(f"'{text}': a setting is given as key=value, for example seed=1")
     try:
         return OmegaConf.to_container(OmegaConf.from_dotlist([f"{key}={as_text(value)}"]))
-    except (OmegaConfBaseException, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"'{text}': {str(error).splitlines()[0]}") from None
-
-
-def as_text(content: str) -> str:
-    """YAML in which digits that begin with a zero are in quotes: 01 names somebody, and is no number."""
-    words = [event for event in yaml.parse(content, yaml.SafeLoader) if is_padded(event)]
-    for word in reversed(words):
-        start, end = word.start_mark.index, word.end_mark.index
-        content = f'{content[:start]}"{word.value}"{content[end:]}'
-    return content
-
-
-def is_padded(event: yaml.Event) -> bool:
-    """Whether it is a word of digits that begins with a zero, and not in quotes already."""
-    is_bare = isinstance(event, yaml.ScalarEvent) and event.style is None
-    return is_bare and bool(re.fullmatch(r"0\d+", event.value))
+    except Exception as error:  # PyYAML and OmegaConf raise several unrelated kinds
+        raise ConfigError(f"'{text}': {first_line(error)}") from None
 
 
 def lay(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:

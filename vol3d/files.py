@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from vol3d.errors import ConfigError
+
 
 @contextmanager
 def whole(path: Path, *, keep: bool = False) -> Iterator[Path]:
@@ -58,14 +60,35 @@ def copy_folder(source: Path, target: Path) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def make_folder(folder: Path) -> Path:
+    """Make a folder, and those that it is in, unless it is there.
+
+    Raises:
+        ConfigError: it cannot be made: a file is in the way, or it is not allowed.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: this folder cannot be made ({error.strerror}); name another one"
+        ) from None
+    return folder
+
+
 def is_free(folder: Path) -> bool:
-    """Whether a folder is not there, or holds nothing but hidden files, which are under way."""
+    """Whether a folder is not there, or holds nothing but hidden files, which are under way.
+
+    Raises:
+        ConfigError: it is not allowed to look into it.
+    """
     try:  # one look, for another process may make it meanwhile
         return all(p.name.startswith(".") for p in folder.iterdir())
     except FileNotFoundError:
         return True
-    except NotADirectoryError:
-        return False
+    except NotADirectoryError:  # a file; or one is in the way, which making the folder will tell
+        return not folder.exists()
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be looked into ({error.strerror})") from None
 
 
 def sha256(path: Path) -> str:

@@ -27,6 +27,7 @@ class Bar:
         self.title, self.total, self.done, self.began_at = title, total, done, done
         self.words, self.silent = "", silent
         self.start = self.last_line = time.monotonic()
+        self.told: tuple[int, str] | None = None
         self.live = None
         if sys.stderr.isatty() and not silent:
             self.live = Progress(
@@ -51,16 +52,21 @@ class Bar:
     ) -> None:
         if self.live:
             self.live.stop()
-        else:
+        elif self.told != (self.done, self.words):
             self.line()
 
     def say(self, words: str) -> None:
         """Set the words at the end of the bar."""
         self.words = words
+        self.show()
 
     def advance(self, by: int = 1) -> None:
         """Move the bar."""
         self.done += by
+        self.show()
+
+    def show(self) -> None:
+        """The bar as it is now; in a log file, a line if the last one was a while ago."""
         if self.live:
             self.live.update(self.task, completed=self.done, words=self.words)
         elif time.monotonic() - self.last_line >= LINE_EVERY_S:
@@ -70,10 +76,11 @@ class Bar:
         """One plain line."""
         if self.silent:
             return
-        self.last_line = time.monotonic()
+        self.last_line, self.told = time.monotonic(), (self.done, self.words)
         taken = self.last_line - self.start
-        left = taken / max(self.done - self.began_at, 1) * (self.total - self.done)
-        text = f"{self.title}: {self.done}/{self.total}, {taken:.0f} s, {left:.0f} s left"
+        text = f"{self.title}: {self.done}/{self.total}, {taken:.0f} s"
+        if moved := self.done - self.began_at:  # before, it would be a guess
+            text += f", {taken / moved * (self.total - self.done):.0f} s left"
         sys.stderr.write(f"{text}{', ' if self.words else ''}{self.words}\n")
         sys.stderr.flush()
 

@@ -4,6 +4,7 @@ World coordinates are RAS+ (right, anterior, superior), as in NIfTI, FreeSurfer 
 ITK's are LPS+; the two `sitk` functions are the only place that knows.
 """
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,12 +20,13 @@ from nibabel.orientations import (
     ornt_transform,
 )
 
-from vol3d.errors import DataError
 from vol3d.files import whole
+from vol3d.header import Form, Header, corners, read_header
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+log = logging.getLogger(__name__)
 LPS = np.diag([-1.0, -1.0, 1.0])  # RAS+ <-> LPS+
 
 
@@ -74,11 +76,12 @@ class Grid:
 
     def matches(self, other: "Grid", tolerance_mm: float = 1e-3) -> bool:
         """Whether both grids put every voxel in the same place."""
-        if self.shape != other.shape:
-            return False
-        corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape])).reshape(3, -1)
-        apart = (self.affine - other.affine)[:3] @ np.vstack([corners, np.ones(8)])
-        return bool(np.abs(apart).max() <= tolerance_mm)
+        return self.shape == other.shape and self.apart(other) <= tolerance_mm
+
+    def apart(self, other: "Grid") -> float:
+        """How far, in mm, a corner voxel lies at most from the same corner of another grid."""
+        gaps = (self.affine @ corners(self.shape) - other.affine @ corners(other.shape))[:3]
+        return float(np.linalg.norm(gaps, axis=0).max())
 
     def coarser(self, factor: int) -> "Grid":
         """The grid whose voxels are blocks of `factor`^3 of these; ceil(shape / factor) of them."""
@@ -173,46 +176,26 @@ class Volume:
     # -- files ------------------------------------------------------------------------------------
 
     @classmethod
-    def read(cls, path: Path | str) -> "Volume":
+    def read(cls, path: Path | str, form: Form | None = None) -> "Volume":
         """Read a 3-D NIfTI image (or another format that nibabel knows), whole and checked.
+
+        Args:
+            path: the file.
+            form: which placement holds where sform and qform disagree.
 
         Raises:
             DataError: no such file; truncated or not an image; not 3-D; NaN or infinite voxels; no
-                sform and no qform, so that left and right would be a guess.
+                sform and no qform, or two that disagree, so that left and right would be a guess.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise DataError(f"{path}: no such image")
-        try:
-            image = nib.load(path)
-            data = np.asanyarray(image.dataobj)
-        except Exception as error:  # nibabel, zlib and the OS each raise their own
-            raise DataError(
-                f"{path}: cannot be read as an image ({type(error).__name__}: "
-                f"{str(error).splitlines()[0] if str(error) else 'truncated'}); copy it again"
-            ) from None
-        while data.ndim > 3 and data.shape[-1] == 1:
-            data = data[..., 0]
-        if data.ndim != 3:
-            raise DataError(
-                f"{path}: is {data.ndim}-D with shape {'x'.join(map(str, data.shape))}, a 3-D image "
-                f"is due; take one volume of it, for example with fslroi"
-            )
-        if not np.isfinite(data).all():
-            bad = int(data.size - np.isfinite(data).sum())
-            raise DataError(
-                f"{path}: {bad} voxels are NaN or infinite; mend them, for example with fslmaths -nan"
-            )
-        code = 2
-        if isinstance(image, nib.Nifti1Pair):
-            sform, qform = int(image.header["sform_code"]), int(image.header["qform_code"])
-            if not sform and not qform:
-                raise DataError(
-                    f"{path}: has no sform and no qform, so left and right are unknown; "
-                    f"set one, for example with fslorient"
-                )
-            code = sform or qform
-        return cls(data, image.affine, code)
+        header = read_header(Path(path), form)
+        if header.doubt:
+            log.warning("warning: %s: %s", path, header.doubt)
+        return cls.of(header)
+
+    @classmethod
+    def of(cls, header: Header) -> "Volume":
+        """The volume whose header was read, with which all doubts were told."""
+        return cls(header.voxels(), header.affine, header.space_code)
 
     def write(self, path: Path | str, *, slope: float | None = None) -> None:
         """Write as NIfTI, whole or not at all; sform and qform both say where the voxels are.

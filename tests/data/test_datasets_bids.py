@@ -19,7 +19,8 @@ def put(path: Path, data: np.ndarray | None = None, spacing=(1, 1, 1)) -> Path:
 
 
 def brain(root: Path, name: str, words: str = "T1w") -> Path:
-    return put(root.joinpath(*name.split("_")) / "anat" / f"{name}_{words}.nii.gz")
+    data = np.arange(1, 61, dtype=np.uint8).reshape(3, 4, 5)
+    return put(root.joinpath(*name.split("_")) / "anat" / f"{name}_{words}.nii.gz", data)
 
 
 def told(source: Bids) -> list[str]:

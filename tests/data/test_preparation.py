@@ -7,12 +7,16 @@ from scipy import ndimage
 from scipy.stats import entropy
 
 from vol3d.data.preparation import qc
-from vol3d.data.preparation.alignment import align, move, nearest_rigid, template_volume
+from vol3d.data.preparation.alignment import fit, move, nearest_rigid, template_volume
 from vol3d.data.preparation.bias import BiasField
+from vol3d.data.preparation.intensity import levelled
 from vol3d.data.preparation.masks import Command, Own, Template
-from vol3d.data.preparation.pipeline import Steps, outside, prepare
+from vol3d.data.preparation.pipeline import STAGES, Steps, outside, prepare
 from vol3d.data.preparation.transforms import read_native_grid, read_transform, write_transform
+from vol3d.data.preparation.ventricles import ventricles_ml
 from vol3d.data.scan import Scan
+from vol3d.data.synthetic.person import Anatomy
+from vol3d.data.synthetic.subject import make_subject
 from vol3d.errors import DataError
 from vol3d.volume import Grid, Volume, mni_grid
 
@@ -70,7 +74,7 @@ def apart_mm(a: sitk.Transform, b: sitk.Transform) -> float:
 def test_the_pose_of_a_turned_brain_is_found(stripped):
     head = Volume.read(stripped.image).reorient("RAS")
     mask = Volume(head.data > 0, head.affine)
-    found = align(head, mask, "rigid")
+    found = nearest_rigid(fit(head, mask))
     assert apart_mm(found, turned()) < 1.0
     assert np.linalg.det(np.reshape(found.GetMatrix(), (3, 3))) == pytest.approx(1)
 
@@ -83,7 +87,10 @@ def test_nearest_rigid_takes_the_stretch_away():
 
 
 def test_a_stripped_scan_comes_out_as_the_template(stripped, brain):
-    done = prepare(stripped, stripped.image.parents[2], Steps(grid="4mm", bias=None))
+    told: list[str] = []
+    folder = stripped.image.parents[2]
+    done = prepare(stripped, folder, Steps(grid="4mm", bias=None), told.append)
+    assert told == list(STAGES[:-1])
     assert done.image.grid.matches(mni_grid(4.0))
     assert "stripped already" in done.found.method
     assert not done.found.approximate
@@ -92,9 +99,47 @@ def test_a_stripped_scan_comes_out_as_the_template(stripped, brain):
     assert np.corrcoef(expected[both], done.image.data[both])[0, 1] > 0.95
     assert done.measures["dice"] > 0.95
     assert done.measures["cut_percent"] < 1
+    assert done.measures["filled"] == pytest.approx(1, abs=0.1)
     top = np.percentile(done.image.data[done.image.data > 0], 99.5)
     assert top == pytest.approx(1 / 1.2, abs=1e-3)
     assert done.native.matches(native_grid())
+
+
+def test_a_brain_whose_darker_part_is_lost_is_too_small(brain, tmp_path):
+    """As where a constant is taken off, and what falls below 0 is cut off: no more can be put back."""
+    path = tmp_path / "sub-01_T1w.nii.gz"
+    scanned(1000 * np.maximum(brain - 0.7, 0)).write(path)
+    scan = Scan("01", None, path, None, {}, "train")
+    done = prepare(scan, tmp_path, Steps(grid="4mm", bias=None))
+    assert done.offset == 0
+    assert qc.flags([done.measures]) == ["filled below 0.82"]
+
+
+@pytest.mark.parametrize("constant", [-400.0, 300.0])
+@pytest.mark.parametrize("kind", ["head", "stripped", "centred"])
+def test_intensities_begin_at_zero(brain, kind: str, constant: float):
+    noise = np.abs(np.random.default_rng(0).standard_normal(brain.shape)) / 1000
+    plain = with_skull(brain) + noise if kind == "head" else brain
+    plain = (1000 * plain).astype(np.float32)
+    same, offset = levelled(plain)
+    assert offset == 0
+    assert (same == plain).all()
+    if kind == "centred":  # by a tool that leaves the zeros around a brain alone
+        found, offset = levelled(np.where(brain > 0, plain - 500, 0).astype(np.float32))
+        assert (found > 0).sum() > 0.99 * (brain > 0).sum()
+        assert not found[brain == 0].any()
+    else:
+        found, offset = levelled(plain + constant)
+        assert offset == pytest.approx(-constant, abs=15)
+        assert np.abs(found - np.maximum(plain + constant + offset, 0)).max() < 0.1
+
+
+def test_ventricles_are_measured_where_the_truth_is_known():
+    person = make_subject(0, 5, 2, Anatomy())
+    brain = Volume(person.image.data.astype(np.float32), person.image.affine)
+    mask = Volume(brain.data > 0, brain.affine)
+    found = ventricles_ml(brain, mask, fit(brain, mask))
+    assert found == pytest.approx(person.ventricles_ml, rel=0.15)
 
 
 def test_what_lies_outside_the_field_of_view_is_counted():
@@ -107,7 +152,8 @@ def test_what_lies_outside_the_field_of_view_is_counted():
 
 @pytest.mark.slow
 def test_the_built_in_mask_finds_the_brain_in_a_head(brain, tmp_path):
-    head = scanned(1000 * with_skull(brain))
+    head = scanned(1000 * with_skull(brain) - 300)  # some exports take a constant off
+    head = Volume(levelled(head.data)[0], head.affine)
     truth = scanned((brain > 0).astype(np.uint8), nearest=True).reorient("RAS").data > 0
     scan = Scan("01", None, tmp_path / "sub-01_T1w.nii.gz", None, {}, "train")
     found = Template().find(head.reorient("RAS"), scan, tmp_path)
@@ -184,10 +230,13 @@ def test_mutual_information_against_scipy(brain):
 
 
 def test_outliers_are_flagged_among_many_and_misplaced_ones_always():
-    good = {"overlap": 0.97, "cut_percent": 0.0, "brain_ml": 1200.0}
+    good = {"overlap": 0.97, "filled": 0.95, "cut_percent": 0.0, "brain_ml": 1200.0, "offset": 0.0}
     rows = [{**good, "brain_ml": 1200.0 + 10 * i} for i in range(9)]
     assert qc.flags(rows) == [""] * 9
     rows[4]["brain_ml"] = 2400.0
     assert [bool(w) for w in qc.flags(rows)] == [i == 4 for i in range(9)]
     assert qc.flags([{**good, "overlap": 0.5}]) == ["overlap below 0.85"]
+    assert qc.flags([{**good, "filled": 0.7, "offset": 40.0}]) == [
+        "filled below 0.82; 40 was put on all intensities"
+    ]
     assert qc.flags(rows[3:6]) == [""] * 3  # too few to stand out from

@@ -51,6 +51,6 @@ def test_a_cohort_keeps_what_it_began_with(diffusion: Path, tmp_path: Path):
     words = ["generate", str(diffusion), str(tmp_path / "cohort"), "sampler.steps=1"]
     verb(*words, "sampler.precision=bf16")
     verb(*words, "n=2")
-    told = [p.read_text() for p in (tmp_path / "cohort").glob("sub-*/anat/*.json")]
+    told = [p.read_text() for p in (tmp_path / "cohort").glob("sub-*/anat/*T1w.json")]
     assert len(told) == 2
     assert all('"precision": "bf16"' in t for t in told)

@@ -14,7 +14,9 @@ import torch
 
 from tests.conftest import vol3d
 from vol3d import __version__
+from vol3d.doctor import conclusion as conclusions
 from vol3d.doctor import lines, software
+from vol3d.doctor.conclusion import conclusion
 from vol3d.doctor.lines import scrubbed, told, version_of
 from vol3d.doctor.trial import AUTOENCODER, RandomImages, attempt
 from vol3d.errors import RunError
@@ -30,6 +32,7 @@ sys.addaudithook(refuse)
 RUN = "from vol3d.cli import main; main()"
 ALONE = ["unshare", "-rn"]
 """Begins a command that has no network but a loopback that is down."""
+CPU = torch.device("cpu")
 TRIALS = [f"{net}, {p}" for net in ("autoencoder", "diffusion U-Net") for p in ("fp32", "bf16")]
 
 
@@ -112,7 +115,28 @@ def test_the_trial_is_told_with_its_time_and_losses(report: str):
         assert re.match(
             r"works: [\d.]+ s a step .* losses finite after \d+: \w+ [\d.]", trial[name]
         )
-    assert report.endswith("The trial step worked.\n")
+    worked, auto, faster = report.splitlines()[-3:]
+    assert worked == "The trial step worked."
+    assert auto == f"precision=auto is {trial['precision=auto']}."
+    assert faster.startswith("Faster would be: ")
+
+
+def test_what_would_be_faster_follows_from_the_trial_and_the_machine(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
+    monkeypatch.setattr(conclusions, "cores", lambda: torch.get_num_threads() + 3.0)
+    auto = "bf16" if units_of(CPU) else "fp32"
+    other = {"bf16": "fp32", "fp32": "bf16"}[auto]
+    trial = {f"autoencoder, {auto}": "works: 0.4 s a step", "autoencoder, fp32 too": "failed"}
+    told = conclusion(CPU, trial)
+    assert told.startswith(f"precision=auto is {auto}")
+    assert f"OMP_NUM_THREADS={torch.get_num_threads() + 3}" in told
+    assert f"precision={other}" not in told
+    told = conclusion(CPU, {**trial, f"autoencoder, {other}": "works: 0.2 s a step (the first)"})
+    assert f"precision={other} for the autoencoder (0.2 s a step, 0.4 s in {auto})" in told
 
 
 @pytest.mark.slow

@@ -173,7 +173,7 @@ def test_a_folder_that_holds_something_else(asked):
 
 def test_data_on_another_grid(asked, tmp_path):
     for i in range(2):
-        x = np.ones((8, 8, 8), np.int16)
+        x = np.arange(512, dtype=np.int16).reshape(8, 8, 8)
         Volume(x, AFFINE).write(anat_path(tmp_path / "other", f"sub-{i}", {}, "T1w"))
     asked["data"] = {"kind": "bids", "path": tmp_path / "other", "val_fraction": 0}
     with pytest.raises(DataError, match=r"grid of 8x8x8 .* the generator on 16x20x16"):

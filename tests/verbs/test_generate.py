@@ -22,7 +22,7 @@ from vol3d.volume import Volume
 def images(cohort: Path) -> dict[str, np.ndarray]:
     return {
         p.name.split("_")[0]: Volume.read(p).data
-        for p in sorted(cohort.glob("sub-*/anat/*.nii.gz"))
+        for p in sorted(cohort.glob("sub-*/anat/*T1w.nii.gz"))
     }
 
 
@@ -39,7 +39,7 @@ def test_every_brain_has_its_sidecar_and_its_row(made: Path):
     assert [r["seed"] for r in rows] == ["0", "1", "2", "3", "4"]
     assert {r["age"] for r in rows} == {"60.0000"}
     assert all(r["sex"] in "FM" for r in rows)  # drawn given the age
-    sidecars = sorted(made.glob("sub-*/anat/*.json"))
+    sidecars = sorted(made.glob("sub-*/anat/*T1w.json"))
     assert len(sidecars) == len(images(made)) == 5
     said = json.loads(sidecars[3].read_text())
     assert said["Seed"] == 3
@@ -48,6 +48,13 @@ def test_every_brain_has_its_sidecar_and_its_row(made: Path):
     assert said["Sampler"]["solver"]["kind"] == "heun"
     assert len(said["Model"]) == 64
     assert said["Guidance"] == {"age": 1.0, "sex": 1.0, "brain_ml": 1.0, "ventricles_ml": 1.0}
+
+
+def test_outside_the_brain_an_image_is_zero(made: Path):
+    for name, x in images(made).items():
+        mask = Volume.read(next((made / name / "anat").glob("*_desc-brain_mask.nii.gz")))
+        assert (x[~mask.data.astype(bool)] == 0).all()
+        assert mask.data.any()
 
 
 def test_samples_lie_where_the_training_scans_lie(made: Path, cohort: Path):
@@ -120,9 +127,9 @@ def test_seeds_and_covariates_matter(made: Path, diffusion: Path, tmp_path: Path
 def test_only_what_is_missing_is_made(diffusion: Path, made: Path, tmp_path: Path):
     part = tmp_path / "part"
     shutil.copytree(made, part)
-    lost = next(part.glob("sub-000003/anat/*.json"))
+    lost = next(part.glob("sub-000003/anat/*T1w.json"))
     lost.unlink()
-    kept = next(part.glob("sub-000001/anat/*.nii.gz"))
+    kept = next(part.glob("sub-000001/anat/*T1w.nii.gz"))
     before = kept.stat().st_mtime_ns
     verb("generate", str(diffusion), str(part), "n=5", "age=60", "micro_batch=2", "device=cpu")
     assert kept.stat().st_mtime_ns == before
@@ -152,7 +159,7 @@ def test_a_part_is_finished_by_any_rerun(diffusion: Path, made: Path, tmp_path: 
     out = tmp_path / "p"
     words = [str(diffusion), str(out), "n=5", "age=60", "micro_batch=2", "device=cpu"]
     shutil.copytree(made, out)
-    lost = [next(out.glob(f"sub-00000{seed}/anat/*.json")) for seed in (1, 2)]
+    lost = [next(out.glob(f"sub-00000{seed}/anat/*T1w.json")) for seed in (1, 2)]
     for sidecar in lost:
         sidecar.unlink()
     verb("generate", *words, "part=2/2")
@@ -200,7 +207,7 @@ def test_outside_the_range_is_told_and_noted(diffusion: Path, tmp_path: Path):
     result = vol3d("generate", diffusion, tmp_path / "o", "age=99", "device=cpu")
     assert result.returncode == 0
     assert "warning: age=99 lies outside the range seen in training" in result.stderr
-    said = json.loads(next((tmp_path / "o").glob("sub-*/anat/*.json")).read_text())
+    said = json.loads(next((tmp_path / "o").glob("sub-*/anat/*T1w.json")).read_text())
     assert "age=99" in said["Warnings"][0]
 
 
@@ -262,7 +269,7 @@ def test_another_way_down_than_the_one_of_training(diffusion: Path, tmp_path: Pa
     words = ["generate", str(diffusion)]
     changes = ["sampler.schedule=edm", "sampler.solver=dpmpp_2m", "sampler.steps=3"]
     made = verb(*words, str(tmp_path / "a"), *changes, "device=cpu")
-    sidecar = json.loads(next(made.glob("sub-*/anat/*.json")).read_text())
+    sidecar = json.loads(next(made.glob("sub-*/anat/*T1w.json")).read_text())
     assert sidecar["Sampler"]["schedule"]["kind"] == "edm"
     other = verb(*words, str(tmp_path / "b"), *changes[1:], "device=cpu")
     (a,), (b,) = images(made).values(), images(other).values()

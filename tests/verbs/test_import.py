@@ -252,7 +252,7 @@ def test_generate_draws_from_it(imported: Path, tmp_path: Path):
     rows = read_rows(out / "participants.tsv")
     assert {r["age"] for r in rows} == {"50.0000"}
     assert all(0 <= float(r["ventricles"]) <= 1 for r in rows)  # drawn
-    scan = Volume.read(next(out.glob("sub-*/anat/*.nii.gz")))
+    scan = Volume.read(next(out.glob("sub-*/anat/*T1w.nii.gz")))
     assert scan.grid.orientation == "RAS"
     assert scan.shape == (16, 24, 16)
     middle = scan.affine @ [7.5, 11.5, 7.5, 1]
@@ -289,7 +289,7 @@ def test_no_covariates_and_classes(kl_file: Path, tmp_path: Path):
         out = verb("import", str(tmp_path / f"{name}.pt"), str(tmp_path / name), *words, *more)
         cohort = tmp_path / f"{name}-cohort"
         verb("generate", str(out), str(cohort), *ask, "sampler.steps=2", "device=cpu")
-        assert len(list(cohort.glob("sub-*/anat/*.nii.gz"))) == 1
+        assert len(list(cohort.glob("sub-*/anat/*T1w.nii.gz"))) == 1
 
 
 # -- measured, encoded with, learnt on -------------------------------------------------------------------

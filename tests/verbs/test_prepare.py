@@ -14,6 +14,11 @@ from tests.conftest import assert_valid_bids
 from vol3d.data.datasets import Bids
 from vol3d.data.images import Images
 from vol3d.data.preparation.alignment import move, template_volume
+from vol3d.data.preparation.output import Place
+from vol3d.data.preparation.pipeline import STAGES, Steps
+from vol3d.data.preparation.side_by_side import side_by_side
+from vol3d.data.preparation.tables import write_tables
+from vol3d.data.scan import Scan
 from vol3d.data.tables import read_rows
 from vol3d.errors import ConfigError, RunError
 from vol3d.verbs.prepare import Prepare
@@ -24,8 +29,11 @@ QUICK = {"grid": "4mm", "bias": None, "jobs": 1, "labels_entities": {"desc": "sp
 SPOTS = [(-30.0, -40.0, 20.0), (30.0, 0.0, 30.0), (0.0, 30.0, 10.0)]  # MNI mm, one label each
 
 
-def write_person(folder: Path, name: str, nod_degrees: float) -> None:
-    """A stripped brain in an oblique, flipped, anisotropic grid; with balls at known places."""
+def write_person(folder: Path, name: str, nod_degrees: float, taken_off: float = 0.0) -> None:
+    """A stripped brain in an oblique, flipped, anisotropic grid; with balls at known places.
+
+    Its intensities reach 800, less what is taken off.
+    """
     turn = sitk.Euler3DTransform()
     turn.SetRotation(np.deg2rad(nod_degrees), 0.05, -0.05)
     turn.SetTranslation((5.0, -8.0, 9.0))
@@ -42,7 +50,7 @@ def write_person(folder: Path, name: str, nod_degrees: float) -> None:
     labels = move(Volume(balls, fine.affine), turn.GetInverse(), grid, nearest=True)
     anat = folder / f"sub-{name}" / "anat"
     anat.mkdir(parents=True)
-    Volume(800 * head.data, grid.affine, 1).write(anat / f"sub-{name}_T1w.nii.gz")
+    Volume(800 * head.data - taken_off, grid.affine, 1).write(anat / f"sub-{name}_T1w.nii.gz")
     Volume(labels.data, grid.affine, 1).write(anat / f"sub-{name}_desc-spots_dseg.nii.gz")
 
 
@@ -50,7 +58,7 @@ def write_person(folder: Path, name: str, nod_degrees: float) -> None:
 def raw(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("raw")
     write_person(folder, "01", 8.0)
-    write_person(folder, "02", -8.0)
+    write_person(folder, "02", -8.0, taken_off=300.0)
     (folder / "participants.tsv").write_text(
         "participant_id\tage\nsub-01\t30\nsub-02\tn/a\nsub-03\t50\n"
     )
@@ -83,6 +91,62 @@ def test_it_is_a_dataset_to_train_on(prepared):
     x = images.read(images.train[0])["x"][0]
     written = Volume.read(images.train[0].image).data
     assert np.abs(x - np.clip(written, 0, 1)).max() < 1e-3  # already on the networks' scale
+
+
+def test_the_volume_of_the_brain_is_in_the_table_to_train_on(prepared):
+    rows = read_rows(prepared / "participants.tsv")
+    measured = read_rows(prepared / "sourcedata/qc/qc.tsv")
+    said = json.loads((prepared / "participants.json").read_text())
+    for column in ("brain_ml", "ventricles_ml"):
+        assert [r[column] for r in rows] == [r[column] for r in measured]
+        assert said[column]["Units"] == "mL"
+        one, two = (float(r[column]) for r in rows)  # the same brain in two poses
+        assert two == pytest.approx(one, rel=0.1)
+
+
+def test_a_constant_that_was_taken_off_is_put_back_and_told(prepared):
+    rows = read_rows(prepared / "sourcedata/qc/qc.tsv")
+    assert [r["flag"] for r in rows] == ["n/a", "300 was put on all intensities"]
+    one, two = (float(r["brain_ml"]) for r in rows)
+    assert two == pytest.approx(one, rel=0.01)
+    said = [
+        json.loads((prepared / name(p, "desc-brain_T1w").replace(".nii.gz", ".json")).read_text())
+        for p in ("01", "02")
+    ]
+    assert [s["IntensityOffset"] for s in said] == [0, 300]
+    assert said[1]["IntensityOne"] == pytest.approx(said[0]["IntensityOne"], rel=0.02)
+
+
+def test_what_was_measured_stands_with_the_visit_and_theirs_is_kept(tmp_path):
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    for folder in (raw / "sub-a", out / "sub-a", out / "sub-b"):
+        folder.mkdir(parents=True)
+    (raw / "participants.tsv").write_text("participant_id\tsex\nsub-a\tF\nsub-b\tM\nsub-c\tM\n")
+    (raw / "sub-a/sub-a_sessions.tsv").write_text("session_id\tage\nses-1\t30\nses-3\t33\n")
+    visits = [("a", "1"), ("a", "2"), ("b", None)]
+    scans = [Scan(who, visit, raw, None, {}, "train") for who, visit in visits]
+    measures = [{"brain_ml": 1100.0 + i, "ventricles_ml": None} for i in range(3)]
+    write_tables(raw, out, scans, measures)
+    assert (out / "participants.tsv").read_text() == (
+        "participant_id\tsex\tbrain_ml\tventricles_ml\nsub-a\tF\tn/a\tn/a\nsub-b\tM\t1102.0\tn/a\n"
+    )
+    assert (out / "sub-a/sub-a_sessions.tsv").read_text() == (
+        "session_id\tage\tbrain_ml\tventricles_ml\n"
+        "ses-1\t30\t1100.0\tn/a\nses-2\tn/a\t1101.0\tn/a\n"
+    )
+    (raw / "participants.tsv").write_text(
+        "participant_id\tbrain_ml\tventricles_ml\nsub-b\t1234\t20\n"
+    )
+    write_tables(raw, out, scans[2:], measures[2:])
+    assert read_rows(out / "participants.tsv") == read_rows(raw / "participants.tsv")
+
+
+def test_what_there_is_to_do_and_what_will_lack_is_told_first(again, caplog):
+    caplog.set_level("INFO")
+    again.model_copy(update={"jobs": 8}).execute()
+    first, second = caplog.messages[:2]
+    assert first == "2 scans of 2 people; 0 to prepare, 1 at a time"
+    assert second.startswith("warning: no scan has sex, which the diffusion configs")
 
 
 def test_the_bids_validator_finds_no_error(prepared):
@@ -217,8 +281,13 @@ def test_the_last_part_writes_the_tables_though_one_of_its_scans_failed(raw, pre
 
 
 @pytest.mark.slow
-def test_side_by_side_is_the_same_as_one_by_one(raw, prepared, tmp_path):
-    Prepare.parse({"bids_dir": raw, "out": tmp_path / "p", **QUICK, "jobs": 2}).execute()
+def test_side_by_side_is_the_same_as_one_by_one_and_each_is_followed(raw, prepared, tmp_path):
+    scans, place = Bids(path=raw).scans(), Place(tmp_path / "p", raw, "T1w")
+    told: dict[str, list[str]] = {"sub-01": [], "sub-02": []}
+    steps = Steps(grid="4mm", bias=None)
+    made = list(side_by_side(scans, place, steps, 2, lambda name, s: told[name].append(s)))
+    assert sorted((s.subject, why) for s, why in made) == [("01", None), ("02", None)]
     for person in ("01", "02"):
+        assert told[f"sub-{person}"] == list(STAGES)
         a, b = (Volume.read(d / name(person, "desc-brain_T1w")) for d in (prepared, tmp_path / "p"))
         assert (a.data == b.data).all()

@@ -37,3 +37,11 @@ def read_table(path: Path, known: list[str]) -> list[dict[str, str | None]]:
 def parse_cell(text: str) -> str | None:
     """A cell as it is written; None where nothing is asked for."""
     return None if text.lower() in MISSING else text
+
+
+def whole(text: str, table: Path) -> int:
+    """A seed as a number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"{table}: seed {text!r}: a whole number is due") from None

@@ -4,12 +4,16 @@ Every file is written whole or not at all, so a run that is stopped leaves nothi
 """
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import vol3d
-from vol3d.files import whole
+from vol3d.door import read_json, under
+from vol3d.files import make_folder, whole
 
 BIDS_VERSION = "1.9.0"
+DESCRIPTION = "dataset_description.json"
 ENTITIES = ("from", "to", "mode", "space", "res", "label", "desc")
 """In the order that BIDS wants them, after sub- and ses-."""
 MNI_SPACE = "MNI152NLin2009aSym"
@@ -31,8 +35,7 @@ def bids_name(entities: dict[str, str], suffix: str, scan: str = "") -> str:
 def anat_path(folder: Path, scan: str, entities: dict[str, str], suffix: str) -> Path:
     """Where an image of a scan goes; its folder is made."""
     parent = folder.joinpath(*scan.split("_")) / "anat"
-    parent.mkdir(parents=True, exist_ok=True)
-    return parent / f"{bids_name(entities, suffix, scan)}.nii.gz"
+    return make_folder(parent) / f"{bids_name(entities, suffix, scan)}.nii.gz"
 
 
 def write_text(path: Path, text: str, *, keep: bool = False) -> None:
@@ -48,9 +51,13 @@ def write_json(path: Path, content: dict, *, keep: bool = False) -> None:
 
 def write_tsv(path: Path, rows: list[dict[str, object]]) -> None:
     """Write rows as a TSV; None becomes n/a. All rows have the columns of the first."""
-    lines = ["\t".join(rows[0])]
-    lines += ["\t".join("n/a" if row[k] is None else str(row[k]) for k in rows[0]) for row in rows]
-    write_text(path, "\n".join(lines) + "\n")
+    lines = [list(rows[0]), *([row[k] for k in rows[0]] for row in rows)]
+    write_text(path, "".join("\t".join(map(cell, line)) + "\n" for line in lines))
+
+
+def cell(value: object) -> str:
+    """A value of a table; text that came from another kind of table may hold a tab."""
+    return "n/a" if value is None else re.sub(r"[\t\r\n]", " ", str(value))
 
 
 def write_description(
@@ -80,8 +87,18 @@ def write_description(
         "GeneratedBy": [{"Version": vol3d.__version__, **made_by}],
         **(more or {}),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "dataset_description.json", content, keep=keep)
+    write_json(make_folder(folder) / DESCRIPTION, content, keep=keep)
+
+
+def read_maker(folder: Path) -> dict[str, Any]:
+    """What made a dataset: the first entry of GeneratedBy; {} where nothing is said.
+
+    Raises:
+        DataError: dataset_description.json is there and is no JSON.
+    """
+    path = folder / DESCRIPTION
+    makers = read_json(path).get("GeneratedBy") if path.is_file() else None
+    return under(makers[0]) if isinstance(makers, list) and makers else {}
 
 
 def write_participants(

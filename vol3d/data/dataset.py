@@ -12,10 +12,11 @@ from vol3d.config import Config, did_you_mean, several
 from vol3d.data.columns import level_of
 from vol3d.data.scan import Scan
 from vol3d.data.splits import check_split, draw_split
-from vol3d.data.survey import grid_of_file
+from vol3d.data.survey import grid_by_header
 from vol3d.data.tables import VolumeTable, bare, check_known, unmatched
 from vol3d.data.volumes import Labels, measure_volumes
 from vol3d.errors import ConfigError, DataError
+from vol3d.header import Form, read_header
 from vol3d.volume import Grid, Volume, mni_grid
 
 Text = Annotated[str, Field(coerce_numbers_to_str=True)]
@@ -58,6 +59,10 @@ class Dataset(Config, ABC):
     e.g. 2mm; [1mm, 2mm] reads every scan at both. Without it the scans share a grid of their own.
     The covariate spacing_mm tells which."""
 
+    form: Form | None = None
+    """sform or qform: what holds where a header says two things about left and right. Without it such
+    scans are refused, and where the two differ by less, the sform holds."""
+
     @abstractmethod
     def find(self) -> list[Scan]:
         """All scans there are, with the covariates of the dataset's own tables."""
@@ -82,7 +87,7 @@ class Dataset(Config, ABC):
         """The grid of the scans in words: those that are named, or that of the first by its header."""
         if self.grid:
             return f"resampled to {' and '.join(self.target_grids())}"
-        return f"on {grid_of_file(scans[0].image)}"
+        return f"on {grid_by_header(scans[0])}"
 
     def doubts(self, scans: list[Scan]) -> list[str]:
         """What is odd about how files and tables go together, a line each: nothing is refused for it."""
@@ -94,9 +99,11 @@ class Dataset(Config, ABC):
 
         Raises:
             ConfigError: a setting names people whom the dataset does not have.
-            DataError: nobody is left.
+            DataError: nobody is left, or somebody's name cannot be that of a file.
         """
         scans = self.find()
+        for scan in scans:
+            check_name(scan)
         known = {s.subject for s in scans}
         check_known(self.subjects or [], known, "subjects")
         check_known(self.exclude, known, "exclude")
@@ -105,7 +112,7 @@ class Dataset(Config, ABC):
         scans = [s for s in scans if s.subject in wanted]
         if not scans:
             raise DataError("no scan is left after `subjects` and `exclude`; choose fewer of them")
-        return scans
+        return [replace(scan, form=self.form) for scan in scans]
 
     def on_grids(self, scans: list[Scan]) -> list[Scan]:
         """Every scan once for each grid that it is to be read on, told its voxel size."""
@@ -131,6 +138,19 @@ class Dataset(Config, ABC):
         if told is not None:
             return check_split(told, f"sub-{subject}")
         return draw_split(subject, self.val_fraction, self.split_seed)
+
+
+def check_name(scan: Scan) -> None:
+    """A scan's name becomes that of files, which must stay in their folder.
+
+    Raises:
+        DataError: it cannot.
+    """
+    if not scan.name.isprintable() or set(scan.name) & set("/\\"):
+        raise DataError(
+            f"{scan.image}: is of {scan.name!r}, whose name cannot be that of a file; take letters, "
+            f"digits and hyphens"
+        )
 
 
 def rename_levels(scans: list[Scan], levels: dict[str, dict[str, list[str]]]) -> list[Scan]:
@@ -199,7 +219,8 @@ def add_volumes(scans: list[Scan], structures: dict[str, Labels]) -> list[Scan]:
         measured = dict.fromkeys(structures)
         if scan.labels:
             told = tuple((name, tuple(ids)) for name, ids in structures.items())
-            measured = measure(scan.labels, scan.labels.stat().st_mtime_ns, told)
+            changed = scan.labels.stat().st_mtime_ns
+            measured = measure(scan.labels, changed, scan.form, told)
         out.append(replace(scan, covariates={**scan.covariates, **measured}))
     for name, ids in structures.items():
         if not any(s.covariates[name] for s in out):
@@ -208,6 +229,8 @@ def add_volumes(scans: list[Scan], structures: dict[str, Labels]) -> list[Scan]:
 
 
 @cache
-def measure(label_map: Path, changed_ns: int, structures: tuple) -> dict[str, float]:
+def measure(
+    label_map: Path, changed_ns: int, form: Form | None, structures: tuple
+) -> dict[str, float]:
     """See `measure_volumes`. A file is read once: data are looked at, and then learnt from."""
-    return measure_volumes(Volume.read(label_map), dict(structures))
+    return measure_volumes(Volume.of(read_header(label_map, form)), dict(structures))

@@ -1,18 +1,34 @@
 """Scans as networks see them: RAS+, on one grid, intensities in [0, 1]."""
 
 import hashlib
+import logging
 import re
 
 import numpy as np
 
+from vol3d.data.looks import (
+    PREPARE,
+    SAME_MM,
+    check_contrast,
+    common_grid,
+    doubts,
+    tell_headers,
+)
 from vol3d.data.scan import Scan, kind_of
 from vol3d.errors import DataError
 from vol3d.files import sha256
+from vol3d.header import read_header
 from vol3d.ranks import launched
 from vol3d.volume import Grid, Volume
 
 HEADROOM = 1.2
 """1 is this many times the 99.5th percentile of the brain, so that bright vessels are not clipped."""
+
+log = logging.getLogger(__name__)
+LOOKED_AT = 3
+"""Training scans that are read at once, so that what is odd about all is told before the training."""
+NAMED = ("space", "res")
+"""Entities of the training images that samples take over."""
 
 
 class Images:
@@ -27,7 +43,7 @@ class Images:
             files are read again each time.
 
     Raises:
-        DataError: a scan that cannot be read, or one that lies on another grid than the first.
+        DataError: a header that is not as it should be, or a scan that lies on another grid than most.
     """
 
     def __init__(self, source, *, with_labels: bool = False, cache_gb: float = 8.0) -> None:
@@ -46,29 +62,49 @@ class Images:
         self.cache: dict[str, dict[str, np.ndarray]] = {}
         self.digests: dict[str, str] = {}
         self.targets: dict[str, Grid] = source.target_grids()
-        own = None if self.targets else Volume.read(self.train[0].image).reorient("RAS").grid
-        self.grid: Grid = own or next(iter(self.targets.values()))
+        self.seen: set[str] = set()  # scans that were looked at
+        self.told: set[str] = set()  # reasons for doubt
+        visits = list({s.visit: s for s in self.train + self.val}.values())
+        headers = [read_header(s.image, s.form) for s in visits]
+        tell_headers(headers)
+        for scan in visits if with_labels else []:
+            read_header(scan.labels, scan.form)
+        self.space_code = headers[0].space_code
+        self.grid: Grid = next(iter(self.targets.values()), None) or common_grid(visits, headers)
+        for scan in self.train[:: max(1, len(self.train) // LOOKED_AT)][:LOOKED_AT]:
+            self.read(scan)
 
     def read(self, scan: Scan) -> dict[str, np.ndarray]:
         """`x` [1, X, Y, Z] float32 in [0, 1], and `labels` [1, X, Y, Z] int32 where asked for."""
         if scan.name in self.cache:
             return self.cache[scan.name]
-        item = {
-            "x": normalise(self.on_grid(scan, within_mask(scan, Volume.read(scan.image))).data)[
-                None
-            ]
-        }
+        volume = within_mask(scan, Volume.of(read_header(scan.image, scan.form)))
+        is_new = scan.name not in self.seen
+        if is_new:
+            check_contrast(volume, scan.image)
+        item = {"x": normalise(self.on_grid(scan, volume).data)[None]}
         if not item["x"].any():
             raise DataError(
                 f"{scan.image}: has no voxel above 0 on a grid of {self.grid_of(scan)}; is the scan "
                 f"where the grid is, in MNI space?"
             )
+        if is_new:
+            self.look_at(scan, volume)
         if self.with_labels:
-            labels = self.on_grid(scan, Volume.read(scan.labels), nearest=True).data
+            labels = Volume.of(read_header(scan.labels, scan.form))
+            labels = self.on_grid(scan, labels, nearest=True).data
             item["labels"] = np.rint(labels).astype(np.int32)[None]
         if sum(a.nbytes for a in item.values()) * (len(self.cache) + 1) <= self.cache_bytes:
             self.cache[scan.name] = item
         return item
+
+    def look_at(self, scan: Scan, volume: Volume) -> None:
+        """Tell, once for each reason, of a scan that does not look like a stripped brain on its grid."""
+        self.seen.add(scan.name)
+        for kind, reason in doubts(volume, self.grid_of(scan)).items():
+            if kind not in self.told:
+                self.told.add(kind)
+                log.warning("warning: %s: %s; %s (told once)", scan.image, reason, PREPARE)
 
     def grid_of(self, scan: Scan) -> Grid:
         """The grid that a scan is read on."""
@@ -80,17 +116,17 @@ class Images:
         grid = self.grid_of(scan)
         if self.targets and not volume.grid.matches(grid):
             return volume.resample(grid, nearest=nearest)
-        if not volume.grid.matches(grid, tolerance_mm=0.01):
+        if not volume.grid.matches(grid, SAME_MM):
             raise DataError(
-                f"{scan.name}: lies on a grid of {volume.grid}, and {self.train[0].name} on {self.grid} "
-                f"(or elsewhere in the world); all scans must share one: name it, e.g. data.grid=2mm"
+                f"{scan.labels}: lies on a grid of {volume.grid}, {volume.grid.apart(grid):.1f} mm off "
+                f"that of the scans, {grid}; resample it onto the scan"
             )
         return volume
 
     def entities(self) -> dict[str, str]:
         """BIDS's `space` and `res` where all training images say the same in their names."""
         found = {}
-        for key in ("space", "res"):
+        for key in NAMED:
             said = {
                 m.group(1) if (m := re.search(rf"_{key}-([A-Za-z0-9]+)", s.image.name)) else None
                 for s in self.train
@@ -123,7 +159,7 @@ class Images:
             "affine": self.grid.affine.tolist(),
             "spacing_mm": list(self.grid.spacing),
             "grids": [grid_as_dict(g) for g in self.targets.values() or [self.grid]],
-            "space_code": Volume.read(self.train[0].image).space_code,
+            "space_code": self.space_code,
             "entities": self.entities(),
             "kind": kind_of(s.image for s in self.train),
             "intensity": f"divided by {HEADROOM} x the 99.5th percentile of the voxels above 0",
@@ -139,7 +175,7 @@ def within_mask(scan: Scan, volume: Volume) -> Volume:
     """
     if scan.mask is None:
         return volume
-    volume, mask = volume.reorient("RAS"), Volume.read(scan.mask).reorient("RAS")
+    volume, mask = (v.reorient("RAS") for v in (volume, Volume.read(scan.mask, scan.form)))
     if not mask.grid.matches(volume.grid, tolerance_mm=0.01):
         raise DataError(
             f"{scan.mask}: lies on a grid of {mask.grid}, the scan on {volume.grid} (or elsewhere in the "
@@ -159,6 +195,19 @@ def grids_of(fingerprint: dict) -> list[Grid]:
         Grid(tuple(g["shape"]), np.array(g["affine"]))
         for g in fingerprint.get("grids", [fingerprint])
     ]
+
+
+def check_fingerprint(told: dict) -> None:
+    """What a fingerprint tells is there, as far as it is used, and fit for the names of files.
+
+    Raises:
+        ValueError: a word that is due in names of files is none; or whatever else indexing raises.
+    """
+    grids_of(told)
+    int(told["space_code"])
+    for key, word in told.get("entities", {}).items():
+        if key not in NAMED or not re.fullmatch("[A-Za-z0-9]+", word):
+            raise ValueError(f"entities: {key}={word!r} cannot stand in the name of a file")
 
 
 def normalise(data: np.ndarray) -> np.ndarray:

@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
-from nibabel.orientations import io_orientation
 
 from vol3d.data.dataset import Dataset
 from vol3d.data.scan import Scan
-from vol3d.errors import DataError
+from vol3d.header import read_header
 from vol3d.volume import Grid
 
 PEOPLE = 4
@@ -78,9 +76,5 @@ def largest_shape(data: Dataset) -> tuple[int, int, int]:
     if data.grid:
         return next(iter(data.target_grids().values())).shape
     scan = data.chosen()[0]
-    try:
-        header = nib.load(scan.image)
-        axes = io_orientation(header.affine)[:, 0].astype(int)  # where each axis goes in RAS+
-        return tuple(int(header.shape[i]) for i in np.argsort(axes))
-    except Exception as error:  # nibabel, zlib and the OS each raise their own
-        raise DataError(f"{scan.image}: its header cannot be read ({error})") from None
+    header = read_header(scan.image, scan.form)
+    return Grid(header.shape, header.affine).turned("RAS").shape

@@ -1,6 +1,5 @@
 """Latents as a dataset with a contract: posterior means and log-variances, and what made them."""
 
-import json
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -8,7 +7,10 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from vol3d.config import Config
+from vol3d.data.images import check_fingerprint
 from vol3d.data.scan import Scan
+from vol3d.data.splits import check_split
+from vol3d.door import inside, read_json, understood
 from vol3d.errors import ConfigError, DataError
 from vol3d.ranks import launched
 
@@ -62,24 +64,28 @@ class LatentImages:
         if not manifest.is_file():
             raise ConfigError(f"{path}: holds no {MANIFEST}; write the latents with: vol3d encode")
         self.path = Path(path)
-        self.manifest = json.loads(manifest.read_text())
-        scans = [
-            Scan(
-                s["subject"],
-                s["session"],
-                self.path / s["file"],
-                None,
-                s["covariates"],
-                s["split"],
-                s.get("res"),
+        self.manifest = read_json(manifest)
+        with understood(manifest):
+            scans = [
+                Scan(
+                    s["subject"],
+                    s["session"],
+                    inside(self.path, s["file"], manifest),
+                    None,
+                    dict(s["covariates"]),
+                    check_split(s["split"], s["name"]),
+                    s.get("res"),
+                )
+                for s in self.manifest["scans"]
+            ]
+            self.z_channels = int(self.manifest["z_channels"])
+            self.shift, self.scale = (
+                np.array(self.manifest[k], np.float32).reshape(self.z_channels)
+                for k in ("shift", "scale")
             )
-            for s in self.manifest["scans"]
-        ]
+            check_fingerprint(self.fingerprint())
         self.train = [s for s in scans if s.split == "train"]
         self.val = [s for s in scans if s.split == "val"]
-        self.z_channels = int(self.manifest["z_channels"])
-        self.shift = np.array(self.manifest["shift"], np.float32)
-        self.scale = np.array(self.manifest["scale"], np.float32)
         self.cache: dict[str, dict[str, np.ndarray]] = {}
         self.cache_bytes = CACHE_BYTES / launched().local_world
 
@@ -90,15 +96,15 @@ class LatentImages:
             DataError: the file is damaged.
         """
         if scan.name not in self.cache:
+            by_channel = (slice(None), None, None, None)
             try:
                 raw = load_file(scan.image)
+                item = {
+                    "mean": (raw["mean"] - self.shift[by_channel]) / self.scale[by_channel],
+                    "logvar": raw["logvar"] - 2 * np.log(self.scale[by_channel]),
+                }
             except Exception as error:
                 raise DataError(f"{scan.image}: cannot be read ({error}); encode again") from None
-            by_channel = (slice(None), None, None, None)
-            item = {
-                "mean": (raw["mean"] - self.shift[by_channel]) / self.scale[by_channel],
-                "logvar": raw["logvar"] - 2 * np.log(self.scale[by_channel]),
-            }
             if sum(a.nbytes for a in item.values()) * (len(self.cache) + 1) > self.cache_bytes:
                 return item
             self.cache[scan.name] = item

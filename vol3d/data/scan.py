@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from vol3d.header import Form
+
 KINDS = {"T1w", "T2w", "FLAIR", "PDw", "T2starw", "UNIT1", "inplaneT2", "angio"}
 """Kinds of anatomical image, by BIDS's last word of their names."""
 
@@ -23,6 +25,7 @@ class Scan:
         res: the name of the grid it is read on, for example "2mm", where a data set is read on
             several; else None.
         mask: a brain mask on the same grid, outside of which nothing is learnt from; None: all of it is.
+        form: which placement of a header holds where sform and qform disagree; None: neither.
     """
 
     subject: str
@@ -33,6 +36,7 @@ class Scan:
     split: str
     res: str | None = None
     mask: Path | None = None
+    form: Form | None = None
 
     @property
     def visit(self) -> str:

@@ -2,14 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
-
-import nibabel as nib
 
 from vol3d.data.columns import Wanted, impossible, level_of
 from vol3d.data.scan import Scan
 from vol3d.data.tables import SEVERAL
-from vol3d.errors import DataError
+from vol3d.header import read_header
 from vol3d.volume import Grid
 
 FEW_PEOPLE = 100
@@ -63,21 +60,14 @@ def values(scans: list[Scan], name: str) -> str:
 
 
 def grids(scans: list[Scan]) -> Counter[str]:
-    """The grids on which scans lie by their headers, and how many lie on each."""
-    return Counter(str(grid_of_file(path)) for path in {s.image: None for s in scans})
+    """The grids on which scans lie, and how many lie on each."""
+    return Counter(str(grid_by_header(scan)) for scan in scans)
 
 
-def grid_of_file(path: Path) -> Grid:
-    """Where the voxels of an image lie, by its header.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    try:
-        header = nib.load(path)
-        return Grid(header.shape[:3], header.affine)
-    except Exception as error:  # nibabel, zlib and the OS each raise their own
-        raise DataError(f"{path}: its header cannot be read ({error})") from None
+def grid_by_header(scan: Scan) -> Grid:
+    """Where the voxels of a scan lie; only its header is read."""
+    header = read_header(scan.image, scan.form)
+    return Grid(header.shape, header.affine)
 
 
 def few_people(scans: list[Scan]) -> list[str]:

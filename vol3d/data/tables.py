@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from vol3d.config import Config, did_you_mean, several
+from vol3d.door import read_text
 from vol3d.errors import ConfigError, DataError
 
 MISSING = {"", "n/a", "na", "nan"}
@@ -75,11 +76,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """
     if not path.is_file():
         raise DataError(f"{path}: no such table")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: is not text in UTF-8; save it as a TSV in UTF-8") from None
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in read_text(path).splitlines() if line.strip()]
     if lines and lines[0].startswith("# Title Segmentation Statistics"):
         raise DataError(
             f"{path}: is FreeSurfer's table of one person; make one of all people with: "
@@ -87,7 +84,10 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         )
     if len(lines) < 2:
         raise DataError(f"{path}: holds no rows; a header line and a line per person are due")
-    rows = list(csv.reader(lines, delimiter="\t" if "\t" in lines[0] else ","))
+    try:
+        rows = list(csv.reader(lines, delimiter="\t" if "\t" in lines[0] else ","))
+    except csv.Error as error:
+        raise DataError(f"{path}: cannot be read as a table ({error}); save it again") from None
     header = [name.strip() for name in rows[0]]
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import re
 import shutil
 import tempfile
 import time
@@ -10,19 +9,21 @@ from collections import Counter
 from pathlib import Path
 
 from vol3d.doctor.lines import GIB, Lines, ask, reason, told
+from vol3d.nn.cpu import cpu_flags, cpu_info
 
 
 def processor() -> Lines:
     """Its model, the cores that are ours, and its arithmetic."""
-    info = Path("/proc/cpuinfo").read_text()
-    model = re.search(r"^model name\s*: (.*)", info, re.MULTILINE)
-    yield "CPU", f"{model[1] if model else 'of unknown model'}, {platform.machine()}"
+    model = cpu_info().get("model name", "of unknown model")
+    yield "CPU", f"{model}, {platform.machine()}"
     mine, quota = len(os.sched_getaffinity(0)), cpu_quota()
     of_time = f", and time on {quota:.3g} of them" if quota else ""
     yield "cores", f"{os.cpu_count()}; this process may use {mine}{of_time}"
-    flags = set(re.findall(r"^(?:flags|Features)\s*: (.*)", info, re.MULTILINE)[0].split())
     wanted = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16", "sve", "bf16")
-    yield "arithmetic", ", ".join(f for f in wanted if f in flags) or "none of those that help"
+    yield (
+        "arithmetic",
+        ", ".join(f for f in wanted if f in cpu_flags()) or "none of those that help",
+    )
     import torch
 
     yield (

@@ -115,8 +115,8 @@ def doubled(x: Pieces, phases: Tensor, bias: Tensor, splits: int | None) -> Piec
 
 
 def doubled_cuts(x: Pieces, channels: int, splits: int | None) -> Cuts:
-    """Slabs of the coarse grid; the widest tensor is of two phases."""
-    plane = 2 * channels * x.last[0, 0, 0].numel() * x.last.element_size()
+    """Slabs of the coarse grid; what comes of one is twice as large as other slabs."""
+    plane = 4 * channels * x.last[0, 0, 0].numel() * x.last.element_size()
     return slabs(x.planes, plane, splits, x.last.device.type)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vol3d import files
 from vol3d.config import Config
+from vol3d.door import understood
 from vol3d.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -115,14 +116,15 @@ def resnet_features(name: str, weights: Path, sha256: str) -> nn.ModuleList:
     found = files.sha256(weights)
     if found != sha256:
         raise ConfigError(f"{weights}: SHA-256 is {found}, perceptual.sha256 says {sha256}")
-    if weights.suffix == ".safetensors":
-        from safetensors.torch import load_file
+    with understood(weights):
+        if weights.suffix == ".safetensors":
+            from safetensors.torch import load_file
 
-        state = load_file(weights)
-    else:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-    state = state.get("state_dict", state)
-    state = {k.removeprefix("module."): v for k, v in state.items() if ".fc." not in f".{k}"}
+            state = load_file(weights)
+        else:
+            state = torch.load(weights, map_location="cpu", weights_only=True)
+        state = state.get("state_dict", state)
+        state = {k.removeprefix("module."): v for k, v in state.items() if ".fc." not in f".{k}"}
     net = resnet(name)
     try:
         net.load_state_dict(state)

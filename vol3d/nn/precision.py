@@ -1,13 +1,12 @@
 """bf16 where the hardware multiplies it, float32 elsewhere and wherever it matters."""
 
 import os
-import re
-from functools import cache
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import nn
+
+from vol3d.nn.cpu import cpu_flags
 
 Precision = Literal["auto", "bf16", "fp32"]
 """auto: bf16 where the device multiplies bf16 in hardware, float32 elsewhere (see `resolve`).
@@ -61,18 +60,6 @@ def kind(device: torch.device) -> str:
 def cap() -> str:
     """The instructions that the environment allows oneDNN; empty is all."""
     return os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
-
-
-@cache
-def cpu_flags() -> set[str]:
-    """What this CPU can do, in Linux's words."""
-    info = Path("/proc/cpuinfo")
-    found = (
-        re.search(r"^(?:flags|Features)\s*: (.*)", info.read_text(), re.MULTILINE)
-        if info.exists()
-        else None
-    )
-    return set(found[1].split()) if found else set()
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

@@ -24,7 +24,7 @@ from vol3d.nn.moments import combine, conv3d, exact, normalise, normalise_backwa
 from vol3d.nn.pieces import LAYOUT, Cuts, Pieces
 from vol3d.nn.winograd import pays, winograd_weight_gradient
 
-SLAB = {"cpu": 12 * 2**20, "cuda": 512 * 2**20}
+SLAB = {"cpu": 8 * 2**20, "cuda": 512 * 2**20}
 """Bytes of the widest tensor of a slab, unless a number of splits is given."""
 TAPS = list(product(range(3), repeat=3))
 """Places in a 3 x 3 x 3 kernel."""

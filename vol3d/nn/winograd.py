@@ -18,9 +18,9 @@ from torch import Tensor
 
 from vol3d.nn.operator import NUMBA, kernels, operator
 
-TILES = 256
+TILES = 128
 """Tiles of a plane at a time, about: rows of a matrix product."""
-ROOM = 16 * 2**20
+ROOM = 8 * 2**20
 """Bytes of transformed voxels at a time, about."""
 FILTER = torch.tensor([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 """G: what becomes of three taps."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vol3d.data.covariates import Covariates, Row
-from vol3d.files import whole
+from vol3d.files import make_folder, whole
 from vol3d.report.pictures import Panel, in_rows, middle, panels_in_rows
 from vol3d.volume import Volume
 
@@ -21,7 +21,7 @@ def write_contact_sheet(path: Path, brains: list[tuple[Path, Row]], schema: Cova
     panels = [Panel(title, v.data) for title, v in zip(titles, volumes, strict=True)]
     at = middle([panel.x for panel in panels])
     figure = panels_in_rows(in_rows(panels), volumes[0].grid.spacing, at)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with whole(path) as part:
         figure.savefig(part, format="png")
 

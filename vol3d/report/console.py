@@ -4,8 +4,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from vol3d.report.evaluation import plain
+from vol3d.text import visible
 
 
 def tell(summary: dict[str, Any]) -> None:
@@ -25,7 +27,7 @@ def tell(summary: dict[str, Any]) -> None:
                 f"Spearman r {s['spearman_r']:.3f}, slope {s['slope']:.2f}, "
                 f"MAE {s['mae_ml']:.1f} ml"
             )
-            table.add_row(f"{plain(name)}: {title}", figure, str(s["n"]))
+            table.add_row(Text(visible(f"{plain(name)}: {title}")), figure, str(s["n"]))
     for key, d in summary.get("diversity", {}).items():
         table.add_row(f"MS-SSIM between {key}", f"{d['ms_ssim']:.3f}", f"{d['n_pairs']} pairs")
     Console(stderr=True).print(table)

@@ -3,9 +3,10 @@
 import base64
 import io
 from dataclasses import dataclass, field
-from html import escape
 
 from matplotlib.figure import Figure
+
+from vol3d.text import as_html
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem;
@@ -53,16 +54,16 @@ def page(title: str, sections: list[Section]) -> str:
     body = "\n".join(html_of_section(s) for s in sections)
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width">\n<title>{escape(title)}</title>\n'
-        f"<style>{STYLE}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n"
+        f'<meta name="viewport" content="width=device-width">\n<title>{as_html(title)}</title>\n'
+        f"<style>{STYLE}</style>\n</head>\n<body>\n<h1>{as_html(title)}</h1>\n{body}\n</body>\n</html>\n"
     )
 
 
 def html_of_section(section: Section) -> str:
     """One section."""
-    parts = [f"<h2>{escape(section.title)}</h2>"]
-    parts += [f"<p>{escape(s)}</p>" for s in section.sentences]
-    parts += [f'<p class="note">{escape(s)}</p>' for s in section.notes]
+    parts = [f"<h2>{as_html(section.title)}</h2>"]
+    parts += [f"<p>{as_html(s)}</p>" for s in section.sentences]
+    parts += [f'<p class="note">{as_html(s)}</p>' for s in section.notes]
     parts += [html_of_table(t) for t in section.tables]
     parts += [html_of_picture(p) for p in section.pictures]
     return f"<section>\n{chr(10).join(parts)}\n</section>"
@@ -70,17 +71,17 @@ def html_of_section(section: Section) -> str:
 
 def html_of_table(table: Table) -> str:
     """One table."""
-    head = "".join(f"<th>{escape(h)}</th>" for h in table.header)
+    head = "".join(f"<th>{as_html(h)}</th>" for h in table.header)
     rows = "\n".join(
         "<tr>"
         + "".join(
-            f"<td{' class=number' if looks_like_a_number(c) else ''}>{escape(c)}</td>" for c in row
+            f"<td{' class=number' if looks_like_a_number(c) else ''}>{as_html(c)}</td>" for c in row
         )
         + "</tr>"
         for row in table.rows
     )
     return (
-        f"<table>\n<caption>{escape(table.caption)}</caption>\n<thead><tr>{head}</tr></thead>\n"
+        f"<table>\n<caption>{as_html(table.caption)}</caption>\n<thead><tr>{head}</tr></thead>\n"
         f"<tbody>\n{rows}\n</tbody>\n</table>"
     )
 
@@ -95,7 +96,7 @@ def html_of_picture(picture: Picture) -> str:
     with io.BytesIO() as file:
         picture.figure.savefig(file, format="png", facecolor=picture.figure.get_facecolor())
         png = base64.b64encode(file.getvalue()).decode()
-    caption = escape(picture.caption)
+    caption = as_html(picture.caption)
     return (
         f'<figure>\n<img alt="{caption}" src="data:image/png;base64,{png}">\n'
         f"<figcaption>{caption}</figcaption>\n</figure>"

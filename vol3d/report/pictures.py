@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vol3d.planes import planes
+from vol3d.text import visible
 
 Spacing = tuple[float, float, float]
 SIDES = ("LR", "LR", "PA")  # what lies on the left and right of the axial, coronal, sagittal plane
@@ -81,7 +82,9 @@ def panels_in_rows(rows: list[list[Panel]], spacing: Spacing, at: tuple[int, int
                 axes.set_zorder(-p)  # a title may run over the planes to its right
                 if p == 0:
                     ink = "black" if panel.is_difference else "white"
-                    axes.text(4, tallest - 4, panel.title, color=ink, fontsize=9, va="top")
+                    ink_and_place = {"color": ink, "fontsize": 9, "va": "top"}
+                    title = visible(panel.title)
+                    axes.text(4, tallest - 4, title, parse_math=False, **ink_and_place)
     return figure
 
 

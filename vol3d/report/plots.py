@@ -6,6 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from vol3d.text import visible
+
 
 @dataclass(frozen=True)
 class Cloud:
@@ -35,7 +37,8 @@ def clouds(panels: list[Cloud], *, reference: str, measured: str) -> Figure:
     figure = Figure(figsize=(4.6 * len(panels), 4.4), dpi=110, layout="constrained")
     for axes, panel in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
         draw_cloud(axes, panel)
-        axes.set(xlabel=f"{reference} (ml)", ylabel=f"{measured} (ml)", title=panel.name)
+        axes.set(xlabel=f"{reference} (ml)", ylabel=f"{measured} (ml)")
+        axes.set_title(visible(panel.name), parse_math=False)
     return figure
 
 

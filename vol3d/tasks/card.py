@@ -3,6 +3,7 @@
 from typing import Any
 
 from vol3d.data.covariates import Covariates, Number
+from vol3d.text import as_markdown
 
 
 def model_card(
@@ -13,7 +14,12 @@ def model_card(
     schema: Covariates | None = None,
 ) -> str:
     """Markdown: what it is, what it was trained on, how good it is, what it is not for."""
-    scans, people = fingerprint["scans"], fingerprint["people"]
+    intensity, sha256 = (as_markdown(fingerprint[k]) for k in ("intensity", "sha256"))
+    kind = as_markdown(fingerprint.get("kind", "T1w"))
+    scans, people = (
+        {split: int(fingerprint[k][split]) for split in ("train", "val")}
+        for k in ("scans", "people")
+    )
     spacing = " x ".join(f"{s:g}" for s in fingerprint["spacing_mm"])
     shape = " x ".join(map(str, fingerprint["shape"]))
     lines = [
@@ -25,9 +31,8 @@ def model_card(
         "",
         f"- {scans['train']} scans of {people['train']} people; {scans['val']} scans of "
         f"{people['val']} other people were held out",
-        f"- {fingerprint.get('kind', 'T1w')} of {shape} voxels of {spacing} mm, RAS+; intensities "
-        f"{fingerprint['intensity']}",
-        f"- fingerprint (SHA-256 over the files): `{fingerprint['sha256']}`",
+        f"- {kind} of {shape} voxels of {spacing} mm, RAS+; intensities {intensity}",
+        f"- fingerprint (SHA-256 over the files): `{sha256}`",
         "",
     ]
     if schema is not None and schema.columns:
@@ -72,7 +77,10 @@ def imported_card(
         "those of our network, so it computes the same. What it was trained on, how well it does and "
         "under which licence it may be used, its authors say.",
         "",
-        *[f"- {name}: SHA-256 `{sha}`" for name, sha in fingerprint["imported"]["files"].items()],
+        *[
+            f"- {as_markdown(name)}: SHA-256 `{sha}`"
+            for name, sha in fingerprint["imported"]["files"].items()
+        ],
         f"- images of {shape} voxels of {spacing} mm, as the import was told",
         "",
     ]
@@ -81,7 +89,7 @@ def imported_card(
         for c in schema.columns:
             is_number = isinstance(c, Number)
             seen = f"{c.low:g} to {c.high:g}" if is_number else ", ".join(c.levels)
-            lines.append(f"| {c.name} | {c.unit if is_number else ''} | {seen} |")
+            lines.append(cells(c.name, c.unit if is_number else "", seen))
         lines += ["", "What is not asked for is drawn evenly from these, each by itself.", ""]
     return "\n".join([*lines, *quality_lines(quality), "", "Not a medical device.", ""])
 
@@ -89,7 +97,9 @@ def imported_card(
 def quality_lines(quality: dict[str, Any]) -> list[str]:
     """The section on quality."""
     measures = [
-        f"- {k}: {v:.4g}" if isinstance(v, float) else f"- {k}: {v}"
+        f"- {as_markdown(k)}: {v:.4g}"
+        if isinstance(v, float)
+        else f"- {as_markdown(k)}: {as_markdown(v)}"
         for k, v in quality.items()
         if isinstance(v, float | int | str)
     ]
@@ -104,4 +114,9 @@ def covariate_row(c) -> str:
         else ", ".join(f"{level} ({n})" for level, n in c.levels.items())
     )
     unit = c.unit if isinstance(c, Number) else ""
-    return f"| {c.name} | {unit} | {seen} | {c.missing} | {c.absent} |"
+    return cells(c.name, unit, seen, c.missing, c.absent)
+
+
+def cells(*values: object) -> str:
+    """A row of a table; what is in it is shown as text."""
+    return f"| {' | '.join(map(as_markdown, values))} |"

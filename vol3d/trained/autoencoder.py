@@ -46,13 +46,13 @@ class TrainedAutoencoder:
     ) -> None:
         bundle = Bundle(path, "autoencoder")
         self.path, self.checksum = bundle.path, bundle.checksum
-        self.quality: dict = bundle.documents["quality"]
-        self.fingerprint: dict = bundle.documents["fingerprint"]
-        settings = AutoencoderBundle.parse(bundle.config)
+        self.quality: dict = bundle.document("quality")
+        self.fingerprint: dict = bundle.fingerprint()
+        settings = bundle.settings(AutoencoderBundle)
         self.orientation, self.gain = settings.orientation, settings.gain
         self.turned = [2 + i for i in range(3) if settings.orientation[i] != "RAS"[i]]  # axes
         self.net = settings.model.build(in_channels=1)
-        self.net.load_state_dict(bundle.weights())
+        bundle.fill(self.net)
         self.net.to(device, memory_format=torch.channels_last_3d).eval()
         self.device = torch.device(device)
         self.precision = resolve(precision, self.device)

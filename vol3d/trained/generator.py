@@ -18,6 +18,7 @@ from vol3d.diffusion.condition import Condition
 from vol3d.diffusion.guidance import Guided
 from vol3d.diffusion.model import Diffusion, Sampler
 from vol3d.diffusion.reframe import Reframed
+from vol3d.door import understood
 from vol3d.errors import ConfigError
 from vol3d.nn.precision import autocast, lowered, resolve
 from vol3d.trained.autoencoder import TrainedAutoencoder, channels_last
@@ -57,20 +58,22 @@ class TrainedGenerator:
         """
         bundle = Bundle(path, "diffusion")
         self.path, self.checksum = bundle.path, bundle.checksum
-        settings = DiffusionBundle.parse(bundle.config)
+        settings = bundle.settings(DiffusionBundle)
         self.sampler = Sampler.parse(lay(settings.sampler.dump(), sampler or {}))
         settings.check_sampler(self.sampler)
         precision = resolve(self.sampler.precision, torch.device(device))
         self.sampler = self.sampler.model_copy(update={"precision": precision})
-        self.schema = Covariates.parse(bundle.documents["covariates"])
-        self.fingerprint: dict = bundle.documents["fingerprint"]
+        with understood(self.path / "covariates.json"):
+            self.schema = Covariates.parse(bundle.document("covariates"))
+        self.fingerprint: dict = bundle.fingerprint()
         self.autoencoder = TrainedAutoencoder(bundle.path / "autoencoder", device, precision)
-        self.shift, self.scale = (
-            torch.tensor(self.fingerprint["latents"][k], device=device).view(1, -1, 1, 1, 1)
-            for k in ("shift", "scale")
-        )
+        with understood(self.path / "fingerprint.json"):
+            self.shift, self.scale = (
+                torch.tensor(self.fingerprint["latents"][k], device=device).view(1, -1, 1, 1, 1)
+                for k in ("shift", "scale")
+            )
         self.net = settings.build(self.autoencoder.z_channels, self.schema)
-        self.net.load_state_dict(bundle.weights())
+        bundle.fill(self.net)
         if precision == "bf16":
             lowered(self.net.denoiser)
         self.net.to(device, memory_format=torch.channels_last_3d).eval()

@@ -33,13 +33,13 @@ class TrainedSegmenter:
     def __init__(self, path: Path | str, device: torch.device | str = "cpu") -> None:
         bundle = Bundle(path, "segmenter")
         self.path, self.checksum = bundle.path, bundle.checksum
-        settings = SegmenterBundle.parse(bundle.config)
+        settings = bundle.settings(SegmenterBundle)
         self.structures = settings.structures
-        self.quality: dict = bundle.documents["quality"]
-        self.fingerprint: dict = bundle.documents["fingerprint"]
+        self.quality: dict = bundle.document("quality")
+        self.fingerprint: dict = bundle.fingerprint()
         self.grids = grids_of(self.fingerprint)
         self.net = settings.model.build(in_channels=1, num_labels=len(self.structures) + 1)
-        self.net.load_state_dict(bundle.weights())
+        bundle.fill(self.net)
         self.net.to(device, memory_format=torch.channels_last_3d).eval()
         self.device = torch.device(device)
 

@@ -11,10 +11,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vol3d.errors import RunError
+from vol3d.door import inside, read_json
+from vol3d.errors import DataError, RunError
 from vol3d.files import sha256
 
 log = logging.getLogger(__name__)
+SUMS = "checksums.json"
 
 
 class Stored:
@@ -74,7 +76,7 @@ class Checkpoints:
             )
             (part / "state.json").write_text(json.dumps({"nimg": nimg, **state}, indent=2))
             sums = {p.name: sha256(p) for p in sorted(part.iterdir())}
-            (part / "checksums.json").write_text(json.dumps(sums, indent=2))
+            (part / SUMS).write_text(json.dumps(sums, indent=2))
             for file in part.iterdir():
                 sync(file)
             shutil.rmtree(target, ignore_errors=True)
@@ -118,11 +120,12 @@ class Checkpoints:
 def damage(path: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:
-        sums = json.loads((path / "checksums.json").read_text())
-    except (OSError, ValueError):
+        sums = read_json(path / SUMS)
+        files = {name: inside(path, name, path / SUMS) for name in sums}
+    except DataError:
         return "its checksums cannot be read"
-    for name, expected in sums.items():
-        if not (path / name).is_file() or sha256(path / name) != expected:
+    for name, file in files.items():
+        if not file.is_file() or sha256(file) != sums[name]:
             return f"{name} is missing or damaged"
     return None
 

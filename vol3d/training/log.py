@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vol3d.door import understood
 from vol3d.training.tracker import Track
 from vol3d.training.watch import Dropped
 
@@ -25,7 +26,8 @@ class RunLog:
 
     def __init__(self, folder: Path, nimg: int, tracks: Iterable[Track] = ()) -> None:
         self.path = folder / "log.jsonl"
-        kept = [line for line in self.lines() if json.loads(line)["nimg"] <= nimg and nimg]
+        with understood(self.path):
+            kept = [line for line in self.lines() if json.loads(line)["nimg"] <= nimg and nimg]
         part = folder / ".log.jsonl.part"
         part.write_text("".join(f"{line}\n" for line in kept))
         part.replace(self.path)

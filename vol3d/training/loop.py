@@ -13,10 +13,13 @@ import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
+from vol3d import files
 from vol3d.config import Config
 from vol3d.data.rng import item_at, torch_rng
 from vol3d.data.scan import Scan
+from vol3d.door import read_json
 from vol3d.errors import ConfigError
+from vol3d.files import is_free
 from vol3d.nn.precision import Precision
 from vol3d.optim import Optim
 from vol3d.progress import Bar
@@ -210,8 +213,8 @@ def resume(checkpoints: Checkpoints, engine: Engine, learnt_from: str) -> State:
     found = engine.ranks.alone(checkpoints.newest)
     if found is None:
         return State()
-    state = json.loads((found / "state.json").read_text())
-    if state.pop("scans") != learnt_from:
+    state = read_json(found / "state.json")
+    if state.pop("scans", None) != learnt_from:
         raise ConfigError(
             f"{checkpoints.folder.parent}: the training scans, or their covariates, are others than "
             f"when this run began; bring them back, or name another folder with run=..."
@@ -290,13 +293,13 @@ def check_folder(training: Training) -> None:
                 f"{folder}: holds a run with other settings ({', '.join(other)}); "
                 f"name another folder with run=..., or remove it"
             )
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif not is_free(folder):
         raise ConfigError(f"{folder}: holds something that is not a run; name another with run=...")
 
 
 def make_folder(training: Training) -> None:
     """Make the run folder with its settings."""
-    training.run.mkdir(parents=True, exist_ok=True)
+    files.make_folder(training.run)
     part = training.run / ".config.yaml.part"
     training.write(part)
     part.replace(training.run / "config.yaml")

@@ -39,7 +39,7 @@ class Doctor(Config):
         }
 
     def execute(self) -> str:
-        """Print each check as it is made, lest a crash in a later one take it along; the verdict.
+        """Print each check as it is made, lest a crash in a later one take it along; the conclusion.
 
         Raises:
             RunError: the training step did not work.
@@ -58,7 +58,10 @@ class Doctor(Config):
         failed = [f"{name} {value}" for name, value in lines if value.startswith(FAILED)]
         if failed:
             raise RunError(f"the trial step did not work: {'; '.join(failed)}")
-        return "The trial step worked."
+        from vol3d.doctor.conclusion import conclusion
+        from vol3d.training.engine import device_of
+
+        return f"The trial step worked.\n{conclusion(device_of(self.device), dict(lines))}"
 
 
 def trial(device: str) -> Lines:

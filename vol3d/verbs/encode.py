@@ -17,8 +17,10 @@ from vol3d.data.datasets import Source
 from vol3d.data.images import Images
 from vol3d.data.latents import MANIFEST
 from vol3d.data.scan import Scan
+from vol3d.door import read_json
 from vol3d.errors import ConfigError, DataError
-from vol3d.files import copy_folder, is_free, whole
+from vol3d.files import copy_folder, is_free, make_folder, whole
+from vol3d.lock import at_work
 from vol3d.nn.precision import Precision
 from vol3d.parts import ALL, Part, share, tell
 from vol3d.progress import track
@@ -56,8 +58,15 @@ class Encode(Config):
         autoencoder = TrainedAutoencoder(self.autoencoder, device_of(self.device), self.precision)
         images = self.images(autoencoder)
         scans = images.train + images.val
+        told = [[s.name, s.split, s.covariates, s.image.stat().st_size] for s in scans]
+        with at_work(self.out, [autoencoder.checksum, self.precision, told], self.part):
+            return self.work(autoencoder, images)
+
+    def work(self, autoencoder: TrainedAutoencoder, images: Images) -> Path:
+        """Encode what is missing, in a folder that is ours or is made so."""
         self.claim(autoencoder)
         autoencoder.precision = self.kept(autoencoder)
+        scans = images.train + images.val
         files = {s.name: self.out / f"{s.name}_latent.safetensors" for s in scans}
         # Scans of one grid side by side, so that each part has its share of the large ones.
         alike = sorted(scans, key=lambda s: images.grid_of(s).shape)
@@ -92,6 +101,7 @@ class Encode(Config):
         """Make the folder with the autoencoder in it, or check that it is ours."""
         self.check_folder(autoencoder)
         if not self.inside.is_dir():
+            make_folder(self.out)
             copy_folder(autoencoder.path, self.inside)
             self.check_folder(autoencoder)  # another process may have been quicker
 
@@ -121,7 +131,10 @@ class Encode(Config):
         file = self.out / "encode.json"
         mine = {"autoencoder": autoencoder.checksum, "precision": autoencoder.precision}
         write_json(file, mine, keep=self.precision == "auto")
-        return json.loads(file.read_text())["precision"]
+        precision = read_json(file).get("precision")
+        if precision not in ("bf16", "fp32"):
+            raise DataError(f"{file}: precision is {precision!r}, bf16 or fp32 is due; encode anew")
+        return precision
 
     def foresee(self) -> None:
         """What a dry run says beside the settings; it refuses what a run would."""

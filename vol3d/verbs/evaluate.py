@@ -18,6 +18,8 @@ from vol3d.data.datasets import Bids, Source
 from vol3d.data.images import Images
 from vol3d.data.scan import Scan
 from vol3d.errors import ConfigError, DataError
+from vol3d.files import is_free
+from vol3d.lock import at_work
 from vol3d.metrics.agreement import agreement
 from vol3d.metrics.diversity import count_pairs, mean_ms_ssim
 from vol3d.metrics.reconstruction import measure_scan, summarise
@@ -71,19 +73,18 @@ class Evaluate(Config):
 
     def execute(self) -> list[Path]:
         """Measure everything that can be, and write the report."""
-        evaluation = self.foresee()
-        self.out.mkdir(parents=True, exist_ok=True)
-        evaluation.find_samples()
-        evaluation.reconstruct()
-        evaluation.check_segmenter()
-        evaluation.measure_samples()
-        evaluation.compare_pairs()
-        return evaluation.write()
+        with at_work(self.out):
+            evaluation = self.foresee()
+            evaluation.find_samples()
+            evaluation.reconstruct()
+            evaluation.check_segmenter()
+            evaluation.measure_samples()
+            evaluation.compare_pairs()
+            return evaluation.write()
 
     def foresee(self) -> "Evaluation":
         """Models and scans that go together, with nothing measured yet; a dry run stops here."""
-        there = {path.name for path in self.out.iterdir()} if self.out.is_dir() else set()
-        if self.out.is_file() or (there and there.isdisjoint(OURS)):
+        if not is_free(self.out) and not any((self.out / name).exists() for name in OURS):
             raise ConfigError(f"{self.out}: holds something else; name another folder")
         return Evaluation(self)
 
@@ -209,7 +210,6 @@ class Evaluation:
         if SPACING in self.generator.schema.names:
             rows = [{**row, SPACING: self.grid.spacing[0]} for row in rows]
         path, part = self.asked.out / "requests.tsv", self.asked.out / ".requests.tsv.part"
-        self.asked.out.mkdir(parents=True, exist_ok=True)
         write_tsv(part, rows)
         if path.is_file() and path.read_bytes() != part.read_bytes():
             part.unlink()

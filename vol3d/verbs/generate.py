@@ -1,6 +1,5 @@
 """Make a cohort of synthetic brains with the covariates that are asked for."""
 
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,19 +10,25 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 import vol3d
 from vol3d.config import Config, did_you_mean
-from vol3d.data.asked import read_table
+from vol3d.data.asked import read_table, whole
 from vol3d.data.bids_writer import (
+    DESCRIPTION,
     anat_path,
+    bids_name,
+    read_maker,
     write_description,
     write_json,
     write_participants,
     write_text,
 )
+from vol3d.data.brain import brain_in
 from vol3d.data.columns import Number, Row
 from vol3d.data.tables import read_rows
 from vol3d.diffusion.model import Sampler
+from vol3d.door import read_json, under
 from vol3d.errors import ConfigError, RunError
 from vol3d.files import is_free
+from vol3d.lock import at_work
 from vol3d.parts import ALL, Part, share, tell
 from vol3d.progress import Bar
 from vol3d.trained.generator import TrainedGenerator
@@ -43,7 +48,7 @@ Brains that do not exist, made by vol3d generate
 No image is of anybody. participants.tsv has the seed of each brain and the covariates that its model
 was told; the sidecar of each image names the model, the sampler and what was asked for. A brain depends
 on its seed and covariates alone: the same words make it again. sourcedata/contact_sheet.png shows the
-first of them.
+first of them. desc-brain_mask says where the brain is; outside it an image is 0.
 
 Not for diagnosis. How well the volumes that were asked for come out is measured by vol3d evaluate.
 """
@@ -93,6 +98,11 @@ class Generate(Config):
         changes = self.changes
         model = TrainedGenerator(self.bundle, device_of(self.device), changes)
         plan = self.plan(model)
+        with at_work(self.out, [model.checksum, changes, plan], self.part):
+            return self.work(model, plan, changes)
+
+    def work(self, model: TrainedGenerator, plan: list[Planned], changes: dict[str, Any]) -> Path:
+        """Make what is missing of a plan, in a folder that is ours or is made so."""
         sampler = claim(
             self.out, model.checksum, model.sampler, any_precision="precision" not in changes
         )
@@ -185,21 +195,17 @@ class Generate(Config):
 
     def path(self, model: TrainedGenerator, seed: int) -> Path:
         """Where a brain goes."""
-        entities = {**model.fingerprint.get("entities", {}), "desc": "synth"}
-        return anat_path(self.out, name_of(seed), entities, model.kind)
+        return anat_path(self.out, name_of(seed), entities_of(model, "synth"), model.kind)
+
+
+def entities_of(model: TrainedGenerator, desc: str) -> dict[str, str]:
+    """What the names of a cohort's files say."""
+    return {**model.fingerprint.get("entities", {}), "desc": desc}
 
 
 def name_of(seed: int) -> str:
     """A brain is called by its seed."""
     return f"sub-{seed:06d}"
-
-
-def whole(text: str, table: Path) -> int:
-    """A seed as a number."""
-    try:
-        return int(text)
-    except ValueError:
-        raise ConfigError(f"{table}: seed {text!r}: a whole number is due") from None
 
 
 def claim(out: Path, bundle: str, sampler: Sampler, *, any_precision: bool = False) -> Sampler:
@@ -218,7 +224,6 @@ def claim(out: Path, bundle: str, sampler: Sampler, *, any_precision: bool = Fal
         ConfigError: it holds something else.
     """
     settings = {"bundle": bundle, "sampler": sampler.dump()}
-    description = out / "dataset_description.json"
     if is_free(out):
         made_by = {
             "Name": "vol3d generate",
@@ -228,12 +233,12 @@ def claim(out: Path, bundle: str, sampler: Sampler, *, any_precision: bool = Fal
         # Of several that find it free at once, the first one's stays, and all read that.
         write_description(out, "vol3d synthetic cohort", LICENCE, made_by, keep=True)
         write_text(out / "README", README, keep=True)
-    if not description.is_file():
+    if not (out / DESCRIPTION).is_file():
         raise ConfigError(f"{out}: holds something that is no cohort of ours; name another folder")
-    made_by = json.loads(description.read_text()).get("GeneratedBy", [{}])[0]
-    begun = made_by.get("Settings") or {}
-    if any_precision and begun.get("sampler"):
-        settings["sampler"]["precision"] = begun["sampler"].get("precision")
+    made_by = read_maker(out)
+    begun = under(made_by, "Settings")
+    if any_precision and (precision := under(begun, "sampler").get("precision")):
+        settings["sampler"]["precision"] = precision
     if made_by.get("Name") != "vol3d generate" or begun != settings:
         raise ConfigError(
             f"{out}: holds a dataset of another origin, model or sampler; name another folder"
@@ -290,7 +295,7 @@ def is_made(path: Path, row: Row) -> bool:
     sidecar = path.with_suffix("").with_suffix(".json")
     if not sidecar.is_file():
         return False
-    if json.loads(sidecar.read_text())["Covariates"] != row:
+    if read_json(sidecar).get("Covariates") != row:
         raise ConfigError(
             f"{path.name}: is there already, with other covariates; name another folder"
         )
@@ -306,7 +311,7 @@ def write_brain(
     seed: int,
     sampler: Sampler,
 ) -> None:
-    """The image, then its sidecar, with which it is complete.
+    """The image and its brain mask, then its sidecar, with which it is complete.
 
     Raises:
         RunError: a voxel is not a finite number.
@@ -316,7 +321,13 @@ def write_brain(
             f"seed {seed}: the sample is not finite; try less guidance, or sampler.precision=fp32"
         )
     grid = model.grid_of(row)
-    Volume(x.cpu().numpy(), grid.affine, model.fingerprint["space_code"]).write(path, slope=STEP)
+    image = Volume(x.cpu().numpy(), grid.affine, model.fingerprint["space_code"])
+    brain = brain_in(image)
+    image.data[~brain.data] = 0
+    mask = bids_name(entities_of(model, "brain"), "mask", name_of(seed))
+    brain.write(path.with_name(f"{mask}.nii.gz"))
+    write_json(path.with_name(f"{mask}.json"), {"Type": "Brain", "Resolution": str(grid)})
+    image.write(path, slope=STEP)
     write_json(
         path.with_suffix("").with_suffix(".json"),
         {

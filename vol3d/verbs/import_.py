@@ -21,7 +21,7 @@ from vol3d.diffusion.prediction import Prediction
 from vol3d.diffusion.schedules import Schedule
 from vol3d.diffusion.solvers.ddim import DDIM
 from vol3d.errors import ConfigError, DataError
-from vol3d.files import sha256
+from vol3d.files import make_folder, sha256
 from vol3d.metrics.reconstruction import measure_reconstructions
 from vol3d.models.monai.layout import KLHints, UNetHints
 from vol3d.models.monai.source import Found, Reader, zoo_of
@@ -88,7 +88,7 @@ class Import(Config):
         if self.out.exists() and (self.out.is_file() or any(self.out.iterdir())):
             raise ConfigError(f"{self.out}: is there already; name another folder")
         found = self.find()
-        self.out.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.out.parent)
         with TemporaryDirectory(dir=self.out.parent, prefix=f".{self.out.name}.") as folder:
             autoencoder = Path(folder) / "autoencoder"
             if "autoencoder" in found:
@@ -98,7 +98,12 @@ class Import(Config):
             if "unet" in found:
                 self.write_diffusion(found["unet"], autoencoder)
             else:
-                os.replace(autoencoder, self.out)  # over an empty folder at most
+                try:
+                    os.replace(autoencoder, self.out)  # over an empty folder at most
+                except OSError as error:  # of another process, meanwhile
+                    raise ConfigError(
+                        f"{self.out}: cannot be written ({error.strerror}); name another folder"
+                    ) from None
         return self.out
 
     def known_autoencoder(self) -> Path:

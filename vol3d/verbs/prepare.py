@@ -1,32 +1,34 @@
 """Prepare raw scans for training: brain mask, bias field, alignment to MNI152, grid, intensity."""
 
-import json
 import logging
 import os
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field, PositiveInt
 
-from vol3d.data.bids_writer import write_description, write_text, write_tsv
+from vol3d.data.bids_writer import (
+    DESCRIPTION,
+    read_maker,
+    write_description,
+    write_text,
+    write_tsv,
+)
 from vol3d.data.dataset import Names
 from vol3d.data.datasets.bids import Bids, Entities
-from vol3d.data.preparation.output import (
-    Place,
-    carry_tables,
-    prepare_and_write,
-    qc_row,
-    sidecar_of,
-)
-from vol3d.data.preparation.pipeline import Steps
-from vol3d.data.preparation.qc import flags
+from vol3d.data.preparation.output import Place, qc_row, sidecar_of
+from vol3d.data.preparation.pipeline import STAGES, Steps
+from vol3d.data.preparation.qc import LEAST, MOST, flags
+from vol3d.data.preparation.side_by_side import side_by_side
+from vol3d.data.preparation.tables import MEASURED, write_tables
 from vol3d.data.scan import Scan
 from vol3d.data.survey import counted
+from vol3d.door import read_json, under
 from vol3d.errors import ConfigError, RunError
-from vol3d.files import is_free, sha256
+from vol3d.files import is_free, make_folder, sha256
+from vol3d.header import Form
+from vol3d.lock import at_work
 from vol3d.parts import ALL, Part, share, sum_up, tell
 from vol3d.progress import Bar
 from vol3d.report.preparation import write_montage
@@ -34,6 +36,8 @@ from vol3d.report.preparation import write_montage
 log = logging.getLogger(__name__)
 RUN_ONLY = {"bids_dir", "out", "subjects", "exclude", "jobs", "part"}
 """Settings that do not change how a scan comes out."""
+ASKED_FOR = ("age", "sex", "brain_ml", "ventricles_ml")
+"""The covariates that the diffusion models of configs/ are told."""
 README = """\
 Brains prepared by vol3d prepare from the raw scans of: {name}
 
@@ -72,6 +76,8 @@ class Prepare(Steps):
     """Only these people."""
     exclude: Names = Field(default_factory=list)
     """Not these people."""
+    form: Form | None = None
+    """sform or qform: what holds where a header says two things about left and right."""
     jobs: PositiveInt | None = None
     """Scans at a time, each on one core; as many as it may use if not given."""
     part: Part = ALL
@@ -79,18 +85,37 @@ class Prepare(Steps):
 
     def execute(self) -> list[Path]:
         """Prepare every scan that is not there yet, then the tables and the picture."""
-        scans = self.scans()
+        scans = self.source().scans()
+        with at_work(self.out, [self.settings(), [s.name for s in scans]], self.part):
+            return self.work(scans)
+
+    def work(self, scans: list[Scan]) -> list[Path]:
+        """Prepare what is missing of our share, in a folder that is ours or is made so."""
         place = Place(self.out, self.bids_dir, self.suffix)
         self.claim()
         ours = share(scans, self.part)
         missing = [s for s in ours if not self.is_made(s, place)]
-        failed = {}
+        jobs = max(1, min(self.jobs or len(os.sched_getaffinity(0)), len(missing)))
+        self.announce(scans, ours, missing, jobs)
+        self.warn(scans)
+        failed, stages = {}, {}
         with Bar("prepare", len(ours), len(ours) - len(missing)) as bar:
-            for scan, reason in self.run(missing, place):
+
+            def say() -> None:
+                at = Counter(stages.values())
+                words = [f"{at[stage]} at the {stage}" for stage in STAGES if at[stage]]
+                bar.say(", ".join(words + ([f"{len(failed)} failed"] if failed else [])))
+
+            def on_stage(name: str, stage: str) -> None:
+                stages[name] = stage
+                say()
+
+            for scan, reason in side_by_side(missing, place, self, jobs, on_stage):
+                stages.pop(scan.name, None)
                 if reason is not None:
                     failed[scan.name] = reason
                     log.error("%s failed: %s", scan.name, reason)
-                bar.say(f"{len(failed)} failed" if failed else "")
+                say()
                 bar.advance()
         made = self.made(scans, place)
         left = len(scans) - len({s.name for s in made} | set(failed))
@@ -107,20 +132,31 @@ class Prepare(Steps):
             )
         return [self.out, *results]
 
-    def scans(self) -> list[Scan]:
-        """The raw scans, of which it is told who is left out."""
-        source = self.source()
-        scans = source.scans()
-        for line in source.doubts(scans):
-            log.warning("warning: %s", line)
-        return scans
-
     def foresee(self) -> None:
         """What a dry run says beside the settings; it refuses what a run would."""
-        scans = self.scans()
+        scans = self.source().scans()
         if not is_free(self.out):
             self.check_folder()
         log.info("would prepare %s", counted(scans))
+        self.warn(scans)
+
+    def warn(self, scans: list[Scan]) -> None:
+        """Tell who is left out, and why."""
+        for line in self.source().doubts(scans):
+            log.warning("warning: %s", line)
+
+    def announce(self, scans: list[Scan], ours: list[Scan], missing: list[Scan], jobs: int) -> None:
+        """Say at once what there is to do, and what the tables will lack when it is done."""
+        share = f"; part {self.part} is {len(ours)}" if self.part != ALL else ""
+        log.info("%s%s; %d to prepare, %d at a time", counted(scans), share, len(missing), jobs)
+        known = {c for s in scans for c, value in s.covariates.items() if value is not None}
+        ours = MEASURED if self.suffix == "T1w" else ["brain_ml"]
+        if lacking := [c for c in ASKED_FOR if c not in {*known, *ours}]:
+            log.warning(
+                "warning: no scan has %s, which the diffusion configs ask for: add what you have to "
+                "participants.tsv of %s, or take them away in training (task.covariates.%s=null)",
+                *(", ".join(lacking), self.bids_dir, lacking[-1]),
+            )
 
     def source(self) -> Bids:
         """The raw scans."""
@@ -133,6 +169,7 @@ class Prepare(Steps):
             labels_entities=self.labels_entities,
             subjects=self.subjects,
             exclude=self.exclude,
+            form=self.form,
         )
 
     def settings(self) -> dict[str, Any]:
@@ -142,11 +179,8 @@ class Prepare(Steps):
 
     def raw_description(self) -> dict[str, Any]:
         """What the raw dataset says about itself."""
-        path = self.bids_dir / "dataset_description.json"
-        try:
-            return json.loads(path.read_text()) if path.is_file() else {}
-        except ValueError:
-            raise ConfigError(f"{path}: is no JSON; mend it") from None
+        path = self.bids_dir / DESCRIPTION
+        return read_json(path) if path.is_file() else {}
 
     def claim(self) -> None:
         """Take a free folder by describing it, or check that it is ours and of the same settings.
@@ -165,13 +199,11 @@ class Prepare(Steps):
         Raises:
             ConfigError: it holds something else.
         """
-        path = self.out / "dataset_description.json"
-        made_by = json.loads(path.read_text()).get("GeneratedBy", [{}])[0] if path.is_file() else {}
+        made_by = read_maker(self.out)
         if made_by.get("Name") != "vol3d prepare":
             raise ConfigError(f"{self.out}: holds something else; name another folder")
-        before, now = made_by.get("Settings", {}), self.settings()
-        if before != now:
-            changed = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
+        before, now = under(made_by, "Settings"), self.settings()
+        if changed := sorted(k for k in {*before, *now} if before.get(k) != now.get(k)):
             raise ConfigError(
                 f"{self.out}: was prepared with other settings ({', '.join(changed)}); "
                 f"name another folder"
@@ -211,38 +243,23 @@ class Prepare(Steps):
         files += [place.labels(scan, self)] if scan.labels else []
         if not all(path.is_file() for path in files):
             return False
-        said = json.loads(sidecar_of(image).read_text())
-        return said["SourceSHA256"] == sha256(scan.image)
+        said = read_json(sidecar_of(image))
+        # Without all measures it was made by a vol3d of before.
+        measured = {*MEASURED, *LEAST, *MOST} <= under(said, "QC").keys()
+        return measured and said.get("SourceSHA256") == sha256(scan.image)
 
     def made(self, scans: list[Scan], place: Place) -> list[Scan]:
         """Those of the scans that are complete."""
         return [s for s in scans if self.is_made(s, place)]
 
-    def run(self, scans: list[Scan], place: Place) -> Iterator[tuple[Scan, str | None]]:
-        """Prepare scans side by side; each with why it failed, or None."""
-        jobs = min(self.jobs or len(os.sched_getaffinity(0)), len(scans))
-        if jobs <= 1:
-            yield from ((s, prepare_and_write(s, place, self)) for s in scans)
-            return
-        # A fresh interpreter: ITK's and torch's threads do not survive a fork.
-        pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
-        try:
-            under_way = {pool.submit(prepare_and_write, s, place, self): s for s in scans}
-            for done in as_completed(under_way):
-                died = done.exception()
-                reason = f"its process died ({died}); run again with fewer jobs" if died else None
-                yield under_way[done], reason or done.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
     def write_results(self, scans: list[Scan], place: Place) -> list[Path]:
         """The people's tables, the QC table and the montage of all scans that are complete."""
-        carry_tables(self.bids_dir, self.out, scans)
         images = [place.image(s, self) for s in scans]
         measures = [qc_row(image) for image in images]
+        write_tables(self.bids_dir, self.out, scans, measures)
         words = flags(measures)
         folder = self.out / "sourcedata" / "qc"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         rows = [
             {"scan": s.name, **m, "flag": w or None}
             for s, m, w in zip(scans, measures, words, strict=True)

@@ -10,6 +10,8 @@ from vol3d.config import Config
 from vol3d.data.preparation.alignment import move
 from vol3d.data.preparation.transforms import read_native_grid, read_transform
 from vol3d.errors import ConfigError, DataError
+from vol3d.files import make_folder
+from vol3d.header import Form
 from vol3d.volume import Volume
 
 LABELS = ("dseg", "mask")
@@ -36,6 +38,8 @@ class Restore(Config):
     """The raw scan; if not given, its grid is read from the JSON beside the transform."""
     interpolation: Literal["auto", "linear", "nearest"] = "auto"
     """auto: nearest neighbour for files named mask or dseg, linear for all others."""
+    form: Form | None = None
+    """sform or qform: what holds where a header says two things about left and right."""
     overwrite: bool = False
     """Replace OUT if it is there."""
 
@@ -45,10 +49,10 @@ class Restore(Config):
             raise ConfigError(f"{self.out}: the name of a NIfTI file is due, ending in .nii.gz")
         if self.out.exists() and not self.overwrite:
             raise ConfigError(f"{self.out}: is there already; name another, or overwrite=true")
-        volume = Volume.read(self.image)
+        volume = Volume.read(self.image, self.form)
         path = self.xfm or self.find_transform()
         transform = read_transform(path)
-        native = Volume.read(self.native).grid if self.native else read_native_grid(path)
+        native = Volume.read(self.native, self.form).grid if self.native else read_native_grid(path)
         nearest = self.is_nearest()
         back = move(volume, transform.GetInverse(), native, nearest=nearest)
         if volume.data.any() and not back.data.any():
@@ -56,7 +60,7 @@ class Restore(Config):
                 f"{self.image}: nothing of it lies within the raw scan; is {path} its transform?"
             )
         data = back.data if nearest else back.data.astype(np.float32)
-        self.out.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.out.parent)
         Volume(data, native.affine, 1).write(self.out)
         return self.out
 

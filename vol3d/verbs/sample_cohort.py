@@ -1,6 +1,5 @@
 """Make a cohort of brains whose ages and volumes are known exactly, to try everything with."""
 
-import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +11,11 @@ from pydantic import Field
 
 from vol3d.config import Config
 from vol3d.data.bids_writer import (
+    DESCRIPTION,
     MNI_SPACE,
     anat_path,
     bids_name,
+    read_maker,
     write_description,
     write_participants,
     write_sidecar,
@@ -27,8 +28,10 @@ from vol3d.data.synthetic.subject import Subject, make_subject
 from vol3d.data.synthetic.template import TISSUES, load_template
 from vol3d.data.synthetic.velocity import load_parts
 from vol3d.data.tables import read_rows
+from vol3d.door import understood
 from vol3d.errors import ConfigError
-from vol3d.files import is_free
+from vol3d.files import is_free, make_folder
+from vol3d.lock import at_work
 from vol3d.progress import track
 
 XFM = {"from": MNI_SPACE, "to": "T1w", "mode": "image"}
@@ -92,13 +95,15 @@ class SampleCohort(Config):
 
     def execute(self) -> Path:
         """Make all people who are not there yet."""
-        done = self.claim()
-        self.write_top()
-        rows = [done[i] for i in sorted(done)]
-        for row in track(self.make(set(range(self.n)) - set(done)), "cohort", self.n - len(done)):
-            rows = sorted([*rows, row], key=lambda r: r["participant_id"])
-            write_participants(self.out, rows, COLUMNS)  # last: a person in the table is complete
-        return self.out
+        with at_work(self.out):
+            done = self.claim()
+            self.write_top()
+            rows = [done[i] for i in sorted(done)]
+            lacking = set(range(self.n)) - set(done)
+            for row in track(self.make(lacking), "cohort", len(lacking)):
+                rows = sorted([*rows, row], key=lambda r: r["participant_id"])
+                write_participants(self.out, rows, COLUMNS)  # last: a person there is complete
+            return self.out
 
     def claim(self) -> dict[int, dict[str, str]]:
         """Check that the folder is ours; the rows of those who are complete, by number.
@@ -108,18 +113,17 @@ class SampleCohort(Config):
         """
         if is_free(self.out):
             return {}
-        description = self.out / "dataset_description.json"
-        if not description.is_file():
+        if not (self.out / DESCRIPTION).is_file():
             raise ConfigError(f"{self.out}: holds something that is no cohort; name another folder")
-        made_by = json.loads(description.read_text()).get("GeneratedBy", [{}])[0]
-        if made_by.get("Settings") != self.settings():
+        if read_maker(self.out).get("Settings") != self.settings():
             raise ConfigError(
                 f"{self.out}: holds a dataset of other settings or of another origin; "
                 f"name another folder"
             )
         table = self.out / "participants.tsv"
         rows = read_rows(table) if table.is_file() else []
-        done = {int(row["participant_id"].removeprefix("sub-")) - 1: row for row in rows}
+        with understood(table):
+            done = {int(row["participant_id"].removeprefix("sub-")) - 1: row for row in rows}
         if len(done) > self.n:
             raise ConfigError(
                 f"{self.out}: holds {len(done)} people, n={self.n} is fewer; name another folder"
@@ -148,8 +152,7 @@ class SampleCohort(Config):
         """Make one person and write the files; the row of participants.tsv."""
         subject = make_subject(self.seed, index, float(self.spacing), self.anatomy)
         image, labels, displacement = self.files(index)
-        image.parent.mkdir(parents=True, exist_ok=True)
-        displacement.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(displacement.parent)
         subject.image.write(image)
         subject.labels.write(labels)
         write_displacement(displacement, subject.displacement, subject.image.grid)

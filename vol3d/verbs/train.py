@@ -1,6 +1,7 @@
 """Train an autoencoder, a diffusion model or a segmenter from a config."""
 
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -10,6 +11,7 @@ from vol3d.bundle import find, write_bundle
 from vol3d.data.datasets import Source
 from vol3d.data.latents import Latents
 from vol3d.errors import ConfigError
+from vol3d.lock import at_work
 from vol3d.nn.precision import Precision, resolve
 from vol3d.ranks import Ranks, joined
 from vol3d.tasks import Task
@@ -64,34 +66,48 @@ class Train(Training):
 
     def work(self, ranks: Ranks, notice: Notice = NONE) -> int:
         """Train among processes that have met; 0, or the signal because of which they are to leave."""
-        if not ranks.alone(lambda: self.prepare(ranks)):
-            job, engine = start(lambda: self.task.job(self.data), self, ranks)
-            ranks.alone(lambda: make_folder(self))
-            told = train(job, self, engine, notice)
-            if told:
-                return told
-            with engine.whole():
-                ranks.alone(lambda: self.write_bundle(job, engine))
-        ranks.alone(self.finish)
+        with ExitStack() as held:
+            if not ranks.alone(lambda: self.prepare(ranks, held)):
+                job, engine = start(lambda: self.task.job(self.data), self, ranks)
+                ranks.alone(lambda: make_folder(self))
+                told = train(job, self, engine, notice)
+                if told:
+                    return told
+                with engine.whole():
+                    ranks.alone(lambda: self.write_bundle(job, engine))
+            ranks.alone(self.finish)
         return 0
 
-    def prepare(self, ranks: Ranks) -> bool:
-        """Check all that can be checked, and make the folder; whether the run has finished.
+    def prepare(self, ranks: Ranks, held: ExitStack) -> bool:
+        """Check all that can be checked, and take the folder; whether the run has finished.
 
         Raises:
             ConfigError: it cannot be done; nothing was written.
         """
         self.check_data()
-        check_folder(self)
-        if (self.run / "bundle").is_dir():
-            find(self.run / "bundle")
-            log.info("%s: has finished; nothing to do", self.run)
+        if self.has_finished():  # it is only read, and may be where nothing can be written
+            return True
+        held.enter_context(at_work(self.run))
+        if self.has_finished():  # meanwhile, by whom this one waited for
             return True
         look(self.data, self.task)
         share_of(self, ranks)
         if self.check_memory:
             check_memory(self, ranks)
         return False
+
+    def has_finished(self) -> bool:
+        """Whether the folder holds this run, and its result.
+
+        Raises:
+            ConfigError: it holds something else.
+        """
+        check_folder(self)
+        if not (self.run / "bundle").is_dir():
+            return False
+        find(self.run / "bundle")
+        log.info("%s: has finished; nothing to do", self.run)
+        return True
 
     def check_data(self) -> None:
         """Check that the data are what the task learns from."""

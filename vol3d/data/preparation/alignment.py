@@ -6,7 +6,6 @@ LPS+. That is the direction in which ITK and ANTs move an image of the scan onto
 
 from functools import lru_cache
 from itertools import product
-from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk
@@ -39,24 +38,22 @@ def template_mask(spacing: float) -> Volume:
     return Volume(t1.data > 0, t1.affine, 4)
 
 
-def align(brain: Volume, mask: Volume, dof: Literal["rigid", "affine"]) -> sitk.Transform:
-    """The rigid or affine transform between the template and a brain.
+def fit(brain: Volume, mask: Volume) -> sitk.AffineTransform:
+    """The affine transform between the template and a brain, which stretches one to the other.
 
     Args:
         brain: T1-weighted, 0 outside its mask.
         mask: where the brain is, on the same grid.
-        dof: rigid keeps sizes (6 degrees of freedom); affine takes the template's size (12).
 
-    Rigid is the affine map without its stretch. A rigid fit of its own tilts brains that are smaller
-    than the template: they turn until some part of their edge lies on the template's.
+    Its `nearest_rigid` is the rigid one. A rigid fit of its own tilts brains that are smaller than
+    the template: they turn until some part of their edge lies on the template's.
     """
     fixed, moving = template_volume(2.0).to_sitk(), floats(brain)
     around = dilated(template_mask(2.0), RIM_MM)
     middle = centre_mm(mask)
     poses = [pose(angles, middle) for angles in product(np.deg2rad(TRIED_DEGREES), repeat=3)]
     found = best_pose(fixed, moving, around, poses)
-    affine = descend(fixed, moving, around, as_affine(found), shrink=[2])
-    return affine if dof == "affine" else nearest_rigid(affine)
+    return descend(fixed, moving, around, as_affine(found), shrink=[2])
 
 
 def pose(angles: tuple[float, float, float], middle: np.ndarray) -> sitk.Euler3DTransform:
@@ -151,6 +148,11 @@ def nearest_rigid(affine: sitk.AffineTransform) -> sitk.Euler3DTransform:
     rigid.SetMatrix((U @ V).ravel().tolist())
     rigid.SetTranslation(affine.GetTranslation())
     return rigid
+
+
+def stretch(affine: sitk.AffineTransform) -> float:
+    """How many times larger a brain is than the template, to which `affine` was fitted."""
+    return float(abs(np.linalg.det(np.reshape(affine.GetMatrix(), (3, 3)))))
 
 
 def move(volume: Volume, transform: sitk.Transform, grid: Grid, *, nearest: bool = False) -> Volume:

@@ -8,6 +8,32 @@ STEP = 1e-4
 """Images are stored as int16 in steps of this."""
 MEANING = f"1 is {HEADROOM} x the 99.5th percentile of the brain; stored in steps of {STEP}"
 
+PADDED = 0.1
+"""A share of exact zeros that is no chance: they were put there, around a brain or over a face."""
+LEAST_OFFSET = 0.05
+"""A smaller one, in parts of the range of intensities, is noise or what an interpolation leaves."""
+
+
+def levelled(data: np.ndarray) -> tuple[np.ndarray, float]:
+    """Intensities that begin at 0, as those of a scanner do; and what was put on them for that.
+
+    Some scanners and exports take a constant off, or scale to a mean of 0; the darker half of a brain
+    is then below 0, and would be lost.
+
+    Args:
+        data: float32 [X, Y, Z]; zeros that were put there stay 0.
+    """
+    padding = data == 0
+    if padding.mean() <= PADDED:
+        padding = np.zeros_like(padding)
+    if padding.all():
+        return data, 0.0
+    low, high = np.percentile(data[~padding], [0.1, 99])
+    is_dark = padding.any() and low >= 0  # the darkest of a brain that was stripped
+    if is_dark or abs(low) <= LEAST_OFFSET * (high - low):
+        return data, 0.0
+    return np.where(padding, 0, np.maximum(data - low, 0)).astype(np.float32), -float(low)
+
 
 def scaled(data: np.ndarray) -> tuple[np.ndarray, float]:
     """Divide by 1.2 times the 99.5th percentile of the voxels above 0; also what 1 was before.

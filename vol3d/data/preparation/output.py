@@ -1,8 +1,7 @@
 """The prepared dataset on disk: where files go, what the sidecars say, and what is carried over."""
 
-import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -15,15 +14,13 @@ from vol3d.data.bids_writer import (
     MNI_SPACE,
     anat_path,
     write_json,
-    write_participants,
-    write_tsv,
 )
 from vol3d.data.datasets.bids import parse_entities
 from vol3d.data.preparation.intensity import MEANING, STEP
-from vol3d.data.preparation.pipeline import Prepared, Steps, prepare
+from vol3d.data.preparation.pipeline import Prepared, Steps, ignore, prepare
 from vol3d.data.preparation.transforms import transform_path, write_transform
 from vol3d.data.scan import Scan
-from vol3d.data.tables import bare, participants_table, read_rows
+from vol3d.door import read_json, understood
 from vol3d.errors import Vol3dError
 from vol3d.files import sha256
 
@@ -70,7 +67,9 @@ def sidecar_of(image: Path) -> Path:
     return image.with_suffix("").with_suffix(".json")
 
 
-def prepare_and_write(scan: Scan, place: Place, steps: Steps) -> str | None:
+def prepare_and_write(
+    scan: Scan, place: Place, steps: Steps, on_stage: Callable[[str], None] = ignore
+) -> str | None:
     """Prepare a scan and write its files; why not in one line, where that failed.
 
     Whatever goes wrong with one scan must not stop the others.
@@ -78,7 +77,9 @@ def prepare_and_write(scan: Scan, place: Place, steps: Steps) -> str | None:
     start = time.monotonic()
     try:
         with one_thread():
-            write(scan, place, steps, prepare(scan, place.raw, steps), start)
+            done = prepare(scan, place.raw, steps, on_stage)
+            on_stage("files")
+            write(scan, place, steps, done, start)
     except Vol3dError as error:
         return str(error)
     except Exception as error:  # ITK, the file system: a scan may fail in any way
@@ -128,6 +129,7 @@ def write(scan: Scan, place: Place, steps: Steps, done: Prepared, start: float) 
             "Steps": steps_told(steps, done),
             "Transform": place.transform(scan).relative_to(place.folder).as_posix(),
             "Intensity": MEANING,
+            "IntensityOffset": done.offset,
             "IntensityOne": done.one,
             "Software": {
                 "vol3d": vol3d.__version__,
@@ -142,8 +144,10 @@ def write(scan: Scan, place: Place, steps: Steps, done: Prepared, start: float) 
 def steps_told(steps: Steps, done: Prepared) -> list[dict]:
     """What was done, in order, with its parameters."""
     bias = {"Name": "N4 bias field correction in the brain mask"}
+    offset = {"Name": "a constant put on all intensities, so that they begin at 0"}
     return [
         {"Name": "reorientation to RAS+, no interpolation"},
+        *([{**offset, "Parameters": {"offset": done.offset}}] if done.offset else []),
         {
             "Name": "brain mask",
             "Method": done.found.method,
@@ -161,34 +165,8 @@ def steps_told(steps: Steps, done: Prepared) -> list[dict]:
     ]
 
 
-def carry_tables(raw: Path, folder: Path, scans: list[Scan]) -> None:
-    """participants.tsv and the sessions' tables, for the people and visits that were prepared."""
-    people = sorted({s.subject for s in scans})
-    table = participants_table(raw)
-    told: dict[str, list[dict]] = {}
-    for row in read_rows(table) if table else []:
-        told.setdefault(bare(row["participant_id"]), []).append(row)
-    columns = next(iter(told.values()), [{"participant_id": ""}])[0]
-    absent = dict.fromkeys(columns)
-    rows = [
-        {**absent, **row, "participant_id": f"sub-{p}"} for p in people for row in told.get(p, [{}])
-    ]
-    meaning = raw / "participants.json"
-    known = json.loads(meaning.read_text()) if meaning.is_file() else {}
-    write_participants(
-        folder, rows, {c: known.get(c, {}) for c in columns if c != "participant_id"}
-    )
-    for person in people:
-        name = f"sub-{person}/sub-{person}_sessions"
-        if (raw / f"{name}.tsv").is_file():
-            there = {s.session for s in scans if s.subject == person}
-            visits = read_rows(raw / f"{name}.tsv")
-            kept = [v for v in visits if v.get("session_id", "").removeprefix("ses-") in there]
-            write_tsv(folder / f"{name}.tsv", kept or visits)
-            if (raw / f"{name}.json").is_file():
-                write_json(folder / f"{name}.json", json.loads((raw / f"{name}.json").read_text()))
-
-
 def qc_row(image: Path) -> dict[str, object]:
     """What a complete scan's sidecar says for the QC table: its numbers."""
-    return json.loads(sidecar_of(image).read_text())["QC"]
+    sidecar = sidecar_of(image)
+    with understood(sidecar):
+        return {k: float(v) for k, v in read_json(sidecar)["QC"].items()}

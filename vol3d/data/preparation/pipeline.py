@@ -1,5 +1,6 @@
 """One scan, from the raw head to the brain on the template's grid."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,17 +10,34 @@ import SimpleITK as sitk
 from pydantic import field_validator
 
 from vol3d.config import Config
+from vol3d.data.looks import check_contrast
 from vol3d.data.preparation import qc
-from vol3d.data.preparation.alignment import align, move, template_mask, template_volume
+from vol3d.data.preparation.alignment import (
+    fit,
+    move,
+    nearest_rigid,
+    stretch,
+    template_mask,
+    template_volume,
+)
 from vol3d.data.preparation.bias import BiasField
-from vol3d.data.preparation.intensity import scaled
+from vol3d.data.preparation.intensity import levelled, scaled
 from vol3d.data.preparation.masks import Found, Mask, Own
+from vol3d.data.preparation.ventricles import ventricles_ml
 from vol3d.data.scan import Scan
 from vol3d.errors import DataError
 from vol3d.volume import Grid, Volume, mni_grid
 
 QC_MM = 2.0
 """Checks are made on the template at this spacing, whatever the grid."""
+
+
+STAGES = ("brain mask", "bias field", "alignment", "resampling", "files")
+"""What a scan goes through, as it is told while it does."""
+
+
+def ignore(stage: str) -> None:
+    """For whoever does not ask how far a scan is."""
 
 
 class Steps(Config):
@@ -63,7 +81,8 @@ class Prepared:
         transform: from points of the template to points of the scan (LPS+, mm).
         native: the grid of the raw file.
         found: how the brain was found.
-        one: the raw intensity that became 1, after the bias field was divided out.
+        offset: the constant that was put on the raw intensities, so that nothing is 0.
+        one: the raw intensity that became 1, after that, and after the bias field was divided out.
         measures: the numbers of the QC table.
     """
 
@@ -73,28 +92,44 @@ class Prepared:
     transform: sitk.Transform
     native: Grid
     found: Found
+    offset: float
     one: float
-    measures: dict[str, float]
+    measures: dict[str, float | None]
 
 
-def prepare(scan: Scan, folder: Path, steps: Steps) -> Prepared:
+def prepare(
+    scan: Scan, folder: Path, steps: Steps, on_stage: Callable[[str], None] = ignore
+) -> Prepared:
     """Mask, bias field, alignment, resampling and intensity, in this order.
+
+    Args:
+        scan: what is prepared.
+        folder: its BIDS dataset.
+        steps: how.
+        on_stage: told each stage as it begins, but the last, which is not ours.
 
     Raises:
         DataError: a file is not as it should be, or no brain was found.
     """
-    raw = Volume.read(scan.image)
+    raw = Volume.read(scan.image, scan.form)
+    check_contrast(raw, scan.image)
     head = raw.reorient("RAS")
-    head = Volume(head.data.astype(np.float32), head.affine, head.space_code)
+    level, offset = levelled(head.data.astype(np.float32))
+    head = Volume(level, head.affine, head.space_code)
+    on_stage("brain mask")
     found = steps.mask.find(head, scan, folder)
     mask = found.mask
     inside = mask.data > 0
     if not (head.data[inside] > 0).any():
         raise DataError(f"{scan.image}: nothing is above 0 inside the brain mask; check both")
+    on_stage("bias field")
     field = steps.bias.estimate(head, mask) if steps.bias else np.ones_like(head.data)
     brain = Volume(np.maximum(head.data / field, 0) * inside, head.affine)
-    transform = align(brain, mask, steps.align)
+    on_stage("alignment")
+    affine = fit(brain, mask)
+    transform = affine if steps.align == "affine" else nearest_rigid(affine)
 
+    on_stage("resampling")
     grid = mni_grid(steps.spacing)
     share = move(Volume(inside.astype(np.float32), mask.affine), transform, grid)
     moved_mask = Volume(share.data > 0.5, grid.affine, 4)
@@ -104,6 +139,8 @@ def prepare(scan: Scan, folder: Path, steps: Steps) -> Prepared:
     data, one = scaled(moved)
     labels = read_labels(scan, raw.grid)
     low, high = np.percentile(field[inside], [1, 99])
+    fluid = ventricles_ml(brain, mask, affine) if "_T1w." in scan.image.name else None
+    ml = float(inside.sum() * mask.grid.voxel_ml)
     return Prepared(
         image=Volume(data, grid.affine, 4),
         mask=moved_mask,
@@ -111,12 +148,16 @@ def prepare(scan: Scan, folder: Path, steps: Steps) -> Prepared:
         transform=transform,
         native=raw.grid,
         found=found,
+        offset=offset,
         one=one,
         measures={
             **likeness(brain, mask, transform),
-            "brain_ml": round(float(inside.sum() * mask.grid.voxel_ml), 1),
+            "brain_ml": round(ml, 1),
+            "ventricles_ml": None if fluid is None else round(fluid, 2),
+            "filled": round(ml / fitted_ml(affine), 4),
             "cut_percent": round(100 * outside(mask, transform, grid), 2),
             "bias_range": round(float(high / low), 3),
+            "offset": round(offset, 4),
         },
     )
 
@@ -125,7 +166,7 @@ def read_labels(scan: Scan, native: Grid) -> Volume | None:
     """The scan's label map, which lies on the scan's grid."""
     if scan.labels is None:
         return None
-    labels = Volume.read(scan.labels)
+    labels = Volume.read(scan.labels, scan.form)
     if not labels.grid.matches(native, tolerance_mm=0.01):
         raise DataError(
             f"{scan.labels}: lies on a grid of {labels.grid}, the scan on {native} (or elsewhere in "
@@ -148,6 +189,12 @@ def likeness(brain: Volume, mask: Volume, transform: sitk.Transform) -> dict[str
         "dice": round(qc.dice(*masks), 4),
         "overlap": round(qc.overlap(*masks), 4),
     }
+
+
+def fitted_ml(affine: sitk.AffineTransform) -> float:
+    """The volume of the template's brain, stretched onto a brain."""
+    template = template_mask(QC_MM)
+    return float(stretch(affine) * (template.data > 0).sum() * template.grid.voxel_ml)
 
 
 def outside(mask: Volume, transform: sitk.Transform, grid: Grid) -> float:

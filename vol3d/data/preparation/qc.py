@@ -6,8 +6,9 @@ MIN_SCANS = 8
 """Fewer scans have no spread to stand out from."""
 OUTLIER_Z = 3.5
 """Iglewicz and Hoaglin 1993, How to detect and handle outliers: a modified z-score above this."""
-LEAST = {"overlap": 0.85}
-"""Below this the brain is not where the template's is, however alike the scans are."""
+LEAST = {"overlap": 0.85, "filled": 0.82}
+"""Below this the brain is not where the template's is, however alike the scans are; or part of it is
+lost: what is there was fitted as well as it could be, and fills so little of the template's."""
 MOST = {"cut_percent": 1.0}
 """Above this, part of the brain lies outside the field of view."""
 BINS = 32
@@ -39,17 +40,17 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def robust_z(values: np.ndarray) -> np.ndarray:
-    """How far each value is from the median, in standard deviations as the MAD tells them."""
-    away = values - np.median(values)
-    mad = np.median(np.abs(away))
+    """How far each value is from the median, in standard deviations as the MAD tells them; NaN stays."""
+    away = values - np.nanmedian(values)
+    mad = np.nanmedian(np.abs(away))
     return 0.6745 * away / mad if mad > 0 else np.zeros_like(away)
 
 
-def flags(rows: list[dict[str, float]]) -> list[str]:
+def flags(rows: list[dict[str, float | None]]) -> list[str]:
     """What stands out in each row, as words; empty where nothing does.
 
     Args:
-        rows: the same numbers of each scan, among them those of `LEAST` and `MOST`.
+        rows: the same numbers of each scan, among them `offset` and those of `LEAST` and `MOST`.
     """
     found = [misplaced(row) for row in rows]
     if len(rows) >= MIN_SCANS:
@@ -61,7 +62,9 @@ def flags(rows: list[dict[str, float]]) -> list[str]:
     return ["; ".join(words) for words in found]
 
 
-def misplaced(row: dict[str, float]) -> list[str]:
+def misplaced(row: dict[str, float | None]) -> list[str]:
     """What is wrong with a scan whatever the others look like."""
     low = [f"{name} below {least}" for name, least in LEAST.items() if row[name] < least]
-    return low + [f"{name} above {most:g}" for name, most in MOST.items() if row[name] > most]
+    high = [f"{name} above {most:g}" for name, most in MOST.items() if row[name] > most]
+    put = f"{row['offset']:g} was put on all intensities" if row["offset"] else ""
+    return low + high + ([put] if put else [])

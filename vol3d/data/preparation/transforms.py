@@ -1,14 +1,14 @@
 """Transforms as files: ITK's text for the map, JSON beside it for what it ties together."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from vol3d.data.bids_writer import MNI_SPACE, bids_name, write_json
+from vol3d.door import read_json, understood
 from vol3d.errors import DataError
-from vol3d.files import whole
+from vol3d.files import make_folder, whole
 from vol3d.volume import Grid
 
 
@@ -27,7 +27,7 @@ def write_transform(path: Path, transform: sitk.Transform, native: Grid, source:
         native: the grid of the raw scan's file.
         source: the raw scan, for people.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with whole(path) as part:
         sitk.WriteTransform(transform, part)
     content = {
@@ -60,11 +60,10 @@ def read_native_grid(path: Path) -> Grid:
     Raises:
         DataError: it is not there.
     """
+    told = path.with_suffix(".json")
     try:
-        said = json.loads(path.with_suffix(".json").read_text())
-        return Grid(tuple(said["NativeShape"]), np.array(said["NativeAffine"]))
-    except (OSError, ValueError, KeyError):
-        raise DataError(
-            f"{path.with_suffix('.json')}: does not tell the raw scan's grid; "
-            f"name the raw scan with native=FILE"
-        ) from None
+        with understood(told):
+            said = read_json(told)
+            return Grid(tuple(said["NativeShape"]), np.array(said["NativeAffine"]))
+    except DataError as error:
+        raise DataError(f"{error}; or name the raw scan with native=FILE") from None

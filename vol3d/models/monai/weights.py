@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from vol3d.door import first_line
 from vol3d.errors import ConfigError, DataError
 
 ENDINGS = (".pt", ".pth", ".ckpt", ".safetensors")
@@ -65,11 +66,6 @@ def read(path: Path) -> Any:
             f"{path}: cannot be read as weights alone ({first_line(error)}); where it was made, save "
             f"its state dict: torch.save(net.state_dict(), FILE)"
         ) from None
-
-
-def first_line(error: Exception) -> str:
-    """The gist of an error."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def is_state(value: Any) -> bool:

@@ -4,13 +4,13 @@ Only plain values and references to them (`@latent_channels`) are read; an expre
 evaluated, and counts as not said.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vol3d.errors import ConfigError, DataError
-from vol3d.models.monai.weights import ENDINGS, first_line
+from vol3d.door import read_json, understood
+from vol3d.errors import ConfigError
+from vol3d.models.monai.weights import ENDINGS
 
 CLASSES = {
     "autoencoder": ("AutoencoderKL", "AutoencoderKlMaisi"),
@@ -34,10 +34,7 @@ class Zoo:
             raise ConfigError(
                 f"{self.config}: no such file; name the JSON with the networks: config=FILE"
             )
-        try:
-            self.settings: dict[str, Any] = json.loads(self.config.read_text())
-        except (ValueError, OSError) as error:
-            raise DataError(f"{self.config}: not readable as JSON ({first_line(error)})") from None
+        self.settings = read_json(self.config)
 
     def weights(self) -> list[Path]:
         """The files of weights."""
@@ -51,14 +48,15 @@ class Zoo:
 
     def said_of(self, kind: str, channels: tuple[int, ...] = ()) -> dict[str, Any]:
         """The arguments of the network of these channels, or of the scheduler; {} where not said."""
-        for entry in objects(self.settings):
-            name = str(entry.get("_target_", "")).rsplit(".", 1)[-1]
-            if name in CLASSES[kind]:
-                said = {k: self.resolved(v) for k, v in entry.items()} | {"_target_": name}
-                said = {k: v for k, v in said.items() if v is not None}
-                widths = said.get("channels", said.get("num_channels", ()))
-                if kind == "scheduler" or tuple(widths) == channels:
-                    return said
+        with understood(self.config):
+            for entry in objects(self.settings):
+                name = str(entry.get("_target_", "")).rsplit(".", 1)[-1]
+                if name in CLASSES[kind]:
+                    said = {k: self.resolved(v) for k, v in entry.items()} | {"_target_": name}
+                    said = {k: v for k, v in said.items() if v is not None}
+                    widths = said.get("channels", said.get("num_channels", ()))
+                    if kind == "scheduler" or tuple(widths) == channels:
+                        return said
         return {}
 
     def resolved(self, value: Any) -> Any:
@@ -117,11 +115,11 @@ def process_of(said: dict[str, Any]) -> tuple[dict[str, Any], str]:
             "scheduler: the networks of MONAI's RFlowScheduler predict the image less the noise, which "
             "vol3d does not read"
         )
-    name = said.get("schedule", said.get("beta_schedule", "linear_beta"))
+    name = str(said.get("schedule", said.get("beta_schedule", "linear_beta")))
     kind = SCHEDULES.get(name, name)
     if kind not in ARGUMENTS:
         raise ConfigError(f"scheduler: unknown schedule '{name}'; name ours: schedule.kind=...")
-    prediction = said.get("prediction_type", "epsilon")
+    prediction = str(said.get("prediction_type", "epsilon"))
     if prediction not in PREDICTIONS:
         raise ConfigError(f"scheduler: unknown prediction_type '{prediction}'")
     schedule = {

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vol3d.config import flat
+from vol3d.door import read_json
 from vol3d.errors import ConfigError
 from vol3d.training.tracker import Track, Tracker
 
@@ -57,7 +58,7 @@ class MLflow(Tracker):
 
     def found(self, run: Path) -> "Followed":
         """The run that the folder notes."""
-        run_id = json.loads((run / NOTE).read_text())["run_id"]
+        run_id = str(read_json(run / NOTE).get("run_id"))
         client = self.client(run)
         try:
             client.get_run(run_id)

@@ -3,19 +3,16 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import Field
 
 from vol3d.data.datasets.bids import Bids, Entities, place_of
+from vol3d.data.looks import is_stripped
 from vol3d.data.preparation.masks.command import Command
 from vol3d.data.preparation.masks.mask import BrainMask, Found, checked, solid
 from vol3d.data.preparation.masks.template import Template
 from vol3d.data.scan import Scan
 from vol3d.errors import DataError
 from vol3d.volume import Volume
-
-STRIPPED_ML = 2200.0
-"""If what is above 0 fills less than this, the skull is gone; a head fills twice as much."""
 
 
 class Own(BrainMask):
@@ -36,7 +33,7 @@ class Own(BrainMask):
         masks = Bids(path=self.path or folder)
         file = masks.files("mask", entities, "mask.entities", {visit: scan.image}).get(visit)
         if file is not None:
-            mask = Volume.read(file).reorient("RAS")
+            mask = Volume.read(file, scan.form).reorient("RAS")
             if not mask.grid.matches(head.grid, tolerance_mm=0.01):
                 raise DataError(
                     f"{file}: lies on a grid of {mask.grid}, the scan on {head.grid} (or elsewhere "
@@ -53,10 +50,3 @@ class Own(BrainMask):
                 f"let one be made with mask=template, or give masks with mask.path=FOLDER"
             )
         return self.otherwise.find(head, scan, folder)
-
-
-def is_stripped(head: Volume) -> bool:
-    """Whether the skull is gone: nothing but exact zeros around something of a brain's size."""
-    above = head.data > 0
-    zeros = np.mean(head.data == 0)
-    return bool(zeros > 0.3 and above.sum() * head.grid.voxel_ml < STRIPPED_ML)

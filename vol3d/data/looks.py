@@ -1,0 +1,111 @@
+"""What scans look like before anything is learnt from them: headers, and whether they are brains."""
+
+import logging
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from vol3d.data.scan import Scan
+from vol3d.errors import DataError
+from vol3d.header import Header
+from vol3d.volume import Grid, Volume
+
+log = logging.getLogger(__name__)
+STRIPPED_ML = 2200.0
+"""If what is above 0 fills less than this, the skull is gone; a head fills twice as much."""
+CUT = 0.02
+"""This share of the tissue may lie outside a grid before it is told."""
+MNI = 4
+"""NIfTI's code of MNI space."""
+SAME_MM = 0.01
+"""Voxels that are closer than this lie in the same place."""
+PREPARE = "vol3d prepare makes aligned brains of raw scans"
+
+
+def tell_headers(headers: list[Header]) -> None:
+    """Warn of what is in doubt, once for each reason."""
+    doubtful = [h for h in headers if h.doubt]
+    if doubtful:
+        warn(doubtful, headers, doubtful[0].doubt)
+    elsewhere = [h for h in headers if h.space_code != MNI and "_space-MNI" not in h.path.name]
+    if elsewhere:
+        warn(elsewhere, headers, f"neither header nor name says MNI space; {PREPARE}")
+
+
+def warn(some: list[Header], of: list[Header], what: str) -> None:
+    """One line on several scans."""
+    log.warning("warning: %d of %d scans (%s): %s", len(some), len(of), some[0].path.name, what)
+
+
+def common_grid(scans: list[Scan], headers: list[Header]) -> Grid:
+    """The grid in RAS+ that all share.
+
+    Raises:
+        DataError: some lie elsewhere; what most share is the rule.
+    """
+    grids = [Grid(h.shape, h.affine).turned("RAS") for h in headers]
+    keys = [(g.shape, tuple((g.affine / SAME_MM).round().ravel())) for g in grids]
+    rule = grids[keys.index(Counter(keys).most_common(1)[0][0])]
+    odd = [(s, g) for s, g in zip(scans, grids, strict=True) if not g.matches(rule, SAME_MM)]
+    if odd:
+        (scan, grid), alike = odd[0], len(scans) - len(odd)
+        raise DataError(
+            f"{scan.visit}: lies on a grid of {grid}, up to {grid.apart(rule):.1f} mm off the grid of "
+            f"{rule} that {alike} of {len(scans)} scans share ({len(odd)} do not); mend its header, "
+            f"leave it out (data.exclude), or resample all to a grid with a name, e.g. data.grid=2mm"
+        )
+    return rule
+
+
+def check_contrast(volume: Volume, path: Path) -> None:
+    """Refuse an image in which there is nothing to see.
+
+    Raises:
+        DataError: no voxel is above 0, or all that are have one value.
+    """
+    tissue = volume.data[volume.data > 0]
+    if not tissue.size:
+        raise DataError(f"{path}: has no voxel above 0; export it again")
+    if tissue.min() == tissue.max():
+        raise DataError(
+            f"{path}: has no contrast, all voxels above 0 are {tissue[0]:g}; is it a mask, or an export "
+            f"that failed? Give the scan itself"
+        )
+
+
+def doubts(volume: Volume, grid: Grid) -> dict[str, str]:
+    """Why an image may be no stripped brain in MNI space, by a word for the kind of reason.
+
+    Args:
+        volume: as it was read.
+        grid: what it is to be learnt from on.
+    """
+    found = {}
+    if not is_stripped(volume):
+        ml = np.count_nonzero(volume.data) * volume.grid.voxel_ml
+        found["head"] = (
+            f"{ml:.0f} ml of its {np.prod(volume.shape) * volume.grid.voxel_ml:.0f} ml are not 0, so it "
+            f"is a whole head, or the air around the brain is not 0"
+        )
+    lost = outside(volume, grid)
+    if lost > CUT:
+        found["cut"] = f"{100 * lost:.0f} % of what is not 0 lie outside the grid and are cut off"
+    return found
+
+
+def is_stripped(head: Volume) -> bool:
+    """Whether the skull is gone: nothing but exact zeros around something of a brain's size."""
+    above = head.data > 0
+    zeros = np.mean(head.data == 0)
+    return bool(zeros > 0.3 and above.sum() * head.grid.voxel_ml < STRIPPED_ML)
+
+
+def outside(volume: Volume, grid: Grid) -> float:
+    """Which share of the voxels that are not 0 lies outside a grid; one in a few is looked at."""
+    step = max(1, max(volume.shape) // 48)
+    index = np.argwhere(volume.data[::step, ::step, ::step]) * step
+    to_grid = np.linalg.inv(grid.affine) @ volume.affine
+    at = index @ to_grid[:3, :3].T + to_grid[:3, 3]  # voxels of the grid
+    beyond = (at < -0.5) | (at > np.array(grid.shape) - 0.5)
+    return float(beyond.any(1).mean()) if len(index) else 0.0
