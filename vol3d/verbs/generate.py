@@ -10,6 +10,7 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 import vol3d
 from vol3d.config import Config, did_you_mean
+from vol3d.data.asked import read_table, whole
 from vol3d.data.bids_writer import (
     DESCRIPTION,
     anat_path,
@@ -21,7 +22,7 @@ from vol3d.data.bids_writer import (
     write_text,
 )
 from vol3d.data.brain import brain_in
-from vol3d.data.covariates import Number, Row
+from vol3d.data.columns import Number, Row
 from vol3d.data.tables import read_rows
 from vol3d.diffusion.model import Sampler
 from vol3d.door import read_json, under
@@ -94,14 +95,9 @@ class Generate(Config):
 
     def execute(self) -> Path:
         """Make every brain that is not there yet."""
-        changes = {
-            **self.sampler,
-            **({"micro_batch": self.micro_batch} if self.micro_batch else {}),
-        }
+        changes = self.changes
         model = TrainedGenerator(self.bundle, device_of(self.device), changes)
         plan = self.plan(model)
-        for warning in sorted({w for _, asked, _ in plan for w in model.schema.doubts(asked)}):
-            log.warning("warning: %s", warning)
         with at_work(self.out, [model.checksum, changes, plan], self.part):
             return self.work(model, plan, changes)
 
@@ -136,6 +132,11 @@ class Generate(Config):
             self.show([(paths[seed], row) for seed, _, row in plan], model)
         return self.out
 
+    @property
+    def changes(self) -> dict[str, Any]:
+        """To the model's sampler."""
+        return {**self.sampler, **({"micro_batch": self.micro_batch} if self.micro_batch else {})}
+
     def show(self, brains: list[tuple[Path, Row]], model: TrainedGenerator) -> None:
         """A picture of the first of them that share a grid, where the BIDS validator does not mind."""
         from vol3d.report.cohort import write_contact_sheet
@@ -147,11 +148,18 @@ class Generate(Config):
         log.info("a picture of them: %s", picture)
 
     def foresee(self) -> None:
-        """What a dry run says beside the settings."""
+        """What a dry run says beside the settings; it refuses what a run would."""
         tell_precision(self.sampler.get("precision", "auto"), self.device)
+        model = TrainedGenerator(self.bundle, "cpu", self.changes)
+        plan = self.plan(model)
+        if not is_free(self.out):
+            any_precision = "precision" not in self.changes
+            claim(self.out, model.checksum, model.sampler, any_precision=any_precision)
+        made = sum(is_made(self.path(model, seed), row) for seed, _, row in plan)
+        log.info("would make %d brains; %d are there", len(plan) - made, made)
 
     def plan(self, model: TrainedGenerator) -> list[Planned]:
-        """Seed, what was asked for, and the complete row of every brain.
+        """Seed, what was asked for, and the complete row of every brain; warns of what is doubtful.
 
         Raises:
             ConfigError: unknown covariates or settings, an unknown level, text for a number, a seed
@@ -165,7 +173,9 @@ class Generate(Config):
                     f"This model's covariates: {', '.join(model.schema.names) or 'none'}."
                 )
         given = model.schema.check(self.ask)
-        table = read_table(self.covariates) if self.covariates else [{}] * (self.n or 1)
+        table = [{}] * (self.n or 1)
+        if self.covariates:
+            table = read_table(self.covariates, model.schema.names)
         if self.n and self.n > len(table):
             raise ConfigError(f"n={self.n}: {self.covariates} has only {len(table)} rows")
         plan = []
@@ -179,11 +189,13 @@ class Generate(Config):
             raise ConfigError(
                 f"{self.covariates}: seed {twice} is given twice; each brain has its own"
             )
+        for warning in sorted({w for _, asked, _ in plan for w in model.schema.doubts(asked)}):
+            log.warning("warning: %s", warning)
         return plan
 
     def path(self, model: TrainedGenerator, seed: int) -> Path:
         """Where a brain goes."""
-        return anat_path(self.out, name_of(seed), entities_of(model, "synth"), "T1w")
+        return anat_path(self.out, name_of(seed), entities_of(model, "synth"), model.kind)
 
 
 def entities_of(model: TrainedGenerator, desc: str) -> dict[str, str]:
@@ -194,24 +206,6 @@ def entities_of(model: TrainedGenerator, desc: str) -> dict[str, str]:
 def name_of(seed: int) -> str:
     """A brain is called by its seed."""
     return f"sub-{seed:06d}"
-
-
-def whole(text: str, table: Path) -> int:
-    """A seed as a number."""
-    try:
-        return int(text)
-    except ValueError:
-        raise ConfigError(f"{table}: seed {text!r}: a whole number is due") from None
-
-
-def read_table(path: Path) -> list[dict[str, str | None]]:
-    """The rows of a covariates table, without the people's names."""
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such table")
-    return [
-        {k: None if v in ("", "n/a") else v for k, v in row.items() if k != "participant_id"}
-        for row in read_rows(path)
-    ]
 
 
 def claim(out: Path, bundle: str, sampler: Sampler, *, any_precision: bool = False) -> Sampler:
@@ -337,7 +331,7 @@ def write_brain(
     write_json(
         path.with_suffix("").with_suffix(".json"),
         {
-            "Description": "synthetic T1-weighted brain; nobody's",
+            "Description": f"synthetic {model.kind} brain; nobody's",
             "SkullStripped": True,
             "SpatialReference": model.fingerprint.get("entities", {}).get("space", "orig"),
             "Resolution": str(grid),
