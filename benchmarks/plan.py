@@ -24,6 +24,7 @@ import torch
 from vol3d.cli import fill
 from vol3d.nn.blocks import ResBlock
 from vol3d.nn.pieces import Pieces
+from vol3d.nn.slab_layers import laid
 from vol3d.optim import Optim
 from vol3d.training.engine import Engine, device_of
 from vol3d.training.loop import engine_of, update
@@ -116,12 +117,13 @@ def warm_up(device: torch.device, precision: str) -> None:
         engine.backward("net", {"loss": y.float().mean()}, 1.0)
         engine.step(share=0.5, nimg=0, names=[])
         engine.average(1, 1)
-    block, x = ResBlock(4, 4, groups=2), torch.rand(1, 4, 4, 4, 4, device=device)
-    with engine.autocast():  # compiled kernels, of both passes
+    # Compiled kernels, of both passes: in float32 they are for what is not small.
+    block, x = ResBlock(64, 64, groups=8), torch.rand(1, 64, 20, 21, 21, device=device)
+    with engine.autocast():
         block.to(device)(x).float().sum().backward()
         with torch.no_grad():
             dtype = torch.bfloat16 if engine.precision == "bf16" else torch.float32
-            block(Pieces.of(x.to(dtype), [(0, 4)], measured=True))
+            block(Pieces.of(laid(x, dtype), [(0, 20)], measured=True))
 
 
 def begin(device: torch.device) -> float:

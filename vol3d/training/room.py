@@ -30,8 +30,8 @@ class Overhead:
 
 
 # CPU: calibrated on five trainings of 0.2 to 0.6 GB; `outside` is what glibc was seen to hold back of
-# what is freed, 0.1 to 0.4 GB, unless it is told not to (docs/plan.md), and 0.07 GB that
-# numba's compiler takes at its first call. CUDA: not calibrated; a context and cuBLAS's workspace of
+# what is freed, 0.1 to 0.4 GB, unless it is told not to (docs/plan.md), and 0.13 GB that
+# numba and its compiler take at the first call. CUDA: not calibrated; a context and cuBLAS's workspace of
 # the usual size, and for a convolution half of its operands once more.
 OVERHEADS = {
     "cpu": Overhead(fixed=34e6, workspace=0.0, outside=0.5e9, loose=0.0),
