@@ -19,6 +19,7 @@ from vol3d.data.rng import randn, torch_rng
 from vol3d.data.scan import Scan
 from vol3d.diffusion.model import Diffusion
 from vol3d.errors import ConfigError, DataError
+from vol3d.metrics.verdict import tell_reconstruction
 from vol3d.planes import montage
 from vol3d.tasks.base import Batch, Runner
 from vol3d.tasks.card import model_card
@@ -211,4 +212,5 @@ def autoencoder_of(latents: LatentImages) -> TrainedAutoencoder:
         quality["n"],
         quality["psnr_brain_block_average_db"],
     )
+    tell_reconstruction(quality)
     return autoencoder

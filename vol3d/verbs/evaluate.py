@@ -24,9 +24,10 @@ from vol3d.metrics.agreement import agreement
 from vol3d.metrics.diversity import count_pairs, mean_ms_ssim
 from vol3d.metrics.reconstruction import measure_scan, summarise
 from vol3d.metrics.requests import request_table
+from vol3d.metrics.verdict import findings, plain
 from vol3d.progress import track
 from vol3d.report.console import tell
-from vol3d.report.evaluation import Compared, Evidence, Reconstructed, evaluation_page, plain
+from vol3d.report.evaluation import Compared, Evidence, Reconstructed, evaluation_page
 from vol3d.report.plots import Cloud
 from vol3d.trained import TrainedGenerator, TrainedSegmenter
 from vol3d.training.engine import device_of
@@ -62,6 +63,9 @@ class Evaluate(Config):
     """Pairs of volumes for MS-SSIM, at most; the same number of samples and of real scans."""
     pictures: PositiveInt = 5
     """Rows in the report's pictures."""
+    pictures_of_people: bool = True
+    """Show slices of real people beside samples, and name them; false leaves both out of report.html and
+    summary.json. reconstructions.tsv and measurements.tsv, one row a scan, name them all the same."""
     seed: NonNegativeInt = 0
     """Of the requests, the pairs and the bootstrap."""
     sampler: dict[str, Any] = Field(default_factory=dict)
@@ -148,11 +152,16 @@ class Evaluation:
             self.asked.out / "reconstructions.tsv",
             [{"image": name, **measures} for name, measures in rows.items()],
         )
+        if not self.asked.pictures_of_people:
+            del self.summary["reconstruction"]["worst_scan"]
+            return
         by_name = {scan.name: scan for scan in val}
+        self.evidence.people.add(by_name[self.summary["reconstruction"]["worst_scan"]].subject)
         for name in spread(
             sorted(rows, key=lambda r: rows[r]["psnr_brain_db"]), self.asked.pictures
         ):
             x, y = self.reconstruction(by_name[name])
+            self.evidence.people.add(by_name[name].subject)
             self.evidence.reconstructed.append(
                 Reconstructed(name, x[0].numpy(), y[0].numpy(), rows[name]["psnr_brain_db"])
             )
@@ -309,15 +318,12 @@ class Evaluation:
             )
 
     def show(self, sample: Scan, sample_title: str, real: Scan, real_title: str) -> None:
-        """Put a sample and a real scan into the report's picture."""
-        self.evidence.compared.append(
-            Compared(
-                sample_title,
-                self.read_sample(sample)[0],
-                real_title,
-                self.images.read(real)["x"][0],
-            )
-        )
+        """Put a sample into the report's picture, and a real scan if people are pictured."""
+        beside = ()
+        if self.asked.pictures_of_people:
+            self.evidence.people.add(real.subject)
+            beside = (real_title, self.images.read(real)["x"][0])
+        self.evidence.compared.append(Compared(sample_title, self.read_sample(sample)[0], *beside))
 
     # -- diversity --------------------------------------------------------------------------------
 
@@ -364,6 +370,7 @@ class Evaluation:
             "n_val": len(self.images.val),
             "n_samples": len(self.samples),
             "notes": self.notes,
+            "amiss": [f.words for f in findings(self.summary) if f.is_amiss],
         }
         if self.rows:
             write_tsv(asked.out / "measurements.tsv", self.rows)
