@@ -84,8 +84,8 @@ def verdict(summary: dict[str, Any], people: set[str]) -> Section:
     """What the figures mean; what is out of line stands out. Then who is in this report."""
     found = findings(summary)
     private = (
-        f"This report names real people ({len(people)}) and shows slices of their brains: pass it on only "
-        f"to whom you may pass on the scans. pictures_of_people=false leaves both out."
+        f"This report names real people ({len(people)}) and shows slices of their brains: pass it on "
+        f"only to whom you may pass on the scans. pictures_of_people=false leaves both out."
     )
     return Section(
         "In short",

@@ -37,6 +37,7 @@ class TrainedGenerator:
         schema: the covariates it knows.
         sampler: how it samples; its precision is decided.
         grid: where the voxels of its samples lie.
+        unfinished: how far its training was, where it had not finished; else empty.
     """
 
     def __init__(
@@ -65,6 +66,12 @@ class TrainedGenerator:
         with understood(self.path / "covariates.json"):
             self.schema = Covariates.parse(bundle.document("covariates"))
         self.fingerprint: dict = bundle.fingerprint()
+        trained = bundle.documents.get("training", {})
+        self.unfinished = (
+            [f"the training had not finished: {trained.get('images')} of {trained['of']} images"]
+            if "of" in trained
+            else []
+        )
         self.autoencoder = TrainedAutoencoder(bundle.path / "autoencoder", device, precision)
         with understood(self.path / "fingerprint.json"):
             self.shift, self.scale = (

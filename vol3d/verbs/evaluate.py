@@ -32,6 +32,7 @@ from vol3d.report.plots import Cloud
 from vol3d.trained import TrainedGenerator, TrainedSegmenter
 from vol3d.training.engine import device_of
 from vol3d.verbs.generate import Generate
+from vol3d.verbs.train import generator_at
 from vol3d.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Evaluate(Config):
     out: Path
     """Folder to write; new, empty, or an evaluation that was stopped."""
     generator: Path
-    """Bundle or finished run of a diffusion model."""
+    """Bundle or run of a diffusion model; of a run that has not finished, its last checkpoint."""
     data: Source
     """The scans that it was trained on, with their split."""
     segmenter: Path | None = None
@@ -94,7 +95,7 @@ class Evaluation:
     def __init__(self, asked: Evaluate) -> None:
         self.asked = asked
         device = device_of(asked.device)
-        self.generator = TrainedGenerator(asked.generator, device)
+        self.generator = TrainedGenerator(generator_at(asked.generator), device)
         self.segmenter = TrainedSegmenter(asked.segmenter, device) if asked.segmenter else None
         if len(asked.data.grid) > 1:
             raise ConfigError(
@@ -112,7 +113,7 @@ class Evaluation:
             self.check_segmenter_grid()
         self.summary: dict[str, Any] = {}
         self.evidence = Evidence(self.grid.spacing)
-        self.notes: list[str] = []
+        self.notes = [f"{words[:1].upper()}{words[1:]}." for words in self.generator.unfinished]
         self.rows: list[dict[str, object]] = []  # of measurements.tsv
         self.known = self.segmenter.structures if self.segmenter else []
         self.samples = self.find_samples()
@@ -193,7 +194,7 @@ class Evaluation:
         if folder is None:
             folder = self.asked.out / "closed_loop"
             Generate(
-                bundle=self.asked.generator,
+                bundle=self.generator.path,
                 out=folder,
                 covariates=self.write_requests(),
                 sampler=self.asked.sampler,

@@ -32,6 +32,7 @@ from vol3d.parts import ALL, Part, share, tell
 from vol3d.progress import Bar
 from vol3d.trained.generator import TrainedGenerator
 from vol3d.training.engine import device_of, tell_precision
+from vol3d.verbs.train import generator_at
 from vol3d.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,8 @@ class Generate(Config):
 
     positional: ClassVar[tuple[str, ...]] = ("bundle", "out")
     bundle: Path
-    """Bundle or finished run of a diffusion model; `ready` is the one that comes with vol3d."""
+    """Bundle or run of a diffusion model; of a run that has not finished, its last checkpoint. `ready` is
+    the one that comes with vol3d."""
     out: Path
     """Folder to write; new, empty, or an unfinished cohort of the same settings."""
     n: PositiveInt | None = None
@@ -98,7 +100,9 @@ class Generate(Config):
             **self.sampler,
             **({"micro_batch": self.micro_batch} if self.micro_batch else {}),
         }
-        model = TrainedGenerator(self.bundle, device_of(self.device), changes)
+        model = TrainedGenerator(generator_at(self.bundle), device_of(self.device), changes)
+        for words in model.unfinished:
+            log.warning("warning: %s: %s", self.bundle, words)
         plan = self.plan(model)
         for warning in sorted({w for _, asked, _ in plan for w in model.schema.doubts(asked)}):
             log.warning("warning: %s", warning)
@@ -111,7 +115,7 @@ class Generate(Config):
             self.out, model.checksum, model.sampler, any_precision="precision" not in changes
         )
         if sampler != model.sampler:  # begun on a machine of another kind
-            model = TrainedGenerator(self.bundle, device_of(self.device), sampler.dump())
+            model = TrainedGenerator(model.path, device_of(self.device), sampler.dump())
         paths = {seed: self.path(model, seed) for seed, _, _ in plan}
         lacking = [p for p in plan if not is_made(paths[p[0]], p[2])]
         write_table(self.out, plan, model)
@@ -352,6 +356,6 @@ def write_brain(
             },
             "Asked": {k: v for k, v in asked.items() if v is not None},
             "Covariates": row,
-            "Warnings": model.schema.doubts(asked),
+            "Warnings": [*model.unfinished, *model.schema.doubts(asked)],
         },
     )
