@@ -147,7 +147,7 @@ def test_a_segmenter_of_another_resolution(
         "device=cpu",
     ]
     with pytest.raises(
-        DataError, match=r"learnt from voxels of \(4.0, 4.0, 4.0\) mm, the scans have"
+        DataError, match=r"learnt from voxels of \(4.0, 4.0, 4.0\) mm, these images have"
     ):
         verb("evaluate", str(tmp_path / "a"), *words, "data.grid=8mm", "n=3")
 

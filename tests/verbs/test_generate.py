@@ -13,6 +13,7 @@ import torch
 from tests.conftest import assert_valid_bids, verb, vol3d
 from vol3d.data.tables import read_rows
 from vol3d.errors import ConfigError, DataError
+from vol3d.trained import TrainedSegmenter
 from vol3d.volume import Volume
 
 
@@ -52,6 +53,28 @@ def test_outside_the_brain_an_image_is_zero(made: Path):
         mask = Volume.read(next((made / name / "anat").glob("*_desc-brain_mask.nii.gz")))
         assert (x[~mask.data.astype(bool)] == 0).all()
         assert mask.data.any()
+
+
+def test_volumes_are_measured_into_the_table(
+    made: Path, diffusion: Path, segmenter: Path, tmp_path
+):
+    out = shutil.copytree(made, tmp_path / "measured")
+    words = ["generate", str(diffusion), str(out), "age=60", "micro_batch=2", "device=cpu"]
+    verb(*words, "n=5", f"segmenter={segmenter}")
+    told = json.loads(next(out.glob("sub-000003/anat/*T1w.json")).read_text())["Measured"][
+        "Volumes"
+    ]
+    verb(*words, "n=1", "seed=7")  # more brains, which nobody measures
+    rows = {r["seed"]: r for r in read_rows(out / "participants.tsv")}
+    assert rows["3"]["measured_brain_ml"] == f"{told['brain_ml']:.4f}"
+    assert rows["7"]["measured_brain_ml"] == "n/a"
+    column = json.loads((out / "participants.json").read_text())["measured_brain_ml"]
+    assert column["Units"] == "mL"
+    image = torch.from_numpy(images(out)["sub-000003"]).float()[None, None]
+    assert TrainedSegmenter(segmenter).measure(image, 4**3 / 1000)[0] == pytest.approx(
+        told, abs=1e-4
+    )
+    assert_valid_bids(out)
 
 
 def test_samples_lie_where_the_training_scans_lie(made: Path, cohort: Path):

@@ -110,22 +110,13 @@ class Evaluation:
                 f"on {self.grid}; give the data of its training, e.g. data.grid=2mm"
             )
         if self.segmenter is not None:
-            self.check_segmenter_grid()
+            self.segmenter.check_grid(self.grid)
         self.summary: dict[str, Any] = {}
         self.evidence = Evidence(self.grid.spacing)
         self.notes = [f"{words[:1].upper()}{words[1:]}." for words in self.generator.unfinished]
         self.rows: list[dict[str, object]] = []  # of measurements.tsv
         self.known = self.segmenter.structures if self.segmenter else []
         self.samples = self.find_samples()
-
-    def check_segmenter_grid(self) -> None:
-        """The segmenter measures voxels of the size that it knows."""
-        known = self.segmenter.grids
-        if not any(np.allclose(g.spacing, self.grid.spacing, rtol=0.01) for g in known):
-            raise DataError(
-                f"{self.asked.segmenter}: learnt from voxels of {known[0].spacing} mm, the scans have "
-                f"{self.grid.spacing} mm; train one on these"
-            )
 
     # -- reconstruction ---------------------------------------------------------------------------
 

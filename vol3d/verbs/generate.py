@@ -10,27 +10,26 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 import vol3d
 from vol3d.config import Config, did_you_mean
-from vol3d.data.bids_writer import (
-    DESCRIPTION,
-    anat_path,
-    bids_name,
-    read_maker,
-    write_description,
-    write_json,
-    write_participants,
-    write_text,
-)
+from vol3d.data.bids_writer import anat_path, bids_name, write_json
 from vol3d.data.brain import brain_in
-from vol3d.data.covariates import Number, Row
+from vol3d.data.covariates import Row
 from vol3d.data.tables import read_rows
 from vol3d.diffusion.model import Sampler
-from vol3d.door import read_json, under
+from vol3d.door import read_json
 from vol3d.errors import ConfigError, RunError
-from vol3d.files import is_free
 from vol3d.lock import at_work
 from vol3d.parts import ALL, Part, share, tell
 from vol3d.progress import Bar
-from vol3d.trained.generator import TrainedGenerator
+from vol3d.trained import TrainedGenerator, TrainedSegmenter
+from vol3d.trained.cohort import (
+    Planned,
+    claim,
+    entities_of,
+    measure,
+    name_of,
+    sidecar_of,
+    write_table,
+)
 from vol3d.training.engine import device_of, tell_precision
 from vol3d.verbs.train import generator_at
 from vol3d.volume import Volume
@@ -40,19 +39,6 @@ STEP = 1e-4
 """Voxels are stored as int16 in steps of this; the scale is [0, 1]."""
 SHOWN = 16
 """Brains in the picture, at most."""
-Planned = tuple[int, Row, Row]
-"""Seed, what was asked for, and the complete row of a brain."""
-README = """\
-Brains that do not exist, made by vol3d generate
-
-No image is of anybody. participants.tsv has the seed of each brain and the covariates that its model
-was told; the sidecar of each image names the model, the sampler and what was asked for. A brain depends
-on its seed and covariates alone: the same words make it again. sourcedata/contact_sheet.png shows the
-first of them. desc-brain_mask says where the brain is; outside it an image is 0.
-
-Not for diagnosis. How well the volumes that were asked for come out is measured by vol3d evaluate.
-"""
-LICENCE = "That of the model that made them; see its card"
 
 
 class Generate(Config):
@@ -83,6 +69,9 @@ class Generate(Config):
     """Brains made at a time; short for sampler.micro_batch."""
     part: Part = ALL
     """Make only a share, so that several processes make one cohort: 2/4 is the second of four."""
+    segmenter: Path | None = None
+    """Bundle or finished run of a segmenter, to measure the brains: the volumes go into participants.tsv.
+    `ready` is the one that comes with vol3d."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:1."""
 
@@ -106,10 +95,21 @@ class Generate(Config):
         plan = self.plan(model)
         for warning in sorted({w for _, asked, _ in plan for w in model.schema.doubts(asked)}):
             log.warning("warning: %s", warning)
+        segmenter = (
+            TrainedSegmenter(self.segmenter, device_of(self.device)) if self.segmenter else None
+        )
+        for grid in {model.grid_of(row) for _, _, row in plan} if segmenter else ():
+            segmenter.check_grid(grid)
         with at_work(self.out, [model.checksum, changes, plan], self.part):
-            return self.work(model, plan, changes)
+            return self.work(model, plan, changes, segmenter)
 
-    def work(self, model: TrainedGenerator, plan: list[Planned], changes: dict[str, Any]) -> Path:
+    def work(
+        self,
+        model: TrainedGenerator,
+        plan: list[Planned],
+        changes: dict[str, Any],
+        segmenter: TrainedSegmenter | None = None,
+    ) -> Path:
         """Make what is missing of a plan, in a folder that is ours or is made so."""
         sampler = claim(
             self.out, model.checksum, model.sampler, any_precision="precision" not in changes
@@ -118,7 +118,7 @@ class Generate(Config):
             model = TrainedGenerator(model.path, device_of(self.device), sampler.dump())
         paths = {seed: self.path(model, seed) for seed, _, _ in plan}
         lacking = [p for p in plan if not is_made(paths[p[0]], p[2])]
-        write_table(self.out, plan, model)
+        write_table(self.out, plan, paths, model)
         whose = share(list(batches(plan, sampler.micro_batch, model)), self.part)
         ours = {seed for some in whose for seed, _, _ in some}
         missing = [p for p in lacking if p[0] in ours]
@@ -133,9 +133,11 @@ class Generate(Config):
                 for seed, brain in fresh.items():
                     write_brain(paths[seed], *brain, model, seed, sampler)
                 bar.advance(len(fresh))
+        if segmenter:
+            measure([paths[seed] for seed in sorted(ours)], segmenter)
         left = sum(not is_made(paths[seed], row) for seed, _, row in plan)
         tell(self.part, left, len(plan), "brains")
-        write_table(self.out, plan, model)  # once more: another plan's may have replaced it
+        write_table(self.out, plan, paths, model)  # once more: another plan's may have replaced it
         if not left:
             self.show([(paths[seed], row) for seed, _, row in plan], model)
         return self.out
@@ -190,16 +192,6 @@ class Generate(Config):
         return anat_path(self.out, name_of(seed), entities_of(model, "synth"), "T1w")
 
 
-def entities_of(model: TrainedGenerator, desc: str) -> dict[str, str]:
-    """What the names of a cohort's files say."""
-    return {**model.fingerprint.get("entities", {}), "desc": desc}
-
-
-def name_of(seed: int) -> str:
-    """A brain is called by its seed."""
-    return f"sub-{seed:06d}"
-
-
 def whole(text: str, table: Path) -> int:
     """A seed as a number."""
     try:
@@ -216,69 +208,6 @@ def read_table(path: Path) -> list[dict[str, str | None]]:
         {k: None if v in ("", "n/a") else v for k, v in row.items() if k != "participant_id"}
         for row in read_rows(path)
     ]
-
-
-def claim(out: Path, bundle: str, sampler: Sampler, *, any_precision: bool = False) -> Sampler:
-    """Take a free folder by describing it, or check that it is of the same model and sampler.
-
-    Args:
-        out: the folder.
-        bundle: the checksum of the model that is to make the cohort.
-        sampler: how.
-        any_precision: go on in the precision that the cohort was begun in, whichever that is.
-
-    Returns:
-        The sampler with which the cohort is made.
-
-    Raises:
-        ConfigError: it holds something else.
-    """
-    settings = {"bundle": bundle, "sampler": sampler.dump()}
-    if is_free(out):
-        made_by = {
-            "Name": "vol3d generate",
-            "Description": "synthetic brains; nobody real",
-            "Settings": settings,
-        }
-        # Of several that find it free at once, the first one's stays, and all read that.
-        write_description(out, "vol3d synthetic cohort", LICENCE, made_by, keep=True)
-        write_text(out / "README", README, keep=True)
-    if not (out / DESCRIPTION).is_file():
-        raise ConfigError(f"{out}: holds something that is no cohort of ours; name another folder")
-    made_by = read_maker(out)
-    begun = under(made_by, "Settings")
-    if any_precision and (precision := under(begun, "sampler").get("precision")):
-        settings["sampler"]["precision"] = precision
-    if made_by.get("Name") != "vol3d generate" or begun != settings:
-        raise ConfigError(
-            f"{out}: holds a dataset of another origin, model or sampler; name another folder"
-        )
-    return Sampler.parse(settings["sampler"])
-
-
-def write_table(out: Path, plan: list[Planned], model: TrainedGenerator) -> None:
-    """participants.tsv, which grows where more brains are asked for later."""
-    columns: dict[str, dict] = {"seed": {"Description": "fixes the noise of the sample"}}
-    for c in model.schema.columns:
-        columns[c.name] = {"Description": f"{c.name} that the model was told"}
-        if isinstance(c, Number) and c.unit:
-            columns[c.name]["Units"] = {"ml": "mL"}.get(c.unit, c.unit)
-    rows = {
-        name_of(seed): {
-            "participant_id": name_of(seed),
-            "seed": seed,
-            **{n: shown(row[n]) for n in model.schema.names},
-        }
-        for seed, _, row in plan
-    }
-    table = out / "participants.tsv"
-    before = {r["participant_id"]: r for r in read_rows(table)} if table.is_file() else {}
-    write_participants(out, [row for _, row in sorted({**before, **rows}.items())], columns)
-
-
-def shown(value: float | str | None) -> str | None:
-    """A covariate as a table shows it."""
-    return f"{value:.4f}" if isinstance(value, float) else value
 
 
 def batches(plan: list[Planned], size: int, model: TrainedGenerator) -> Iterator[list[Planned]]:
@@ -302,7 +231,7 @@ def is_made(path: Path, row: Row) -> bool:
     Raises:
         ConfigError: it is there, with other covariates.
     """
-    sidecar = path.with_suffix("").with_suffix(".json")
+    sidecar = sidecar_of(path)
     if not sidecar.is_file():
         return False
     if read_json(sidecar).get("Covariates") != row:
@@ -339,7 +268,7 @@ def write_brain(
     write_json(path.with_name(f"{mask}.json"), {"Type": "Brain", "Resolution": str(grid)})
     image.write(path, slope=STEP)
     write_json(
-        path.with_suffix("").with_suffix(".json"),
+        sidecar_of(path),
         {
             "Description": "synthetic T1-weighted brain; nobody's",
             "SkullStripped": True,
