@@ -118,7 +118,10 @@ class TrainedGenerator:
         return self.schema.complete(asked, numpy_rng("covariates", seed))
 
     def generate(self, rows: list[Row], seeds: list[int]) -> Tensor:
-        """Volumes [B, 1, X, Y, Z] in [0, 1] for complete rows of one grid; in one micro-batch."""
+        """Volumes [B, 1, X, Y, Z] in [0, 1] for complete rows of one grid, in one micro-batch.
+
+        They end in the decoder's haze; `vol3d.data.brain` says where the brain is.
+        """
         grid = self.grid_of(rows[0])
         z = sample_latents(
             self.net,

@@ -261,7 +261,7 @@ def write_brain(
         )
     grid = model.grid_of(row)
     image = Volume(x.cpu().numpy(), grid.affine, model.fingerprint["space_code"])
-    brain = brain_in(image)
+    brain = brain_in(image, model.autoencoder.brain_level)
     image.data[~brain.data] = 0
     mask = bids_name(entities_of(model, "brain"), "mask", name_of(seed))
     brain.write(path.with_name(f"{mask}.nii.gz"))
