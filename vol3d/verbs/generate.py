@@ -11,12 +11,12 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 import vol3d
 from vol3d.config import Config, did_you_mean
 from vol3d.data.bids_writer import anat_path, bids_name, write_json
-from vol3d.data.brain import brain_in
 from vol3d.data.covariates import Row
+from vol3d.data.preparation.masks.mask import solid
 from vol3d.data.tables import read_rows
 from vol3d.diffusion.model import Sampler
 from vol3d.door import read_json
-from vol3d.errors import ConfigError, RunError
+from vol3d.errors import ConfigError
 from vol3d.lock import at_work
 from vol3d.parts import ALL, Part, share, tell
 from vol3d.progress import Bar
@@ -250,19 +250,10 @@ def write_brain(
     seed: int,
     sampler: Sampler,
 ) -> None:
-    """The image and its brain mask, then its sidecar, with which it is complete.
-
-    Raises:
-        RunError: a voxel is not a finite number.
-    """
-    if not x.isfinite().all():
-        raise RunError(
-            f"seed {seed}: the sample is not finite; try less guidance, or sampler.precision=fp32"
-        )
+    """The image and its brain mask, then its sidecar, with which it is complete."""
     grid = model.grid_of(row)
     image = Volume(x.cpu().numpy(), grid.affine, model.fingerprint["space_code"])
-    brain = brain_in(image, model.autoencoder.brain_level)
-    image.data[~brain.data] = 0
+    brain = solid(image)
     mask = bids_name(entities_of(model, "brain"), "mask", name_of(seed))
     brain.write(path.with_name(f"{mask}.nii.gz"))
     write_json(path.with_name(f"{mask}.json"), {"Type": "Brain", "Resolution": str(grid)})
