@@ -55,7 +55,10 @@ def test_the_ruler():
 def test_diversity_both_ways(samples: float, sd: float, words: str):
     told = {"samples": samples, "real": 0.89}
     found = of_diversity(
-        {k: {"ms_ssim": v, "ms_ssim_sd": sd, "n_volumes": 64} for k, v in told.items()}
+        {
+            k: {"ms_ssim": v, "ms_ssim_sd": sd, "n_volumes": 64, "n_pairs": 9}
+            for k, v in told.items()
+        }
     )
     assert words in found.words
     assert found.is_amiss == ("about" not in words)
@@ -69,5 +72,5 @@ def test_an_autoencoder_that_does_no_better_than_none():
 
 def test_all_together():
     assert findings({}) == []
-    assert overall([Finding("a"), Finding("b", is_amiss=True)]).startswith("1 of 2 findings are")
+    assert overall([Finding("a"), Finding("b", is_amiss=True)]).startswith("1 of 2 findings is")
     assert "Nothing that was measured" in overall([Finding("a")])

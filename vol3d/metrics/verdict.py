@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 log = logging.getLogger(__name__)
+FEW_PAIRS = 3
+"""With fewer there is no telling how much pairs differ."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,11 @@ def overall(found: list[Finding]) -> str:
         return "Nothing was measured, so nothing can be said of it."
     if not amiss:
         return f"Nothing that was measured is out of line ({len(found)} findings)."
-    return f"{amiss} of {len(found)} findings are out of line; look at them before you rely on it."
+    are, them = ("is", "it") if amiss == 1 else ("are", "them")
+    return (
+        f"{amiss} of {len(found)} findings {are} out of line; look at {them} before you rely on this "
+        f"generator."
+    )
 
 
 def of_reconstruction(quality: dict[str, Any]) -> Finding:
@@ -119,8 +125,10 @@ def of_diversity(d: dict[str, Any]) -> Finding:
     chance = sum(s["ms_ssim_sd"] ** 2 / (s["n_volumes"] / 2) for s in d.values()) ** 0.5
     figures = (
         f"MS-SSIM of two samples {d['samples']['ms_ssim']:.3f}, of two people "
-        f"{d['real']['ms_ssim']:.3f}, which spreads by {d['real']['ms_ssim_sd']:.3f}"
+        f"{d['real']['ms_ssim']:.3f}, sd {d['real']['ms_ssim_sd']:.3f}"
     )
+    if min(s["n_pairs"] for s in d.values()) < FEW_PAIRS:
+        return Finding(f"Whether samples are too much alike, so few pairs cannot tell ({figures}).")
     if abs(apart) <= max(1.96 * chance, d["real"]["ms_ssim_sd"]):
         return Finding(f"Samples differ from each other about as much as people do ({figures}).")
     if apart > 0:
