@@ -121,8 +121,13 @@ def test_a_mistake_is_one_line(words: list[str], code: int, line: str, tmp_path:
     assert not (tmp_path / "run").exists(), "a run that never began leaves nothing"
 
 
-def test_dry_run_prints_the_settings(tmp_path: Path):
-    result = vol3d("train", "configs/demo/autoencoder.yaml", f"run={tmp_path / 'r'}", "--dry-run")
+def test_dry_run_prints_the_settings_and_reads_the_data(cohort: Path, tmp_path: Path):
+    words = ["train", "configs/demo/autoencoder.yaml", f"run={tmp_path / 'r'}", "--dry-run"]
+    result = vol3d(*words, f"data.path={cohort}")
     assert result.returncode == 0
     assert "kl_weight: 0.0001" in result.stdout
+    assert "data: 10 scans of 10 people to learn from, 2 scans of 2 people held" in result.stderr
     assert not (tmp_path / "r").exists()
+    refused = vol3d(*words, "data.path=nowhere")
+    assert refused.returncode == 2
+    assert refused.stderr.endswith("vol3d: nowhere: no such folder\n")

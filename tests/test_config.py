@@ -44,6 +44,11 @@ def test_overrides_are_read_as_yaml_reads_them():
     assert run.sampler == Ddim(eta=0.5)
 
 
+def test_what_says_no_kind_goes_with_any():
+    assert Run.read(None, ["sampler.eta=0.5", "sampler.kind=ddim"]).sampler == Ddim(eta=0.5)
+    assert Run.read(None, ["sampler={kind: heun, churn: 1}", "sampler.kind=ddim"]).sampler == Ddim()
+
+
 def test_unknown_key_names_the_nearest():
     assert message("optmi.lr=1") == (
         "unknown key 'optmi'. Did you mean 'optim'? Known: seed, optim, sampler, steps."

@@ -176,7 +176,9 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="file/out: this folder cannot be made"):
         make_folder(tmp_path / "file" / "out")
-    one_line(lambda: verb("sample-cohort", str(tmp_path / "file" / "out"), "n=1"), "cannot be made")
+    one_line(
+        lambda: verb("sample-cohort", str(tmp_path / "file" / "out"), "n=1"), "cannot be written"
+    )
 
 
 def test_what_the_system_refuses_is_one_line_of_the_command(capsys: pytest.CaptureFixture):

@@ -18,7 +18,7 @@ from vol3d.training.loop import read_log
 from vol3d.verbs.train import Train
 from vol3d.volume import Volume
 
-CONFIGS = [p for p in sorted(Path("configs").rglob("*.yaml")) if "task" in read_yaml(p)]
+CONFIGS = [p for p in sorted(Path("configs").rglob("*.yaml")) if "run" in read_yaml(p)]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=str)

@@ -176,7 +176,7 @@ def overview() -> str:
             "",
             "vol3d VERB --help      the settings of a verb, its groups by name",
             "vol3d VERB --help all  every setting; with a group's name, what is in that group",
-            "vol3d VERB --dry-run   print the settings and stop",
+            "vol3d VERB --dry-run   print the settings, refuse what the verb would, and stop",
             "vol3d --version",
             "",
         ]

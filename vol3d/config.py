@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from vol3d.door import first_line
+from vol3d.door import as_text, first_line
 from vol3d.door import read_yaml as read_yaml_file
 from vol3d.errors import ConfigError, DataError
 from vol3d.outline import NameOnlyError
@@ -106,24 +106,27 @@ def read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 def parse_override(text: str) -> dict[str, Any]:
     """`optim.lr=1e-4` as a nested dict; values are read as YAML reads them."""
-    key, equals, _ = text.partition("=")
+    key, equals, value = text.partition("=")
     if not equals or not key:
         raise ConfigError(f"'{text}': a setting is given as key=value, for example seed=1")
     try:
-        return OmegaConf.to_container(OmegaConf.from_dotlist([text]))
+        return OmegaConf.to_container(OmegaConf.from_dotlist([f"{key}={as_text(value)}"]))
     except Exception as error:  # PyYAML and OmegaConf raise several unrelated kinds
         raise ConfigError(f"'{text}': {first_line(error)}") from None
 
 
 def lay(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
-    """Lay one nested dict over another; another `kind` replaces the whole group."""
+    """Lay one nested dict over another; another `kind` replaces the whole group.
+
+    What says no kind goes with any.
+    """
     out = dict(base)
     for key, value in top.items():
         below = out.get(key)
         if isinstance(below, str) and isinstance(value, dict) and "kind" not in value:
             below = {"kind": below}
         if isinstance(below, dict) and isinstance(value, dict):
-            same = "kind" not in value or value["kind"] == below.get("kind")
+            same = "kind" not in {*value} & {*below} or value["kind"] == below["kind"]
             out[key] = lay(below, value) if same else value
         else:
             out[key] = value
@@ -137,6 +140,11 @@ def flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
         inner = isinstance(value, dict)
         pairs += flat(value, f"{prefix}{key}.") if inner else [(f"{prefix}{key}", value)]
     return pairs
+
+
+def several(given: Any) -> Any:
+    """One thing stands for a list of one."""
+    return given if given is None or isinstance(given, list | tuple) else [given]
 
 
 def without_nulls(named: dict[str, Any]) -> dict[str, Any]:

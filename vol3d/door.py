@@ -6,6 +6,7 @@ Whatever is wrong with one is told in one line that begins with its name.
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -60,10 +61,25 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         if unfolded(yaml.compose(text, yaml.SafeLoader), {}) > MOST_VALUES:
             raise ValueError(f"its aliases stand for more than {MOST_VALUES} values")
-        content = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
+        content = OmegaConf.to_container(OmegaConf.load(io.StringIO(as_text(text))))
     except Exception as error:  # PyYAML and OmegaConf raise several unrelated kinds
         raise DataError(f"{path}: not readable as YAML ({first_line(error)})") from None
     return named(content, path)
+
+
+def as_text(content: str) -> str:
+    """YAML in which digits that begin with a zero are in quotes: 01 names somebody, and is no number."""
+    words = [event for event in yaml.parse(content, yaml.SafeLoader) if is_padded(event)]
+    for word in reversed(words):
+        start, end = word.start_mark.index, word.end_mark.index
+        content = f'{content[:start]}"{word.value}"{content[end:]}'
+    return content
+
+
+def is_padded(event: yaml.Event) -> bool:
+    """Whether it is a word of digits that begins with a zero, and not in quotes already."""
+    is_bare = isinstance(event, yaml.ScalarEvent) and event.style is None
+    return is_bare and bool(re.fullmatch(r"0\d+", event.value))
 
 
 def unfolded(node: Any, known: dict[int, int]) -> int:

@@ -134,12 +134,21 @@ def test_text_where_a_number_is_due(schema: Covariates):
         Covariates.measure(WANTED, rows, [f"sub-{i}" for i in range(5)])
 
 
-def test_a_column_that_nobody_has():
-    rows = [{k: v for k, v in r.items() if k != "age"} | {"Age": r["age"]} for r in people(5)]
-    with pytest.raises(
-        DataError, match=r"covariate 'age': no training scan has it\. Did you mean 'Age'"
-    ):
+def test_columns_that_nobody_has_are_told_together():
+    rows = [{"Age": r["age"], "Gender": r["sex"], "x": None} for r in people(5)]
+    with pytest.raises(ConfigError) as caught:
         Covariates.measure(WANTED, rows, list("abcde"))
+    assert str(caught.value) == (
+        "covariates age, sex, ventricles_ml: no training scan has them. The tables have: Age, Gender "
+        "(age may be 'Age'; sex may be 'Gender'). Add or rename the columns, or take them away: "
+        "task.covariates.age=null task.covariates.sex=null task.covariates.ventricles_ml=null"
+    )
+
+
+@pytest.mark.parametrize("asked", [{"age": -3}, {"ventricles_ml": "-5"}])
+def test_what_cannot_be_is_not_asked_for(schema: Covariates, asked):
+    with pytest.raises(ConfigError, match=r"no (age in years|volume) is that"):
+        schema.check(asked)
 
 
 def test_a_number_that_never_varies():
@@ -176,6 +185,7 @@ def test_a_level_that_is_a_number_is_called_as_the_table_has_it():
     schema = Covariates.measure({"site": Wanted(kind="category")}, rows, list("abc"))
     assert schema["site"].levels == {"1": 1, "2": 2}
     assert schema.encode({"site": 2.0}) == schema.encode(schema.check({"site": 2})) == [-1, 1, 1]
+    assert schema.check({"site": "02"}) == {"site": "2"}  # as it stands on the command line
     assert schema.cells[0].levels == {"site": "1"}
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vol3d.data.datasets import Bids
+from vol3d.data.images import Images
 from vol3d.errors import ConfigError, DataError
 from vol3d.volume import Volume
 
@@ -18,7 +19,12 @@ def put(path: Path, data: np.ndarray | None = None, spacing=(1, 1, 1)) -> Path:
 
 
 def brain(root: Path, name: str, words: str = "T1w") -> Path:
-    return put(root.joinpath(*name.split("_")) / "anat" / f"{name}_{words}.nii.gz")
+    data = np.arange(1, 61, dtype=np.uint8).reshape(3, 4, 5)
+    return put(root.joinpath(*name.split("_")) / "anat" / f"{name}_{words}.nii.gz", data)
+
+
+def told(source: Bids) -> list[str]:
+    return source.doubts(source.scans())
 
 
 @pytest.fixture
@@ -54,9 +60,13 @@ def test_scans_without_sessions(plain):
     assert two.image == plain / "sub-02/anat/sub-02_T1w.nii.gz"
 
 
-def test_no_table_is_fine(tmp_path):
+def test_no_table_is_fine_and_told(tmp_path):
     brain(tmp_path, "sub-01")
     assert Bids(path=tmp_path).scans()[0].covariates == {}
+    assert "has no participants.tsv" in told(Bids(path=tmp_path))[0]
+    (tmp_path / "participants.csv").write_text("participant_id,age\nsub-01,30\n")
+    assert Bids(path=tmp_path).scans()[0].covariates == {"age": 30.0}
+    assert told(Bids(path=tmp_path)) == []
 
 
 def test_sessions_override_the_participants_table(visits):
@@ -166,7 +176,7 @@ def test_grid(plain):
     [
         ({"path": "nowhere"}, "nowhere: no such folder"),
         ({"path": "empty"}, "no sub-\\* folder, so it is no BIDS dataset"),
-        ({"path": "data", "suffix": "T2w"}, r"no image \*_T2w.nii.gz.*It has: \*_T1w.nii.gz"),
+        ({"path": "data", "suffix": "T2w"}, r"no image \*_T2w.nii.gz.*It has: \*_T1w.*suffix=T1w"),
         ({"path": "data", "labels_entities": {"desc": "x"}}, r"no label map \*_dseg.*desc: x"),
     ],
 )
@@ -224,3 +234,129 @@ def test_truncated_label_map(plain):
 def test_settings_round_trip(plain):
     source = Bids.parse({"path": str(plain), "entities": {"res": 2, "desc": None}})
     assert Bids.parse(source.dump()) == source
+
+
+# -- who is left out, and whose rows are of nobody ---------------------------------------------------
+
+
+def test_rows_and_scans_that_do_not_meet_are_told(plain):
+    table = plain / "participants.tsv"
+    table.write_text("participant_id\tage\nsub-01\t30\nsub-2\t40\n")
+    assert told(Bids(path=plain)) == [
+        f"{table}: 1 of 2 rows are of no scan: sub-2 (is sub-2 sub-02?)",
+        f"{table}: has no row for 2 of 3 scans: sub-02, sub-03",
+    ]
+    table.write_text("participant_id\tage\nsub-1\t30\nsub-2\t40\n")
+    with pytest.raises(
+        DataError, match=r"2 of 2 rows are of no scan: sub-1, sub-2 \(is sub-1 sub-01"
+    ):
+        Bids(path=plain).scans()
+
+
+def test_rows_of_other_tables_are_told(visits, tmp_path):
+    table = tmp_path / "synthseg.csv"
+    table.write_text("subject,V\nsub-a,1\nsub-z_ses-1,2\n")
+    source = Bids.parse({"path": visits, "tables": {"path": table, "columns": {"v_ml": "V"}}})
+    assert told(source) == [
+        f"{table}: 1 of 2 rows are of no scan: sub-z_ses-1",
+        f"{table}: has no row for 3 of 5 scans: sub-b_ses-1, sub-b_ses-2, sub-c_ses-1",
+    ]
+    (visits / "sub-a/sub-a_sessions.tsv").write_text("session_id\tage\nses-9\t60\n")
+    assert "sub-a_sessions.tsv: no scan is of sub-a_ses-9" in told(Bids(path=visits))
+
+
+def test_runs(plain):
+    for run in ("1", "2", "10"):
+        brain(plain, "sub-01", f"acq-x_run-{run}_T1w")
+    (plain / "sub-01/anat/sub-01_T1w.nii.gz").unlink()
+    with pytest.raises(DataError, match=r"run: 1}, which leaves out whoever.*first_run=true takes"):
+        Bids(path=plain).scans()
+    first = Bids(path=plain, first_run=True)
+    assert first.scans()[0].image.name == "sub-01_acq-x_run-1_T1w.nii.gz"
+    assert len(first.scans()) == 3
+    (only,) = (one := Bids(path=plain, entities={"run": "01"})).scans()
+    assert only.image == first.scans()[0].image
+    assert "entities={run: 01}: 1 of 3 scans, of 1 of 3 people; left out: sub-02, sub-03" in told(
+        one
+    )
+
+
+@pytest.mark.parametrize(("column", "prefix"), [("session", "ses-"), ("session_id", "")])
+def test_a_row_for_each_visit(visits, column, prefix):
+    (visits / "sub-a/sub-a_sessions.tsv").unlink()
+    rows = [f"sub-a\t{prefix}1\t60\ttrain", f"sub-a\t{prefix}2\t62\ttrain", "sub-b\tn/a\t70\tval"]
+    table = visits / "participants.tsv"
+    table.write_text("\n".join([f"participant_id\t{column}\tage\tsplit", *rows]) + "\n")
+    scans = {s.name: (s.covariates["age"], s.split) for s in Bids(path=visits).scans()}
+    assert scans["sub-a_ses-1"] == (60.0, "train")
+    assert scans["sub-a_ses-2"] == (62.0, "train")
+    assert scans["sub-b_ses-1"] == scans["sub-b_ses-2"] == (70.0, "val")
+    table.write_text(table.read_text().replace("62\ttrain", "62\tval"))
+    with pytest.raises(DataError, match="'sub-a' is in both train and val"):
+        Bids(path=visits).scans()
+
+
+def test_names_of_people_are_text(plain):
+    for words in (["subjects=[01]"], ["subjects=01"], ["exclude=[02, 03]"], ["subjects=sub-01"]):
+        source = Bids.read(None, [f"path={plain}", *words])
+        assert [s.name for s in source.scans()] == ["sub-01"], words
+    (plain / "data.yaml").write_text(f"path: {plain}\nsubjects: [01, '03']  # and 02 is not\n")
+    assert [s.subject for s in Bids.read(plain / "data.yaml").scans()] == ["01", "03"]
+
+
+def test_levels_by_other_names(plain):
+    levels = {"sex": {"female": "F", "male": ["M", "m"]}}
+    assert [s.covariates["sex"] for s in Bids(path=plain, levels=levels).scans()] == [
+        "male", "female", None
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match=r"levels.Sex: no scan has.*Did you mean 'sex'"):
+        Bids(path=plain, levels={"Sex": {"M": ["m"]}}).scans()
+
+
+# -- fMRIPrep and sMRIPrep: native and MNI files, masks beside them ----------------------------------
+
+
+@pytest.fixture
+def fmriprep(tmp_path):
+    for space in ("", "space-MNI152NLin2009cAsym_res-2_", "space-MNI152NLin6Asym_"):
+        brain(tmp_path, "sub-01", f"{space}desc-preproc_T1w")
+        mask = np.zeros((3, 4, 5), np.uint8)
+        mask[1 + ("2009" in space)] = 1
+        put(tmp_path / f"sub-01/anat/sub-01_{space}desc-brain_mask.nii.gz", mask)
+        brain(tmp_path, "sub-01", f"{space}dseg")
+    return tmp_path
+
+
+def test_the_hint_points_at_mni_space(fmriprep):
+    hint = r"entities={space: MNI152NLin2009cAsym, res: 2}$"
+    with pytest.raises(DataError, match=hint):
+        Bids(path=fmriprep).scans()
+
+
+def test_masks_and_labels_inherit_space_and_res(fmriprep):
+    words = {"entities": {"space": "MNI152NLin2009cAsym"}, "labels_entities": {}, "val_fraction": 0}
+    (scan,) = (source := Bids(path=fmriprep, **words)).scans()
+    anat = fmriprep / "sub-01/anat"
+    assert scan.mask == anat / "sub-01_space-MNI152NLin2009cAsym_res-2_desc-brain_mask.nii.gz"
+    assert scan.labels == anat / "sub-01_space-MNI152NLin2009cAsym_res-2_dseg.nii.gz"
+    (native,) = Bids(path=fmriprep, entities={"space": None}).scans()
+    assert native.mask == anat / "sub-01_desc-brain_mask.nii.gz"
+    assert Bids(path=fmriprep, mask_entities=None, **words).scans()[0].mask is None
+
+    seen = Images(source).read(scan)["x"][0]
+    assert seen[2].all()
+    assert not seen[:2].any()
+    digest = Images(source).digest(scan)
+    put(scan.mask, np.ones((3, 4, 5), np.uint8))
+    assert Images(source).digest(scan) != digest  # latents of another mask are others
+    put(scan.mask, np.ones((3, 4, 4), np.uint8))
+    with pytest.raises(
+        DataError, match=r"desc-brain_mask.*lies on a grid of 3x4x4.*mask_entities=null"
+    ):
+        Images(source).read(scan)
+
+
+def test_a_scan_that_is_stripped_by_its_name_needs_no_mask(tmp_path):
+    brain(tmp_path, "sub-01", "desc-brain_T1w")
+    put(tmp_path / "sub-01/anat/sub-01_desc-brain_mask.nii.gz")
+    assert Bids(path=tmp_path).scans()[0].mask is None

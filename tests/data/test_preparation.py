@@ -179,6 +179,8 @@ def test_a_mask_of_its_own_beside_the_scan_is_taken(stripped, tmp_path):
     folder.mkdir(parents=True)
     inside = ndimage.binary_erosion(head.data > 0)
     Volume(inside, head.affine).write(folder / "sub-01_desc-brain_mask.nii.gz")
+    elsewhere = folder / "sub-01_space-MNI152NLin2009cAsym_res-2_desc-brain_mask.nii.gz"
+    Volume(inside[1:], head.affine).write(elsewhere)
     found = Own().find(head, stripped, tmp_path)
     assert (found.mask.data == inside).all()
     Volume(inside[1:], head.affine).write(folder / "sub-01_desc-brain_mask.nii.gz")

@@ -57,6 +57,10 @@ def test_byte_order_mark_and_crlf(tmp_path):
     ("content", "message"),
     [
         (b"subject,b\n1,2\n", "has no column 'lv'"),
+        (
+            b"# Title Segmentation Statistics \n# \n1 4 6562 6562.6\n",
+            "of one person.*asegstats2table",
+        ),
         (b"subject,lv\nsub-1,big\n", "'sub-1' has 'big' in column 'lv', a number in mm3 is due"),
         (b"subject,lv\nsub-1,2\nsub-1_T1w,2\n", "two rows are of 'sub-1_T1w'"),
         (b"subject,lv\n\xff\xfe,2\n", "is not text in UTF-8"),

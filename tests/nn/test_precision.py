@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 def test_auto_is_what_the_processor_says(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
-    has = any(f in Path("/proc/cpuinfo").read_text() for f in ("amx_bf16", "avx512_bf16"))
+    has = "amx_bf16" in Path("/proc/cpuinfo").read_text()
     assert resolve("auto", CPU) == ("bf16" if has else "fp32")
     assert why(CPU).startswith(resolve("auto", CPU))
 

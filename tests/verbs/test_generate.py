@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from tests.conftest import assert_valid_bids, verb, vol3d
+from vol3d.data.scan import kind_of
 from vol3d.data.tables import read_rows
 from vol3d.errors import ConfigError, DataError
-from vol3d.trained import TrainedSegmenter
+from vol3d.trained import TrainedGenerator, TrainedSegmenter
+from vol3d.verbs.generate import Generate
 from vol3d.volume import Volume
 
 
@@ -211,10 +213,13 @@ def test_a_row_that_another_cohort_took_out_is_put_back(diffusion: Path, tmp_pat
     assert len(read_rows(table)) == 2
 
 
-def test_a_table_of_covariates(diffusion: Path, tmp_path: Path):
+def test_a_table_of_covariates(diffusion: Path, tmp_path: Path, caplog):
     table = tmp_path / "t.tsv"
-    table.write_text("participant_id\tage\tsex\tseed\nsub-a\t30\tF\t11\nsub-b\tn/a\tM\t12\n")
+    table.write_text(
+        "participant_id\tage\tsex\tseed\tsite\nsub-a\t30\tF\t11\tx\nsub-b\tn/a\tM\t12\ty\n"
+    )
     out = verb("generate", str(diffusion), str(tmp_path / "o"), f"covariates={table}", "device=cpu")
+    assert "left aside, as the model knows nothing of it: site" in caplog.text
     rows = read_rows(out / "participants.tsv")
     assert [(r["seed"], r["sex"]) for r in rows] == [("11", "F"), ("12", "M")]
     assert rows[0]["age"] == "30.0000"
@@ -293,3 +298,12 @@ def test_another_way_down_than_the_one_of_training(diffusion: Path, tmp_path: Pa
     assert np.abs(a - b).max() > 0
     with pytest.raises(ConfigError, match="solver 'pndm' does not go with schedule 'flow'"):
         verb(*words, str(tmp_path / "c"), "sampler.solver=pndm", "device=cpu")
+
+
+def test_samples_are_named_as_what_was_learnt_from(diffusion: Path, tmp_path: Path):
+    model, asked = TrainedGenerator(diffusion), Generate(bundle=diffusion, out=tmp_path)
+    for told, kind in (("T1w", "T1w"), ("FLAIR", "FLAIR"), ("../x", "T1w"), (None, "T1w")):
+        model.fingerprint["kind"] = told
+        assert asked.path(model, 3).name.endswith(f"_desc-synth_{kind}.nii.gz")
+    assert kind_of([Path("sub-1_T2w.nii.gz"), Path("sub-2_desc-brain_T2w.nii")]) == "T2w"
+    assert kind_of([Path("sub-1_T2w.nii.gz"), Path("b.nii.gz")]) == "T1w"

@@ -1,145 +1,19 @@
 """The covariates of a model as a typed schema: what may be asked for, in which unit and range."""
 
+import difflib
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
 from vol3d.config import Config, did_you_mean
+from vol3d.data.columns import Category, Number, Row, Wanted, level_of, measure_column
+from vol3d.data.scan import Scan
 from vol3d.errors import ConfigError, DataError
 
-Row = dict[str, float | str | None]
-"""One person's covariates; None where the value is missing."""
-
-
-class Wanted(Config):
-    """A covariate that a training config names."""
-
-    kind: Literal["number", "category"] = "number"
-    """A quantity with a unit, or one of a few names."""
-    unit: str = ""
-    """years, ml, ... ; empty for a category."""
-    absent: Literal["null", "draw"] = "draw"
-    """When it is not asked for: tell the model nothing, or draw it from training given the others."""
-    guidance: float = Field(default=1.0, ge=0)
-    """Default guidance scale of classifier-free guidance; 1 is off and costs no network call."""
-
-
-class Number(Config):
-    """A quantity, as it was seen in training."""
-
-    kind: Literal["number"] = "number"
-    name: str
-    unit: str
-    low: float
-    high: float
-    mean: float
-    std: float
-    missing: int
-    absent: Literal["null", "draw"]
-    guidance: float
-    scaling: Literal["standard", "range"] = "standard"
-    """standard: zero mean and unit variance over the training set; range: 0 at low, 1 at high."""
-
-    @property
-    def width(self) -> int:
-        """How many entries of the condition vector it takes."""
-        return 1
-
-    @property
-    def shift_and_scale(self) -> tuple[float, float]:
-        """What is taken away from a value, and what it is then divided by."""
-        if self.scaling == "range":
-            return self.low, self.high - self.low
-        return self.mean, self.std
-
-    def encode(self, value: float | str) -> list[float]:
-        """The value as the network is told it."""
-        shift, scale = self.shift_and_scale
-        return [(float(value) - shift) / scale]
-
-    def decode(self, z: float) -> float:
-        """The value that is told as z, within the range seen in training."""
-        shift, scale = self.shift_and_scale
-        return float(np.clip(shift + scale * z, self.low, self.high))
-
-    def check(self, value: float | str) -> float:
-        """Check a value somebody asked for.
-
-        Raises:
-            ConfigError: if it is no finite number.
-        """
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = math.nan
-        if not math.isfinite(number):
-            raise ConfigError(f"{self.name}={value!r}: a number{self.of_unit} is due")
-        return number
-
-    @property
-    def of_unit(self) -> str:
-        """The unit as part of a sentence, or nothing."""
-        return f" in {self.unit}" if self.unit else ""
-
-    def doubt(self, value: float | str) -> str | None:
-        """A warning where the value lies outside what training saw."""
-        if self.low <= float(value) <= self.high:
-            return None
-        return (
-            f"{self.name}={value:g} lies outside the range seen in training, "
-            f"{self.low:g} to {self.high:g}{f' {self.unit}' if self.unit else ''}"
-        )
-
-
-class Category(Config):
-    """One of a few names, as seen in training."""
-
-    kind: Literal["category"] = "category"
-    name: str
-    levels: dict[str, int]
-    """Each level and the number of training scans that have it."""
-    missing: int
-    absent: Literal["null", "draw"]
-    guidance: float
-    coding: Literal["signs", "one_hot", "index"] = "signs"
-    """signs: 1 at the level that holds and -1 at the others; one_hot: 1 and 0; index: its place in
-    the list, as a single number from 0."""
-
-    @property
-    def width(self) -> int:
-        """How many entries of the condition vector it takes."""
-        return 1 if self.coding == "index" else len(self.levels)
-
-    def encode(self, value: float | str) -> list[float]:
-        """The level as the network is told it."""
-        holds = [
-            level_of(value) == level for level in self.levels
-        ]  # nowhere, if only others have it
-        if self.coding == "index":
-            return [float(holds.index(True)) if any(holds) else -1.0]
-        other = -1.0 if self.coding == "signs" else 0.0
-        return [1.0 if h else other for h in holds]
-
-    def check(self, value: float | str) -> str:
-        """Check a level somebody asked for.
-
-        Raises:
-            ConfigError: if training never saw it.
-        """
-        level = level_of(value)
-        if level not in self.levels:
-            raise ConfigError(
-                f"{self.name}={value!r}: unknown level."
-                f"{did_you_mean(level, list(self.levels))} "
-                f"Known: {', '.join(self.levels)}."
-            )
-        return level
-
-    def doubt(self, value: float | str) -> str | None:
-        """Nothing: a level is known, or refused by `check`."""
-        return None
+SAME = {"gender": "sex"}
+"""Other names that tables have for what our configs want."""
 
 
 class Cell(Config):
@@ -169,9 +43,11 @@ class Covariates(Config):
         """From the rows of the training scans.
 
         Raises:
-            DataError: a column nobody has, text where a number is due (named by `names`), or a
-                number that is the same for everybody.
+            ConfigError: columns that nobody has.
+            DataError: text where a number is due (named by `names`), or a number that is the same for
+                everybody.
         """
+        refuse_lacking(wanted, rows)
         refuse_text(wanted, rows, names)
         columns = [measure_column(n, w, rows) for n, w in wanted.items()]
         numbers = [c for c in columns if isinstance(c, Number)]
@@ -312,52 +188,61 @@ def positive(covariance: np.ndarray) -> np.ndarray:
     return (vectors * np.maximum(values, 1e-6)) @ vectors.T
 
 
+def refuse_unknown(wanted: dict[str, Wanted], scans: list[Scan]) -> None:
+    """Somebody to learn from has each covariate, and a number is a number, for everybody.
+
+    Raises:
+        ConfigError: names all that nobody has.
+        DataError: names the first text where a number is due.
+    """
+    refuse_lacking(wanted, [s.covariates for s in scans if s.split == "train"])
+    refuse_text(wanted, [s.covariates for s in scans], [s.name for s in scans])
+
+
+def refuse_lacking(wanted: dict[str, Wanted], rows: list[Row]) -> None:
+    """Somebody has each covariate.
+
+    Raises:
+        ConfigError: names all that nobody has, and what there is instead.
+    """
+    have = sorted({name for row in rows for name, value in row.items() if value is not None})
+    lacks = [name for name in wanted if name not in have]
+    if not lacks:
+        return
+    near = [f"{n} may be '{other}'" for n in lacks if (other := near_name(n, have))]
+    there = f"{', '.join(have) or 'no covariates'}"
+    there += f" ({'; '.join(near)})" if near else ""
+    raise ConfigError(
+        f"covariates {', '.join(lacks)}: no training scan has {'them' if lacks[1:] else 'it'}. The "
+        f"tables have: {there}. Add or rename the columns, or take them away: "
+        + " ".join(f"task.covariates.{name}=null" for name in lacks)
+    )
+
+
+def near_name(name: str, have: list[str]) -> str | None:
+    """What somebody may have meant by a covariate's name: capitals do not matter."""
+    lower = {SAME.get(other.lower(), other.lower()): other for other in have}
+    near = difflib.get_close_matches(name.lower(), list(lower), n=1)
+    return lower[near[0]] if near else None
+
+
 def refuse_text(wanted: dict[str, Wanted], rows: list[Row], names: list[str]) -> None:
     """A number is a number, for everybody.
 
     Raises:
         DataError: names the scan and the value.
     """
-    for who, row in zip(names, rows, strict=True):
-        for name, w in wanted.items():
-            if w.kind == "number" and isinstance(row.get(name), str):
-                raise DataError(
-                    f"{who}: covariate '{name}' is {row[name]!r}, a number is due; "
-                    f"mend the table or make it a category"
-                )
-
-
-def level_of(value: float | str | None) -> str:
-    """A level's name: a table's 1 is read as 1.0, and means 1."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def measure_column(name: str, wanted: Wanted, rows: list[Row]) -> Number | Category:
-    """One covariate's range, normaliser or levels over the training scans."""
-    present = [row[name] for row in rows if row.get(name) is not None]
-    if not present:
-        have = sorted({k for row in rows for k in row})
-        raise DataError(
-            f"covariate '{name}': no training scan has it.{did_you_mean(name, have)} "
-            f"The table has: {', '.join(have) or 'no covariates'}. "
-            f"Name those in task.covariates, and take this one away with {name}: null."
-        )
-    missing = len(rows) - len(present)
-    rest = {"name": name, "missing": missing, "absent": wanted.absent, "guidance": wanted.guidance}
-    if wanted.kind == "category":
-        levels = [level_of(v) for v in present]
-        return Category(levels={v: levels.count(v) for v in sorted(set(levels))}, **rest)
-    x = np.array(present, float)
-    if x.std() == 0:
-        raise DataError(
-            f"covariate '{name}': is {x[0]:g} for every training scan, so nothing can be "
-            f"learnt from it; leave it out"
-        )
-    return Number(
-        unit=wanted.unit,
-        low=float(x.min()),
-        high=float(x.max()),
-        mean=float(x.mean()),
-        std=float(x.std()),
-        **rest,
-    )
+    for name in (n for n, w in wanted.items() if w.kind == "number"):
+        told = [
+            (who, row[name])
+            for who, row in zip(names, rows, strict=True)
+            if isinstance(row.get(name), str)
+        ]
+        if told:
+            who, value = told[0]
+            more = f" (and {len(told) - 1} scans more have text)" if told[1:] else ""
+            raise DataError(
+                f"{who}: covariate '{name}' is {value!r}, a number is due{more}; mend the table "
+                f"(where values are cut off, as in 89+, write a number of your own or n/a), or make it a "
+                f"category"
+            )

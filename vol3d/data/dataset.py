@@ -2,20 +2,26 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
-from vol3d.config import Config
+from vol3d.config import Config, did_you_mean, several
+from vol3d.data.columns import level_of
 from vol3d.data.scan import Scan
 from vol3d.data.splits import check_split, draw_split
-from vol3d.data.tables import VolumeTable, bare, check_known
+from vol3d.data.survey import grid_by_header
+from vol3d.data.tables import VolumeTable, bare, check_known, unmatched
 from vol3d.data.volumes import Labels, measure_volumes
-from vol3d.errors import DataError
+from vol3d.errors import ConfigError, DataError
 from vol3d.header import Form, read_header
 from vol3d.volume import Grid, Volume, mni_grid
 
 Text = Annotated[str, Field(coerce_numbers_to_str=True)]
+Names = Annotated[list[Text], BeforeValidator(several)]
+"""Names of people or levels; one may stand alone."""
 GridName = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?mm$")]
 """The field of view of 160 x 224 x 160 mm in MNI space, and its spacing: 1mm, 2mm, 1.5mm."""
 
@@ -23,9 +29,9 @@ SPACING = "spacing_mm"
 """The covariate that tells a model the voxel size."""
 
 
-def several(given: Any) -> Any:
+def grids_named(given: Any) -> Any:
     """One name stands for a list of one; null for none."""
-    return () if given is None else (given,) if isinstance(given, str) else given
+    return several(given) or ()
 
 
 class Dataset(Config, ABC):
@@ -34,9 +40,9 @@ class Dataset(Config, ABC):
     are: ClassVar[str] = "scans"
     """What is in it, in a word."""
 
-    subjects: list[Text] | None = None
+    subjects: Names | None = None
     """Only these people; all of them if not given."""
-    exclude: list[Text] = Field(default_factory=list)
+    exclude: Names = Field(default_factory=list)
     """Not these people, for example because a scan is spoilt."""
     val_fraction: float = Field(default=0.15, ge=0, lt=1)
     """Share of people kept for validation, where the table has no column `split`."""
@@ -44,9 +50,11 @@ class Dataset(Config, ABC):
     """Another seed draws other people for validation."""
     volumes: dict[str, Labels] = Field(default_factory=dict)
     """Covariates to measure from the label maps, in ml: name -> labels, or ranges like 10-12."""
-    tables: list[VolumeTable] = Field(default_factory=list)
+    tables: Annotated[list[VolumeTable], BeforeValidator(several)] = Field(default_factory=list)
     """Covariates in ml from the tables of FreeSurfer or SynthSeg."""
-    grid: Annotated[tuple[GridName, ...], BeforeValidator(several)] = ()
+    levels: dict[str, dict[str, Names]] = Field(default_factory=dict)
+    """What else a level is called in the tables: {sex: {M: [m, male], F: [f, female]}}."""
+    grid: Annotated[tuple[GridName, ...], BeforeValidator(grids_named)] = ()
     """Resample all scans to the field of view of 160 x 224 x 160 mm in MNI space at this spacing,
     e.g. 2mm; [1mm, 2mm] reads every scan at both. Without it the scans share a grid of their own.
     The covariate spacing_mm tells which."""
@@ -68,12 +76,23 @@ class Dataset(Config, ABC):
             ConfigError: no such folder, or a setting names people whom the dataset does not have.
             DataError: a file or table is not as it should be.
         """
-        scans = self.chosen()
+        scans = rename_levels(self.chosen(), self.levels)
         for table in self.tables:
             scans = add_table(scans, table)
         if self.volumes:
             scans = add_volumes(scans, self.volumes)
         return sorted(self.on_grids(scans), key=lambda s: s.name)
+
+    def lies_on(self, scans: list[Scan]) -> str:
+        """The grid of the scans in words: those that are named, or that of the first by its header."""
+        if self.grid:
+            return f"resampled to {' and '.join(self.target_grids())}"
+        return f"on {grid_by_header(scans[0])}"
+
+    def doubts(self, scans: list[Scan]) -> list[str]:
+        """What is odd about how files and tables go together, a line each: nothing is refused for it."""
+        visits = {(s.subject, s.session) for s in scans}
+        return [line for t in self.tables for line in unmatched(t.path, set(t.read()), visits)]
 
     def chosen(self) -> list[Scan]:
         """The scans of the people who are wanted.
@@ -134,6 +153,35 @@ def check_name(scan: Scan) -> None:
         )
 
 
+def rename_levels(scans: list[Scan], levels: dict[str, dict[str, list[str]]]) -> list[Scan]:
+    """Give levels that go by several names one of them.
+
+    Raises:
+        ConfigError: no scan has such a covariate.
+    """
+    known = sorted({name for s in scans for name in s.covariates})
+    for name in levels:
+        if name not in known:
+            raise ConfigError(
+                f"levels.{name}: no scan has this covariate.{did_you_mean(name, known)} "
+                f"The tables have: {', '.join(known) or 'none'}."
+            )
+    called = {
+        n: {level_of(o): level for level, others in of.items() for o in others}
+        for n, of in levels.items()
+    }
+    return [
+        replace(
+            s,
+            covariates={
+                n: called.get(n, {}).get(level_of(v), v) if v is not None else None
+                for n, v in s.covariates.items()
+            },
+        )
+        for s in scans
+    ]
+
+
 def add_table(scans: list[Scan], table: VolumeTable) -> list[Scan]:
     """Add the volumes of an external table; None for scans that are not in it.
 
@@ -170,9 +218,19 @@ def add_volumes(scans: list[Scan], structures: dict[str, Labels]) -> list[Scan]:
     for scan in scans:
         measured = dict.fromkeys(structures)
         if scan.labels:
-            measured = measure_volumes(Volume.of(read_header(scan.labels, scan.form)), structures)
+            told = tuple((name, tuple(ids)) for name, ids in structures.items())
+            changed = scan.labels.stat().st_mtime_ns
+            measured = measure(scan.labels, changed, scan.form, told)
         out.append(replace(scan, covariates={**scan.covariates, **measured}))
     for name, ids in structures.items():
         if not any(s.covariates[name] for s in out):
             raise DataError(f"volumes.{name}: no label map has any of the labels {ids}")
     return out
+
+
+@cache
+def measure(
+    label_map: Path, changed_ns: int, form: Form | None, structures: tuple
+) -> dict[str, float]:
+    """See `measure_volumes`. A file is read once: data are looked at, and then learnt from."""
+    return measure_volumes(Volume.of(read_header(label_map, form)), dict(structures))

@@ -14,7 +14,7 @@ from vol3d.data.looks import (
     doubts,
     tell_headers,
 )
-from vol3d.data.scan import Scan
+from vol3d.data.scan import Scan, kind_of
 from vol3d.errors import DataError
 from vol3d.files import sha256
 from vol3d.header import read_header
@@ -78,7 +78,7 @@ class Images:
         """`x` [1, X, Y, Z] float32 in [0, 1], and `labels` [1, X, Y, Z] int32 where asked for."""
         if scan.name in self.cache:
             return self.cache[scan.name]
-        volume = Volume.of(read_header(scan.image, scan.form))
+        volume = within_mask(scan, Volume.of(read_header(scan.image, scan.form)))
         is_new = scan.name not in self.seen
         if is_new:
             check_contrast(volume, scan.image)
@@ -136,9 +136,11 @@ class Images:
         return found
 
     def digest(self, scan: Scan) -> str:
-        """The SHA-256 of a scan's file, which is read for it once."""
+        """The SHA-256 of a scan's file, or of it and its mask; each is read for it once."""
         if scan.visit not in self.digests:
-            self.digests[scan.visit] = sha256(scan.image)
+            both = "".join(map(sha256, filter(None, (scan.image, scan.mask))))
+            one = hashlib.sha256(bytes.fromhex(both)).hexdigest()
+            self.digests[scan.visit] = one if scan.mask else both
         return self.digests[scan.visit]
 
     def fingerprint(self) -> dict:
@@ -159,9 +161,27 @@ class Images:
             "grids": [grid_as_dict(g) for g in self.targets.values() or [self.grid]],
             "space_code": self.space_code,
             "entities": self.entities(),
+            "kind": kind_of(s.image for s in self.train),
             "intensity": f"divided by {HEADROOM} x the 99.5th percentile of the voxels above 0",
             "sha256": digest.hexdigest(),
         }
+
+
+def within_mask(scan: Scan, volume: Volume) -> Volume:
+    """The scan with 0 outside its brain mask, where it has one.
+
+    Raises:
+        DataError: the mask lies elsewhere.
+    """
+    if scan.mask is None:
+        return volume
+    volume, mask = (v.reorient("RAS") for v in (volume, Volume.read(scan.mask, scan.form)))
+    if not mask.grid.matches(volume.grid, tolerance_mm=0.01):
+        raise DataError(
+            f"{scan.mask}: lies on a grid of {mask.grid}, the scan on {volume.grid} (or elsewhere in the "
+            f"world); resample it onto the scan, or leave it out with data.mask_entities=null"
+        )
+    return Volume(volume.data * (mask.data > 0), volume.affine, volume.space_code)
 
 
 def grid_as_dict(grid: Grid) -> dict:

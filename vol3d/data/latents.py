@@ -29,6 +29,19 @@ class Latents(Config):
     path: Path
     """The folder with latents.json."""
 
+    def scans(self) -> list[Scan]:
+        """The scans that were encoded."""
+        images = self.open()
+        return images.train + images.val
+
+    def lies_on(self, scans: list[Scan]) -> str:
+        """The grid of the latents in words."""
+        return f"latents of {'x'.join(map(str, self.open().manifest['latent_shape']))}"
+
+    def doubts(self, scans: list[Scan]) -> list[str]:
+        """None: files and tables were looked at when the scans were encoded."""
+        return []
+
     def open(self) -> "LatentImages":
         """Read the manifest.
 

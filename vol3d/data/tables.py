@@ -1,19 +1,26 @@
 """Tables about people: TSV and CSV files, their values, and volumes that other tools measured."""
 
 import csv
+import difflib
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from vol3d.config import Config, did_you_mean
+from vol3d.config import Config, did_you_mean, several
 from vol3d.door import read_text
 from vol3d.errors import ConfigError, DataError
 
 MISSING = {"", "n/a", "na", "nan"}
 Person = tuple[str, str | None]
 """Subject and session, without "sub-" and "ses-"; None for a row that holds for all sessions."""
+SESSION = ("session", "session_id")
+"""The columns that make a row that of a visit."""
+SEVERAL = 5
+"""So many names are told, and then how many more there are."""
 
 
 class VolumeTable(Config):
@@ -21,7 +28,7 @@ class VolumeTable(Config):
 
     path: Path
     """From FreeSurfer's asegstats2table (first column "Measure:volume") or SynthSeg ("subject")."""
-    columns: dict[str, list[str]] = Field(min_length=1)
+    columns: dict[str, Annotated[list[str], BeforeValidator(several)]] = Field(min_length=1)
     """Covariate in ml -> columns to sum, for example ventricles_ml: [Left-Lateral-Ventricle]."""
 
     def read(self) -> dict[Person, dict[str, float | None]]:
@@ -70,6 +77,11 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         raise DataError(f"{path}: no such table")
     lines = [line for line in read_text(path).splitlines() if line.strip()]
+    if lines and lines[0].startswith("# Title Segmentation Statistics"):
+        raise DataError(
+            f"{path}: is FreeSurfer's table of one person; make one of all people with: "
+            f"asegstats2table --subjects ... --meas volume --tablefile aseg.tsv"
+        )
     if len(lines) < 2:
         raise DataError(f"{path}: holds no rows; a header line and a line per person are due")
     try:
@@ -106,6 +118,18 @@ def parse_person(name: str) -> Person:
     return (found[1], found[2]) if found else (name, None)
 
 
+def participants_table(folder: Path) -> Path | None:
+    """The table of a dataset's people; as CSV where there is no TSV."""
+    paths = [folder / f"participants.{kind}" for kind in ("tsv", "csv")]
+    return next((p for p in paths if p.is_file()), None)
+
+
+def told(row: dict[str, str], *columns: str) -> str | None:
+    """The cell of the first of some optional columns that is there; None where it is missing."""
+    text = next((row[c] for c in columns if c in row), "")
+    return None if text.lower() in MISSING else text
+
+
 def choose_columns(row: dict[str, str], leave: set[str]) -> dict[str, float | str | None]:
     """The covariates of a row: all its columns but those that are something else."""
     return {k: parse_value(v) for k, v in row.items() if k not in leave}
@@ -124,7 +148,55 @@ def check_known(asked: list[str], known: set[str], key: str) -> None:
     """
     for subject in asked:
         if bare(subject) not in known:
+            near = nearest(bare(subject), known)
+            hint = f" Did you mean '{near}'?" if near else ""
             raise ConfigError(
-                f"{key}: there is no subject '{subject}'.{did_you_mean(subject, sorted(known))} "
+                f"{key}: there is no subject '{subject}'.{hint} "
                 f"The dataset has {len(known)}, such as {', '.join(sorted(known)[:3])}."
             )
+
+
+def unmatched(table: Path, rows: set[Person], scans: set[Person]) -> list[str]:
+    """Which rows of a table are of no scan, and which scans have no row; a line each.
+
+    A row without a session is of all visits of a person.
+    """
+    people = {who for who, _ in scans}
+    lost = {r for r in rows if r not in scans and not (r[1] is None and r[0] in people)}
+    lone = {s for s in scans if s not in rows and (s[0], None) not in rows}
+    found = []
+    if lost:
+        first = min(lost, key=spelt)
+        who = nearest(first[0], {who for who, _ in lone})
+        near = min(spelt(s) for s in lone if s[0] == who) if who else None
+        hint = f" (is {spelt(first)} {near}?)" if near else ""
+        names = few(map(spelt, lost))
+        found.append(f"{table}: {len(lost)} of {len(rows)} rows are of no scan: {names}{hint}")
+    if lone:
+        names = few(map(spelt, lone))
+        found.append(f"{table}: has no row for {len(lone)} of {len(scans)} scans: {names}")
+    return found
+
+
+def spelt(person: Person) -> str:
+    """A person, or a visit, in BIDS's words."""
+    return f"sub-{person[0]}" + (f"_ses-{person[1]}" if person[1] else "")
+
+
+def few(names: Iterable[str]) -> str:
+    """The first few of them."""
+    names = sorted(set(names))
+    more = f" and {len(names) - SEVERAL} more" if len(names) > SEVERAL else ""
+    return ", ".join(names[:SEVERAL]) + more
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """Who may be meant by a name: one that differs by zeros or case alone, else one that is near."""
+    alike = {plain(other): other for other in sorted(names)}
+    near = difflib.get_close_matches(name, list(alike.values()), n=1)
+    return alike.get(plain(name)) or next(iter(near), None)
+
+
+def plain(name: str) -> str:
+    """A name without what is easily lost: leading zeros, capitals, hyphens."""
+    return re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"[^a-z0-9]", "", name.lower()))

@@ -3,8 +3,9 @@
 from typing import Annotated
 
 import numpy as np
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 
+from vol3d.config import several
 from vol3d.volume import Volume
 
 
@@ -27,7 +28,7 @@ def check_labels(labels: list[int | str]) -> list[int | str]:
     raise ValueError(f"labels are numbers or ranges such as 10-12, got {labels}")
 
 
-Labels = Annotated[list[int | str], AfterValidator(check_labels)]
+Labels = Annotated[list[int | str], BeforeValidator(several), AfterValidator(check_labels)]
 """The labels of a structure, as a config names them."""
 
 

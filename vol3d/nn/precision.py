@@ -13,9 +13,16 @@ Precision = Literal["auto", "bf16", "fp32"]
 bf16: networks run under autocast; statistics, sums over voxels, losses and an autoencoder's last layer
 stay float32.
 fp32: float32 throughout."""
-UNITS = ("amx_bf16", "avx512_bf16")
-"""What a CPU that multiplies bf16 calls it."""
-WITHOUT = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"}
+UNITS = ("amx_bf16",)
+"""What a CPU that multiplies bf16 calls it.
+
+avx512_bf16 is none: its products take as long as float32 with Winograd's convolutions (`nn/winograd.py`),
+and oneDNN's gradients there came out wrong (torch 2.13: MONAI's infinite, a layer of ours off by half).
+"""
+WITHOUT = {
+    "SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI",
+    "AVX512_CORE_BF16", "AVX512_CORE_FP16",
+}  # fmt: skip
 """Values of ONEDNN_MAX_CPU_ISA that keep oneDNN from those units."""
 
 

@@ -5,21 +5,24 @@ VQ-GAN (Esser et al. 2021, arXiv:2012.09841), section 3.1.
 """
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vol3d.config import Config
+from vol3d.config import Config, without_nulls
+from vol3d.data.columns import Wanted
+from vol3d.data.covariates import refuse_unknown
 from vol3d.data.dataset import Dataset
 from vol3d.data.images import Images
 from vol3d.data.imagined import ImaginedImages
 from vol3d.data.rng import randn
 from vol3d.data.scan import Scan
-from vol3d.errors import ConfigError
+from vol3d.data.survey import few_people
+from vol3d.errors import ConfigError, Vol3dError
 from vol3d.metrics.reconstruction import measure_reconstructions
 from vol3d.metrics.verdict import tell_reconstruction
 from vol3d.models.autoencoders import Autoencoder
@@ -87,6 +90,17 @@ class Autoencode(Config):
     """Its feature network."""
     adversarial: Adversarial = Adversarial()
     """The discriminator."""
+    covariates: Annotated[dict[str, Wanted], BeforeValidator(without_nulls)] = {}
+    """What the diffusion model is to be told; nothing is learnt from it here, but what lacks is told."""
+
+    def check(self, scans: list[Scan]) -> list[str]:
+        """What a later stage would lack, which may still be added before `vol3d encode`."""
+        found = few_people(scans)
+        try:
+            refuse_unknown(self.covariates, scans)
+        except Vol3dError as error:
+            found.append(f"the diffusion model will be refused, after all this: {error}")
+        return found
 
     def job(self, data: Dataset) -> "AutoencodeJob":
         """Read the scans and build the networks."""
@@ -232,7 +246,7 @@ class AutoencodeJob:
             "documents": {"fingerprint": fingerprint, "quality": quality},
             "card": model_card(
                 "autoencoder",
-                "compresses T1-weighted brains into a small latent and back",
+                "compresses brains into a small latent and back",
                 fingerprint,
                 quality,
             ),

@@ -16,6 +16,7 @@ def model_card(
 ) -> str:
     """Markdown: what it is, what it was trained on, how good it is, what it is not for."""
     intensity, sha256 = (as_markdown(fingerprint[k]) for k in ("intensity", "sha256"))
+    kind = as_markdown(fingerprint.get("kind", "T1w"))
     scans, people = (
         {split: int(fingerprint[k][split]) for split in ("train", "val")}
         for k in ("scans", "people")
@@ -31,7 +32,7 @@ def model_card(
         "",
         f"- {scans['train']} scans of {people['train']} people; {scans['val']} scans of "
         f"{people['val']} other people were held out",
-        f"- {shape} voxels of {spacing} mm, RAS+; intensities {intensity}",
+        f"- {kind} of {shape} voxels of {spacing} mm, RAS+; intensities {intensity}",
         f"- fingerprint (SHA-256 over the files): `{sha256}`",
         "",
     ]

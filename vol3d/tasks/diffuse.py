@@ -11,12 +11,14 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
 from vol3d.config import without_nulls
-from vol3d.data.covariates import Covariates, Number, Wanted, refuse_text
+from vol3d.data.columns import Number, Wanted
+from vol3d.data.covariates import Covariates, refuse_unknown
 from vol3d.data.dataset import SPACING
 from vol3d.data.imagined import ImaginedLatents
 from vol3d.data.latents import LatentImages, Latents
 from vol3d.data.rng import randn, torch_rng
 from vol3d.data.scan import Scan
+from vol3d.data.survey import few_people
 from vol3d.diffusion.model import Diffusion
 from vol3d.errors import ConfigError, DataError
 from vol3d.metrics.verdict import tell_reconstruction
@@ -42,6 +44,16 @@ class Diffuse(Diffusion):
     """Probability with which all are hidden at once, for classifier-free guidance."""
     sample_posterior: bool = True
     """Train on draws from the autoencoder's posterior, new each time; false trains on its means."""
+
+    def check(self, scans: list[Scan]) -> list[str]:
+        """Refuse covariates that cannot be learnt; what is doubtful.
+
+        Raises:
+            ConfigError: nobody has them.
+            DataError: they are text where a number is due.
+        """
+        refuse_unknown(self.covariates, scans)
+        return few_people(scans)
 
     def job(self, data: Latents) -> "DiffuseJob":
         """Open the latents and build the network."""
@@ -76,8 +88,7 @@ class DiffuseJob:
         self.nets: dict[str, nn.Module] = {"denoiser": task.build(latents.z_channels, self.schema)}
         self.optims: dict[str, Any] = {}
         self.averaged = ["denoiser"]
-        val = latents.val
-        refuse_text(task.covariates, [s.covariates for s in val], [s.name for s in val])
+        refuse_unknown(task.covariates, latents.train + latents.val)
         if SPACING in self.schema.names and not isinstance(self.schema[SPACING], Number):
             raise ConfigError(f"task.covariates.{SPACING}: is a number, in mm")
         if any(s.res for s in self.scans) and SPACING not in self.schema.names:
@@ -178,7 +189,7 @@ class DiffuseJob:
             },
             "card": model_card(
                 "diffusion model",
-                "draws T1-weighted brains of the covariates that are asked for",
+                "draws brains of the covariates that are asked for",
                 fingerprint,
                 self.autoencoder.quality,
                 self.schema,

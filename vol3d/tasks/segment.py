@@ -14,7 +14,9 @@ from vol3d.data.dataset import Dataset
 from vol3d.data.images import Images
 from vol3d.data.imagined import ImaginedImages
 from vol3d.data.scan import Scan
+from vol3d.data.tables import few
 from vol3d.data.volumes import Labels, label_ids
+from vol3d.errors import DataError
 from vol3d.models.segmenters import Segmenter
 from vol3d.planes import montage
 from vol3d.tasks.autoencode import on, random_patch
@@ -57,6 +59,21 @@ class Segment(Config):
                 f"and right; set flip=0"
             )
         return self
+
+    def check(self, scans: list[Scan]) -> list[str]:
+        """Who cannot be learnt from.
+
+        Raises:
+            DataError: nobody can.
+        """
+        without = [s.visit for s in scans if s.labels is None]
+        if len(without) == len(scans):
+            raise DataError(
+                "no scan has a label map, which this task learns from; see labels_entities"
+            )
+        return [f"{len(without)} of {len(scans)} scans have no label map: {few(without)}"] * bool(
+            without
+        )
 
     def job(self, data: Dataset) -> "SegmentJob":
         """Read the scans and build the network."""
@@ -162,7 +179,7 @@ class SegmentJob:
             "documents": {"fingerprint": fingerprint, "quality": quality},
             "card": model_card(
                 "segmenter",
-                f"finds {', '.join(self.names)} in T1-weighted brains",
+                f"finds {', '.join(self.names)} in brains",
                 fingerprint,
                 quality,
             ),

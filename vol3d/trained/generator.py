@@ -14,6 +14,7 @@ from vol3d.data.covariates import Covariates, Row
 from vol3d.data.dataset import SPACING
 from vol3d.data.images import grids_of
 from vol3d.data.rng import numpy_rng, randn, torch_rng
+from vol3d.data.scan import KINDS
 from vol3d.diffusion.condition import Condition
 from vol3d.diffusion.guidance import Guided
 from vol3d.diffusion.model import Diffusion, Sampler
@@ -84,6 +85,12 @@ class TrainedGenerator:
         if precision == "bf16":
             lowered(self.net.denoiser)
         self.net.to(device, memory_format=torch.channels_last_3d).eval()
+
+    @property
+    def kind(self) -> str:
+        """The kind of image that it draws, as the last word of a BIDS name."""
+        told = self.fingerprint.get("kind")
+        return told if told in KINDS else "T1w"
 
     @property
     def grid(self) -> Grid:

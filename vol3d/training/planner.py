@@ -10,7 +10,7 @@ import torch
 from vol3d.config import flat, lay
 from vol3d.data.imagined import ImaginedImages, ImaginedLatents, largest_shape
 from vol3d.data.latents import LatentImages
-from vol3d.errors import ConfigError
+from vol3d.errors import ConfigError, Vol3dError
 from vol3d.ranks import ALONE, Ranks
 from vol3d.training.engine import device_of
 from vol3d.training.loop import Training, share_of
@@ -265,7 +265,7 @@ def check_memory(training: Training, ranks: Ranks = ALONE) -> None:
     planner = Planner(training, imagine(training), device, room, NOMINAL, ranks.world)
     try:
         plain = planner.rehearse({})
-    except ConfigError:
+    except Vol3dError:
         raise
     except Exception as error:  # whatever a network of one's own does not do without data
         log.info(

@@ -24,6 +24,7 @@ from vol3d.lock import at_work
 from vol3d.nn.precision import Precision
 from vol3d.parts import ALL, Part, share, tell
 from vol3d.progress import track
+from vol3d.tasks.look import look
 from vol3d.trained.autoencoder import TrainedAutoencoder
 from vol3d.training.engine import device_of, tell_precision
 
@@ -55,7 +56,7 @@ class Encode(Config):
     def execute(self) -> Path:
         """Encode every scan; a failed one is an error, and nothing is called finished."""
         autoencoder = TrainedAutoencoder(self.autoencoder, device_of(self.device), self.precision)
-        images = Images(self.data, cache_gb=0)
+        images = self.images(autoencoder)
         scans = images.train + images.val
         told = [[s.name, s.split, s.covariates, s.image.stat().st_size] for s in scans]
         with at_work(self.out, [autoencoder.checksum, self.precision, told], self.part):
@@ -66,13 +67,6 @@ class Encode(Config):
         self.claim(autoencoder)
         autoencoder.precision = self.kept(autoencoder)
         scans = images.train + images.val
-        for spacing in {images.grid_of(s).spacing for s in scans}:
-            known = [g.spacing for g in autoencoder.grids]
-            if not any(np.allclose(spacing, k, rtol=0.01) for k in known):
-                raise DataError(
-                    f"{self.data.path}: has voxels of {spacing} mm, the autoencoder learnt from "
-                    f"{', '.join(map(str, known))} mm; name a grid, e.g. data.grid=2mm"
-                )
         files = {s.name: self.out / f"{s.name}_latent.safetensors" for s in scans}
         # Scans of one grid side by side, so that each part has its share of the large ones.
         alike = sorted(scans, key=lambda s: images.grid_of(s).shape)
@@ -86,20 +80,51 @@ class Encode(Config):
             write_manifest(self.out, autoencoder, images, files)
         return self.out
 
+    def images(self, autoencoder: TrainedAutoencoder) -> Images:
+        """The scans, of which it is told what they are.
+
+        Raises:
+            DataError: their voxels have not the size that the autoencoder knows.
+        """
+        look(self.data)
+        images = Images(self.data, cache_gb=0)
+        for spacing in {images.grid_of(s).spacing for s in images.train + images.val}:
+            known = [g.spacing for g in autoencoder.grids]
+            if not any(np.allclose(spacing, k, rtol=0.01) for k in known):
+                raise DataError(
+                    f"{self.data.path}: has voxels of {spacing} mm, the autoencoder learnt from "
+                    f"{', '.join(map(str, known))} mm; name a grid, e.g. data.grid=2mm"
+                )
+        return images
+
     def claim(self, autoencoder: TrainedAutoencoder) -> None:
         """Make the folder with the autoencoder in it, or check that it is ours."""
-        inside = self.out / "autoencoder"
-        if not is_free(self.out) and not inside.is_dir():
+        self.check_folder(autoencoder)
+        if not self.inside.is_dir():
+            make_folder(self.out)
+            copy_folder(autoencoder.path, self.inside)
+            self.check_folder(autoencoder)  # another process may have been quicker
+
+    def check_folder(self, autoencoder: TrainedAutoencoder) -> None:
+        """Check that the folder is free, or holds latents of this autoencoder.
+
+        Raises:
+            ConfigError: it holds something else.
+        """
+        if self.inside.is_dir():
+            if TrainedAutoencoder(self.inside).checksum != autoencoder.checksum:
+                raise ConfigError(
+                    f"{self.out}: holds latents of another autoencoder; name another folder"
+                )
+        elif not is_free(self.out):
             raise ConfigError(
                 f"{self.out}: holds something that is not latents; name another folder"
             )
-        if not inside.is_dir():
-            make_folder(self.out)
-            copy_folder(autoencoder.path, inside)
-        if TrainedAutoencoder(inside).checksum != autoencoder.checksum:
-            raise ConfigError(
-                f"{self.out}: holds latents of another autoencoder; name another folder"
-            )
+
+    @property
+    def inside(self) -> Path:
+        """Where the autoencoder goes."""
+        return self.out / "autoencoder"
 
     def kept(self, autoencoder: TrainedAutoencoder) -> Precision:
         """The precision that this folder was begun with, or the one that was asked for."""
@@ -112,8 +137,11 @@ class Encode(Config):
         return precision
 
     def foresee(self) -> None:
-        """What a dry run says beside the settings."""
+        """What a dry run says beside the settings; it refuses what a run would."""
         tell_precision(self.precision, self.device)
+        autoencoder = TrainedAutoencoder(self.autoencoder)
+        self.check_folder(autoencoder)
+        self.images(autoencoder)
 
 
 def origin_of(autoencoder: TrainedAutoencoder, images: Images, scan: Scan) -> dict[str, str]:

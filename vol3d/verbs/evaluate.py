@@ -79,14 +79,19 @@ class Evaluate(Config):
     def execute(self) -> list[Path]:
         """Measure everything that can be, and write the report."""
         with at_work(self.out):
-            if not is_free(self.out) and not any((self.out / name).exists() for name in OURS):
-                raise ConfigError(f"{self.out}: holds something else; name another folder")
-            evaluation = Evaluation(self)
+            evaluation = self.foresee()
+            evaluation.find_samples()
             evaluation.reconstruct()
             evaluation.check_segmenter()
             evaluation.measure_samples()
             evaluation.compare_pairs()
             return evaluation.write()
+
+    def foresee(self) -> "Evaluation":
+        """Models and scans that go together, with nothing measured yet; a dry run stops here."""
+        if not is_free(self.out) and not any((self.out / name).exists() for name in OURS):
+            raise ConfigError(f"{self.out}: holds something else; name another folder")
+        return Evaluation(self)
 
 
 class Evaluation:
@@ -116,7 +121,7 @@ class Evaluation:
         self.notes = [f"{words[:1].upper()}{words[1:]}." for words in self.generator.unfinished]
         self.rows: list[dict[str, object]] = []  # of measurements.tsv
         self.known = self.segmenter.structures if self.segmenter else []
-        self.samples = self.find_samples()
+        self.samples: list[Scan] = []
 
     # -- reconstruction ---------------------------------------------------------------------------
 
@@ -179,7 +184,7 @@ class Evaluation:
         measured = [(s, self.measure(self.images.read(s)["x"])) for s in val]
         self.summary["segmenter"], self.evidence.segmenter = self.agree(measured, "held-out")
 
-    def find_samples(self) -> list[Scan]:
+    def find_samples(self) -> None:
         """The samples to look at, made now unless a cohort was given."""
         folder = self.asked.samples
         if folder is None:
@@ -191,7 +196,8 @@ class Evaluation:
                 sampler=self.asked.sampler,
                 device=self.asked.device,
             ).execute()
-        return Bids(path=folder).scans()[: self.asked.n]
+        cohort = Bids(path=folder, suffix=self.generator.kind)
+        self.samples = cohort.scans()[: self.asked.n]
 
     def write_requests(self) -> Path:
         """OUT/requests.tsv: what is asked of each sample; one that is there must be the same."""

@@ -10,13 +10,14 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 import vol3d
 from vol3d.config import Config, did_you_mean
-from vol3d.data.bids_writer import anat_path, bids_name, write_json
-from vol3d.data.covariates import Row
+from vol3d.data.asked import read_table, whole
+from vol3d.data.bids_writer import anat_place, bids_name, write_json
+from vol3d.data.columns import Row
 from vol3d.data.preparation.masks.mask import solid
-from vol3d.data.tables import read_rows
 from vol3d.diffusion.model import Sampler
 from vol3d.door import read_json
 from vol3d.errors import ConfigError
+from vol3d.files import is_free, make_folder
 from vol3d.lock import at_work
 from vol3d.parts import ALL, Part, share, tell
 from vol3d.progress import Bar
@@ -85,21 +86,10 @@ class Generate(Config):
 
     def execute(self) -> Path:
         """Make every brain that is not there yet."""
-        changes = {
-            **self.sampler,
-            **({"micro_batch": self.micro_batch} if self.micro_batch else {}),
-        }
-        model = TrainedGenerator(generator_at(self.bundle), device_of(self.device), changes)
-        for words in model.unfinished:
-            log.warning("warning: %s: %s", self.bundle, words)
+        changes = self.changes
+        model = self.open(device_of(self.device))
         plan = self.plan(model)
-        for warning in sorted({w for _, asked, _ in plan for w in model.schema.doubts(asked)}):
-            log.warning("warning: %s", warning)
-        segmenter = (
-            TrainedSegmenter(self.segmenter, device_of(self.device)) if self.segmenter else None
-        )
-        for grid in {model.grid_of(row) for _, _, row in plan} if segmenter else ():
-            segmenter.check_grid(grid)
+        segmenter = self.ruler(model, plan, device_of(self.device))
         with at_work(self.out, [model.checksum, changes, plan], self.part):
             return self.work(model, plan, changes, segmenter)
 
@@ -142,6 +132,33 @@ class Generate(Config):
             self.show([(paths[seed], row) for seed, _, row in plan], model)
         return self.out
 
+    def open(self, device: torch.device | str) -> TrainedGenerator:
+        """The model; warns of one that has not finished its training."""
+        model = TrainedGenerator(generator_at(self.bundle), device, self.changes)
+        for words in model.unfinished:
+            log.warning("warning: %s: %s", self.bundle, words)
+        return model
+
+    def ruler(
+        self, model: TrainedGenerator, plan: list[Planned], device: torch.device | str = "cpu"
+    ) -> TrainedSegmenter | None:
+        """The segmenter, if there is one.
+
+        Raises:
+            DataError: it cannot measure what is planned.
+        """
+        if self.segmenter is None:
+            return None
+        segmenter = TrainedSegmenter(self.segmenter, device)
+        for _, _, row in plan:
+            segmenter.check_grid(model.grid_of(row))
+        return segmenter
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """To the model's sampler."""
+        return {**self.sampler, **({"micro_batch": self.micro_batch} if self.micro_batch else {})}
+
     def show(self, brains: list[tuple[Path, Row]], model: TrainedGenerator) -> None:
         """A picture of the first of them that share a grid, where the BIDS validator does not mind."""
         from vol3d.report.cohort import write_contact_sheet
@@ -153,11 +170,19 @@ class Generate(Config):
         log.info("a picture of them: %s", picture)
 
     def foresee(self) -> None:
-        """What a dry run says beside the settings."""
+        """What a dry run says beside the settings; it refuses what a run would."""
         tell_precision(self.sampler.get("precision", "auto"), self.device)
+        model = self.open("cpu")
+        plan = self.plan(model)
+        self.ruler(model, plan)
+        if not is_free(self.out):
+            any_precision = "precision" not in self.changes
+            claim(self.out, model.checksum, model.sampler, any_precision=any_precision)
+        made = sum(is_made(self.path(model, seed), row) for seed, _, row in plan)
+        log.info("would make %d brains; %d are there", len(plan) - made, made)
 
     def plan(self, model: TrainedGenerator) -> list[Planned]:
-        """Seed, what was asked for, and the complete row of every brain.
+        """Seed, what was asked for, and the complete row of every brain; warns of what is doubtful.
 
         Raises:
             ConfigError: unknown covariates or settings, an unknown level, text for a number, a seed
@@ -171,7 +196,9 @@ class Generate(Config):
                     f"This model's covariates: {', '.join(model.schema.names) or 'none'}."
                 )
         given = model.schema.check(self.ask)
-        table = read_table(self.covariates) if self.covariates else [{}] * (self.n or 1)
+        table = [{}] * (self.n or 1)
+        if self.covariates:
+            table = read_table(self.covariates, model.schema.names)
         if self.n and self.n > len(table):
             raise ConfigError(f"n={self.n}: {self.covariates} has only {len(table)} rows")
         plan = []
@@ -185,29 +212,13 @@ class Generate(Config):
             raise ConfigError(
                 f"{self.covariates}: seed {twice} is given twice; each brain has its own"
             )
+        for warning in sorted({w for _, asked, _ in plan for w in model.schema.doubts(asked)}):
+            log.warning("warning: %s", warning)
         return plan
 
     def path(self, model: TrainedGenerator, seed: int) -> Path:
         """Where a brain goes."""
-        return anat_path(self.out, name_of(seed), entities_of(model, "synth"), "T1w")
-
-
-def whole(text: str, table: Path) -> int:
-    """A seed as a number."""
-    try:
-        return int(text)
-    except ValueError:
-        raise ConfigError(f"{table}: seed {text!r}: a whole number is due") from None
-
-
-def read_table(path: Path) -> list[dict[str, str | None]]:
-    """The rows of a covariates table, without the people's names."""
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such table")
-    return [
-        {k: None if v in ("", "n/a") else v for k, v in row.items() if k != "participant_id"}
-        for row in read_rows(path)
-    ]
+        return anat_place(self.out, name_of(seed), entities_of(model, "synth"), model.kind)
 
 
 def batches(plan: list[Planned], size: int, model: TrainedGenerator) -> Iterator[list[Planned]]:
@@ -251,6 +262,7 @@ def write_brain(
     sampler: Sampler,
 ) -> None:
     """The image and its brain mask, then its sidecar, with which it is complete."""
+    make_folder(path.parent)
     grid = model.grid_of(row)
     image = Volume(x.cpu().numpy(), grid.affine, model.fingerprint["space_code"])
     brain = solid(image)
@@ -261,7 +273,7 @@ def write_brain(
     write_json(
         sidecar_of(path),
         {
-            "Description": "synthetic T1-weighted brain; nobody's",
+            "Description": f"synthetic {model.kind} brain; nobody's",
             "SkullStripped": True,
             "SpatialReference": model.fingerprint.get("entities", {}).get("space", "orig"),
             "Resolution": str(grid),

@@ -15,7 +15,7 @@ from vol3d.data.bids_writer import (
     write_text,
     write_tsv,
 )
-from vol3d.data.dataset import Text
+from vol3d.data.dataset import Names
 from vol3d.data.datasets.bids import Bids, Entities
 from vol3d.data.preparation.output import Place, qc_row, sidecar_of
 from vol3d.data.preparation.pipeline import STAGES, Steps
@@ -23,6 +23,7 @@ from vol3d.data.preparation.qc import LEAST, MOST, flags
 from vol3d.data.preparation.side_by_side import side_by_side
 from vol3d.data.preparation.tables import MEASURED, write_tables
 from vol3d.data.scan import Scan
+from vol3d.data.survey import counted
 from vol3d.door import read_json, under
 from vol3d.errors import ConfigError, RunError
 from vol3d.files import is_free, make_folder, sha256
@@ -40,7 +41,7 @@ ASKED_FOR = ("age", "sex", "brain_ml", "ventricles_ml")
 README = """\
 Brains prepared by vol3d prepare from the raw scans of: {name}
 
-sub-*/anat/*_desc-brain_T1w.nii.gz   the brain on the template's grid; its .json says what was done
+sub-*/anat/*_desc-brain_{kind}.nii.gz   the brain on the template's grid; its .json says what was done
 sub-*/anat/*_desc-brain_mask.nii.gz  where the brain is
 sourcedata/sub-*/*_xfm.txt           the transform, as ITK and ANTs apply it to move the raw scan onto
                                      the template (points of the template to points of the scan,
@@ -67,11 +68,13 @@ class Prepare(Steps):
     """Which kind of image: the last word of the file names."""
     entities: Entities = Field(default_factory=dict)
     """What the file names must say, where a person has several: {acq: mprage, run: 1}."""
+    first_run: bool = False
+    """Where the files of a scan differ in their run alone, take the first one."""
     labels_entities: Entities | None = None
     """Bring label maps along whose names say this, {} for any; without it none are looked for."""
-    subjects: list[Text] | None = None
+    subjects: Names | None = None
     """Only these people."""
-    exclude: list[Text] = Field(default_factory=list)
+    exclude: Names = Field(default_factory=list)
     """Not these people."""
     form: Form | None = None
     """sform or qform: what holds where a header says two things about left and right."""
@@ -94,6 +97,7 @@ class Prepare(Steps):
         missing = [s for s in ours if not self.is_made(s, place)]
         jobs = max(1, min(self.jobs or len(os.sched_getaffinity(0)), len(missing)))
         self.announce(scans, ours, missing, jobs)
+        self.warn(scans)
         failed, stages = {}, {}
         with Bar("prepare", len(ours), len(ours) - len(missing)) as bar:
 
@@ -128,14 +132,23 @@ class Prepare(Steps):
             )
         return [self.out, *results]
 
+    def foresee(self) -> None:
+        """What a dry run says beside the settings; it refuses what a run would."""
+        scans = self.source().scans()
+        if not is_free(self.out):
+            self.check_folder()
+        log.info("would prepare %s", counted(scans))
+        self.warn(scans)
+
+    def warn(self, scans: list[Scan]) -> None:
+        """Tell who is left out, and why."""
+        for line in self.source().doubts(scans):
+            log.warning("warning: %s", line)
+
     def announce(self, scans: list[Scan], ours: list[Scan], missing: list[Scan], jobs: int) -> None:
         """Say at once what there is to do, and what the tables will lack when it is done."""
-        people = len({s.subject for s in scans})
         share = f"; part {self.part} is {len(ours)}" if self.part != ALL else ""
-        log.info(
-            "%d scans of %d people%s; %d to prepare, %d at a time",
-            *(len(scans), people, share, len(missing), jobs),
-        )
+        log.info("%s%s; %d to prepare, %d at a time", counted(scans), share, len(missing), jobs)
         known = {c for s in scans for c, value in s.covariates.items() if value is not None}
         ours = MEASURED if self.suffix == "T1w" else ["brain_ml"]
         if lacking := [c for c in ASKED_FOR if c not in {*known, *ours}]:
@@ -151,6 +164,8 @@ class Prepare(Steps):
             path=self.bids_dir,
             suffix=self.suffix,
             entities=self.entities,
+            first_run=self.first_run,
+            mask_entities=None,
             labels_entities=self.labels_entities,
             subjects=self.subjects,
             exclude=self.exclude,
@@ -175,6 +190,15 @@ class Prepare(Steps):
         """
         if is_free(self.out):
             self.write_top(keep=True)  # of several at once, the first one's; all read that
+        self.check_folder()
+        self.write_top()
+
+    def check_folder(self) -> None:
+        """Check that the folder is ours and of the same settings.
+
+        Raises:
+            ConfigError: it holds something else.
+        """
         made_by = read_maker(self.out)
         if made_by.get("Name") != "vol3d prepare":
             raise ConfigError(f"{self.out}: holds something else; name another folder")
@@ -184,7 +208,6 @@ class Prepare(Steps):
                 f"{self.out}: was prepared with other settings ({', '.join(changed)}); "
                 f"name another folder"
             )
-        self.write_top()
 
     def write_top(self, *, keep: bool = False) -> None:
         """dataset_description.json and README; `keep` leaves a description that is there."""
@@ -207,7 +230,7 @@ class Prepare(Steps):
             },
             keep=keep,
         )
-        write_text(self.out / "README", README.format(name=name), keep=keep)
+        write_text(self.out / "README", README.format(name=name, kind=self.suffix), keep=keep)
 
     def raw_link(self) -> str:
         """The raw dataset, seen from this one."""

@@ -16,6 +16,7 @@ from vol3d.nn.precision import Precision, resolve
 from vol3d.ranks import Ranks, joined
 from vol3d.tasks import Task
 from vol3d.tasks.base import Job
+from vol3d.tasks.look import look
 from vol3d.training.checkpoint import Checkpoints
 from vol3d.training.engine import Engine, device_of, tell_precision
 from vol3d.training.interim import write_interim
@@ -56,8 +57,14 @@ class Train(Training):
         return resolve(self.precision, device_of(self.device))
 
     def foresee(self) -> None:
-        """What a dry run says beside the settings."""
-        self.decide()
+        """What a dry run says beside the settings; it refuses what a run would."""
+        self.check_data()
+        check_folder(self)
+        decided = self.model_copy(update={"precision": self.decide()})
+        look(self.data, self.task)
+        if self.check_memory:
+            check_memory(decided)
+        self.task.job(self.data)
 
     def work(self, ranks: Ranks, notice: Notice = NONE) -> int:
         """Train among processes that have met; 0, or the signal because of which they are to leave."""
@@ -85,6 +92,7 @@ class Train(Training):
         held.enter_context(at_work(self.run))
         if self.has_finished():  # meanwhile, by whom this one waited for
             return True
+        look(self.data, self.task)
         share_of(self, ranks)
         if self.check_memory:
             check_memory(self, ranks)

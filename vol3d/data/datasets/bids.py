@@ -7,11 +7,26 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from vol3d.data.dataset import Dataset, Text
-from vol3d.data.scan import Scan
-from vol3d.data.tables import bare, choose_columns, read_rows
+from vol3d.data.scan import KINDS, Scan
+from vol3d.data.tables import (
+    SESSION,
+    Person,
+    bare,
+    choose_columns,
+    few,
+    participants_table,
+    read_rows,
+    spelt,
+    told,
+    unmatched,
+)
 from vol3d.errors import ConfigError, DataError
 
 Entities = dict[str, Text | None]
+Images = dict[Person, Path]
+"""A file for each person and session."""
+PLACE = ("space", "res")
+"""Entities that say where voxels lie."""
 
 
 class Bids(Dataset):
@@ -24,6 +39,11 @@ class Bids(Dataset):
     """Which kind of image: the last word of the file names."""
     entities: Entities = Field(default_factory=dict)
     """What the file names must say, for example {res: 2, desc: brain}; null: must not say."""
+    first_run: bool = False
+    """Where the files of a scan differ in their run alone, take the first one."""
+    mask_entities: Entities | None = Field(default_factory=lambda: {"desc": "brain"})
+    """What the brain masks beside the scans say, of the same space and res as the scan. Outside of them
+    scans become 0, but for scans that say desc-brain themselves; null: no mask is looked for."""
     labels_entities: Entities | None = None
     """The same for label maps, for example {desc: muse}; without it none are looked for."""
     labels_suffix: str = "dseg"
@@ -48,63 +68,143 @@ class Bids(Dataset):
             raise ConfigError(self.nothing_found())
         labels = {}
         if self.labels_entities is not None:
-            labels = self.files(self.labels_suffix, self.labels_entities, "labels_entities")
+            labels = self.files(self.labels_suffix, self.labels_entities, "labels_entities", images)
             if not labels:
                 raise ConfigError(
                     f"{self.path}: no label map *_{self.labels_suffix}.nii.gz with "
                     f"labels_entities {spell(self.labels_entities)}"
                 )
-        people, splits = self.participants()
+        people, splits = self.participants(with_visits=any(session for _, session in images))
+        self.check_ids(set(people), set(images))
         empty = dict.fromkeys(next(iter(people.values()), {}))
+        masks = self.masks(images)
         visits = {subject: self.sessions(subject) for subject in {who for who, _ in images}}
         columns = {c: None for rows in visits.values() for row in rows.values() for c in row}
         scans = []
         for (subject, session), image in images.items():
-            covariates = {**columns, **people.get(subject, empty)}
+            row = people.get((subject, session), people.get((subject, None), empty))
+            covariates = {**columns, **row}
             covariates.update(visits[subject].get(session, {}))
             split = self.split_of(subject, splits.get(subject))
-            known = labels.get((subject, session))
-            scans.append(Scan(subject, session, image, known, covariates, split))
+            known, mask = labels.get((subject, session)), masks.get((subject, session))
+            scan = Scan(subject, session, image, known, covariates, split, mask=mask)
+            scans.append(scan)
         return scans
 
     def files(
-        self, suffix: str, entities: Entities, key: str
-    ) -> dict[tuple[str, str | None], Path]:
+        self, suffix: str, entities: Entities, key: str, beside: Images | None = None
+    ) -> Images:
         """The one file of each person and session with a suffix and entities.
+
+        Args:
+            suffix: the last word of their names.
+            entities: what the names must say.
+            key: the setting that says so.
+            beside: only those that belong to these images, and of several the one that is named alike.
 
         Raises:
             DataError: several files match; it lists them and how to choose.
         """
-        found: dict[tuple[str, str | None], list[Path]] = {}
+        found = {}
+        for visit, paths in self.matching(suffix, entities).items():
+            if beside is not None:
+                paths = alike(beside[visit], paths) if visit in beside else []
+            paths = sorted(paths, key=run_of)
+            if self.first_run and differ_in_run(paths):
+                paths = paths[:1]
+            if len(paths) > 1:
+                names = ", ".join(p.name for p in paths)
+                raise DataError(
+                    f"{len(paths)} files match for one scan: {names}; choose with {key}, for example "
+                    f"{key}={hint(paths)}"
+                )
+            found.update((visit, path) for path in paths)
+        return found
+
+    def matching(self, suffix: str, entities: Entities) -> dict[Person, list[Path]]:
+        """The files of each person and session with a suffix and entities."""
+        found: dict[Person, list[Path]] = {}
         for pattern in ("sub-*/*/sub-*", "sub-*/ses-*/*/sub-*"):
             for path in sorted(self.path.glob(f"{pattern}_{suffix}.nii*")):
                 said = parse_entities(path)
-                if all(said.get(k) == v for k, v in entities.items()):
+                if all(same(said.get(k), v) for k, v in entities.items()):
                     found.setdefault((said["sub"], said.get("ses")), []).append(path)
-        for paths in found.values():
-            if len(paths) > 1:
-                raise DataError(
-                    f"{len(paths)} files match for one scan: {', '.join(p.name for p in paths)}; "
-                    f"choose with {key}, for example {key}={hint(paths)}"
-                )
-        return {who: paths[0] for who, paths in found.items()}
+        return found
 
-    def participants(self) -> tuple[dict[str, dict], dict[str, str]]:
-        """Covariates by subject, and splits where the table has them."""
-        path = self.path / "participants.tsv"
-        if not path.is_file():
+    def masks(self, images: Images) -> Images:
+        """The brain masks beside those images that are not stripped by their names."""
+        if self.mask_entities is None:
+            return {}
+        whole = {v: p for v, p in images.items() if parse_entities(p).get("desc") != "brain"}
+        spaces = {spell(place_of(p)): place_of(p) for p in whole.values()}
+        found: Images = {}
+        for space, place in spaces.items():
+            here = {v: p for v, p in whole.items() if spell(place_of(p)) == space}
+            entities = {**place, **self.mask_entities}
+            found |= self.files("mask", entities, "mask_entities", here)
+        return found
+
+    def participants(self, *, with_visits: bool) -> tuple[dict[Person, dict], dict[str, str]]:
+        """Covariates by subject, or by visit where the table tells visits; and the splits it has."""
+        path = participants_table(self.path)
+        if path is None:
             return {}, {}
         people, splits = {}, {}
         for row in read_rows(path):
             if "participant_id" not in row:
                 raise DataError(f"{path}: has no column 'participant_id'")
             subject = bare(row["participant_id"])
-            if subject in people:
-                raise DataError(f"{path}: two rows are of '{row['participant_id']}'; keep one")
-            people[subject] = choose_columns(row, {"participant_id", "split"})
-            if row.get("split", "n/a") not in ("", "n/a"):
-                splits[subject] = row["split"]
+            session = (told(row, *SESSION) or "").removeprefix("ses-") if with_visits else ""
+            person = (subject, session or None)
+            if person in people:
+                raise DataError(
+                    f"{path}: two rows are of '{row['participant_id']}'; keep one, or tell visits "
+                    f"apart in a column 'session_id', as the folders ses-* do"
+                )
+            people[person] = choose_columns(row, {"participant_id", "split", *SESSION})
+            split = told(row, "split")
+            if split and splits.setdefault(subject, split) != split:
+                raise DataError(
+                    f"{path}: '{row['participant_id']}' is in both train and val, but people are "
+                    f"split, not visits; give all rows of a person one split"
+                )
         return people, splits
+
+    def check_ids(self, rows: set[Person], images: set[Person]) -> None:
+        """Refuse a table in which nobody is who is there."""
+        people = {who for who, _ in images}
+        if rows and people.isdisjoint(who for who, _ in rows):
+            path = participants_table(self.path)
+            raise DataError(
+                f"{'; '.join(unmatched(path, rows, images))}; name people as the folders do"
+            )
+
+    def doubts(self, scans: list[Scan]) -> list[str]:
+        """Who is left out by what the names must say, and rows that are of no scan."""
+        images = self.files(self.suffix, self.entities, "entities")
+        left = self.matching(self.suffix, {}).keys() - images
+        found = super().doubts(scans)
+        if left:
+            everyone = left | images.keys()
+            people = [len({who for who, _ in some}) for some in (images, everyone)]
+            found.append(
+                f"entities={spell(self.entities)}: {len(images)} of {len(everyone)} scans, of "
+                f"{people[0]} of {people[1]} people; left out: {few(map(spelt, left))}"
+            )
+        table = participants_table(self.path)
+        if table is None:
+            return [
+                *found,
+                f"{self.path}: has no participants.tsv, so nothing is known of the people",
+            ]
+        people, _ = self.participants(with_visits=any(session for _, session in images))
+        told = {row for row in people if row[0] not in {who for who, _ in left}}
+        found += unmatched(table, told, set(images))
+        for subject in sorted({who for who, _ in images}):
+            rows = {(subject, session) for session in self.sessions(subject)}
+            if lost := rows - images.keys():
+                found.append(f"sub-{subject}_sessions.tsv: no scan is of {few(map(spelt, lost))}")
+        return found
 
     def sessions(self, subject: str) -> dict[str, dict]:
         """Covariates by session of a person, from sub-X/sub-X_sessions.tsv."""
@@ -131,9 +231,11 @@ class Bids(Dataset):
         if not any(self.path.glob("sub-*")):
             return f"{self.path}: holds no sub-* folder, so it is no BIDS dataset"
         there = sorted({p.name.split("_", 1)[-1] for p in self.path.glob("sub-*/**/sub-*.nii*")})
+        others = {re.sub(r".*_|\.nii.*", "", f"_{name}") for name in there} & KINDS - {self.suffix}
         return (
             f"{self.path}: no image *_{self.suffix}.nii.gz with entities {spell(self.entities)}. "
             f"It has: {', '.join('*_' + n for n in there[:5]) or 'no .nii.gz at all'}."
+            + (f" Other kinds of image are chosen with suffix={min(others)}." if others else "")
         )
 
 
@@ -148,9 +250,45 @@ def spell(entities: Entities) -> str:
     return "{" + ", ".join(f"{k}: {'null' if v is None else v}" for k, v in entities.items()) + "}"
 
 
+def same(said: str | None, wanted: str | None) -> bool:
+    """Whether a name says what is wanted; a run may be told as 1 or as 01."""
+    if said and wanted and said.isdigit() and wanted.isdigit():
+        return int(said) == int(wanted)
+    return said == wanted
+
+
+def place_of(path: Path) -> Entities:
+    """Where the voxels of a file lie, by its name."""
+    return {key: parse_entities(path).get(key) for key in PLACE}
+
+
+def differ_in_run(paths: list[Path]) -> bool:
+    """Whether names differ in their run alone."""
+    return len({re.sub(r"_run-[^_]+", "", p.name) for p in paths}) == 1
+
+
+def run_of(path: Path) -> tuple[int, str]:
+    """Runs in their order."""
+    run = parse_entities(path).get("run", "0")
+    return (int(run) if run.isdigit() else 0, run)
+
+
+def alike(image: Path, paths: list[Path]) -> list[Path]:
+    """Of several files, those that say the same as an image: where voxels lie, then all but `desc`."""
+    said = parse_entities(image)
+    words = [k for k in said if k not in ("desc", *PLACE)]
+    for keys in (PLACE, (*words, "run", "acq")):
+        like = [p for p in paths if all(parse_entities(p).get(k) == said.get(k) for k in keys)]
+        if len(paths) > 1 and like:
+            paths = like
+    return paths
+
+
 def hint(paths: list[Path]) -> str:
-    """The entities in which the first file differs from the others."""
+    """The entities in which one file differs from the others: one in MNI space, else the first."""
     said = [parse_entities(p) for p in paths]
+    best = next((words for words in said if words.get("space", "").startswith("MNI")), said[0])
     keys = dict.fromkeys(k for words in said for k in words)
-    differ = {k: said[0].get(k) for k in keys if len({words.get(k) for words in said}) > 1}
-    return spell(differ)
+    differ = {k: best.get(k) for k in keys if len({words.get(k) for words in said}) > 1}
+    drops = ", which leaves out whoever has no such run; first_run=true takes the first of each"
+    return spell(differ) + drops * differ_in_run(paths)

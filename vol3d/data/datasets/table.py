@@ -5,17 +5,17 @@ from typing import Literal
 
 from vol3d.data.dataset import Dataset
 from vol3d.data.scan import Scan
-from vol3d.data.tables import MISSING, bare, choose_columns, read_rows
+from vol3d.data.tables import SESSION, bare, choose_columns, read_rows, told
 from vol3d.errors import ConfigError, DataError
 
-NOT_COVARIATES = {"subject", "participant_id", "session", "image", "labels", "split"}
+NOT_COVARIATES = {"subject", "participant_id", "image", "labels", "mask", "split", *SESSION}
 
 
 class Table(Dataset):
     """Scans listed in a TSV, one row per image.
 
-    Columns: `subject` and `image`; if wanted `session`, `labels`, `split` and covariates. Paths
-    in the table are relative to the table's folder.
+    Columns: `subject` and `image`; if wanted `session`, `labels`, `mask` (of the brain), `split` and
+    covariates. Paths in the table are relative to the table's folder.
     """
 
     kind: Literal["table"] = "table"
@@ -41,7 +41,7 @@ class Table(Dataset):
     def scan(self, row: dict[str, str], who: str) -> Scan:
         """One row as a scan."""
         subject = bare(row[who])
-        session = told(row, "session")
+        session = told(row, *SESSION)
         if not subject:
             raise DataError(f"{self.path}: the row of image '{row['image']}' names no {who}")
         if told(row, "image") is None:
@@ -53,6 +53,7 @@ class Table(Dataset):
             labels=self.file(row["labels"], subject) if told(row, "labels") else None,
             covariates=choose_columns(row, NOT_COVARIATES),
             split=self.split_of(subject, told(row, "split")),
+            mask=self.file(row["mask"], subject) if told(row, "mask") else None,
         )
 
     def file(self, name: str, subject: str) -> Path:
@@ -80,9 +81,3 @@ class Table(Dataset):
                     f"{self.path}: subject '{scan.subject}' is in both train and val, but people "
                     f"are split, not scans; give all rows of a person one split"
                 )
-
-
-def told(row: dict[str, str], column: str) -> str | None:
-    """A cell of an optional column; None where it is missing."""
-    text = row.get(column, "")
-    return None if text.lower() in MISSING else text

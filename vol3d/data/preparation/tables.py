@@ -4,7 +4,7 @@ from pathlib import Path
 
 from vol3d.data.bids_writer import write_json, write_participants, write_tsv
 from vol3d.data.scan import Scan
-from vol3d.data.tables import read_rows
+from vol3d.data.tables import participants_table, read_rows
 from vol3d.door import read_json
 
 MEASURED = {
@@ -31,7 +31,7 @@ def write_tables(raw: Path, folder: Path, scans: list[Scan], measures: list[Row]
         measures: of each scan, with the columns of `MEASURED`.
     """
     people = sorted({s.subject for s in scans})
-    table = read_table(raw / "participants.tsv")
+    table = read_table(participants_table(raw))
     sessions = {p: read_table(sessions_of(raw, p)) for p in people}
     own = {c for rows in (table, *sessions.values()) for row in rows for c in row}
     new = [c for c in MEASURED if c not in own]
@@ -54,9 +54,9 @@ def sessions_of(folder: Path, person: str) -> Path:
     return folder / f"sub-{person}" / f"sub-{person}_sessions.tsv"
 
 
-def read_table(path: Path) -> list[Row]:
+def read_table(path: Path | None) -> list[Row]:
     """Its rows; none if there is no such table."""
-    return read_rows(path) if path.is_file() else []
+    return read_rows(path) if path and path.is_file() else []
 
 
 def join(key: str, prefix: str, table: list[Row], measured: dict[str, Row]) -> list[Row]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vol3d.data.datasets.bids import Bids, Entities
+from vol3d.data.datasets.bids import Bids, Entities, place_of
 from vol3d.data.looks import is_stripped
 from vol3d.data.preparation.masks.command import Command
 from vol3d.data.preparation.masks.mask import BrainMask, Found, checked, solid
@@ -22,14 +22,16 @@ class Own(BrainMask):
     path: Path | None = None
     """Folder with the masks, laid out as BIDS; the data set itself if not given."""
     entities: Entities = Field(default_factory=lambda: {"desc": "brain"})
-    """What the names of the masks must say: sub-01_desc-brain_mask.nii.gz."""
+    """What the names of the masks must say: sub-01_desc-brain_mask.nii.gz; and the scan's own space and
+    res, unless told otherwise."""
     otherwise: Annotated[Template | Command, Field(discriminator="kind")] | None = Template()
     """For a scan that has no mask and is not stripped; null: such a scan fails."""
 
     def find(self, head: Volume, scan: Scan, folder: Path) -> Found:
         """The mask's file, what is above 0 in a stripped scan, or `otherwise`."""
-        masks = Bids(path=self.path or folder).files("mask", self.entities, "mask.entities")
-        file = masks.get((scan.subject, scan.session))
+        visit, entities = (scan.subject, scan.session), {**place_of(scan.image), **self.entities}
+        masks = Bids(path=self.path or folder)
+        file = masks.files("mask", entities, "mask.entities", {visit: scan.image}).get(visit)
         if file is not None:
             mask = Volume.read(file, scan.form).reorient("RAS")
             if not mask.grid.matches(head.grid, tolerance_mm=0.01):

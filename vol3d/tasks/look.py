@@ -1,0 +1,36 @@
+"""A look at what a task would learn from, before anything is computed: one line, and what is doubtful."""
+
+import logging
+
+from vol3d.data.dataset import Dataset
+from vol3d.data.latents import Latents
+from vol3d.data.scan import Scan
+from vol3d.data.survey import doubts, few_people, overview
+from vol3d.tasks import Task
+
+log = logging.getLogger(__name__)
+
+
+def look(data: Dataset | Latents, task: Task | None = None) -> None:
+    """Tell in one line what there is to learn from, and warn of what is doubtful.
+
+    Args:
+        data: the scans, or latents.
+        task: what is to learn from them.
+
+    Raises:
+        ConfigError: data or task are off, such as covariates that nobody has.
+        DataError: files or tables are not as they should be.
+    """
+    scans = data.scans()
+    wanted = getattr(task, "covariates", {})
+    log.info("data: %s", overview(scans, data.lies_on(scans), wanted))
+    warn(data, scans, task)
+
+
+def warn(data: Dataset | Latents, scans: list[Scan], task: Task | None = None) -> None:
+    """Warn of what is doubtful about scans; see `look`."""
+    for line in [*data.doubts(scans), *doubts(scans, getattr(task, "covariates", {}))]:
+        log.warning("warning: %s", line)
+    for line in task.check(scans) if task else few_people(scans):  # after those that say why
+        log.warning("warning: %s", line)
