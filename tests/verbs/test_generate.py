@@ -79,6 +79,11 @@ def test_volumes_are_measured_into_the_table(
     assert_valid_bids(out)
 
 
+def test_a_dry_run_makes_nothing(diffusion: Path, segmenter: Path, tmp_path: Path):
+    Generate(bundle=diffusion, out=tmp_path / "dry", segmenter=segmenter, device="cpu").foresee()
+    assert not list(tmp_path.iterdir())
+
+
 def test_samples_lie_where_the_training_scans_lie(made: Path, cohort: Path):
     scan = Volume.read(next(cohort.glob("sub-*/anat/*T1w.nii.gz")))
     sample = Volume.read(next(made.glob("sub-*/anat/*T1w.nii.gz")))
