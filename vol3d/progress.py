@@ -52,7 +52,7 @@ class Bar:
     ) -> None:
         if self.live:
             self.live.stop()
-        elif self.told != (self.done, self.words):
+        elif self.total and self.told != (self.done, self.words):
             self.line()
 
     def say(self, words: str) -> None:

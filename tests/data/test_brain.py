@@ -3,7 +3,7 @@
 import numpy as np
 import SimpleITK as sitk
 
-from vol3d.data.brain import brain_in, otsu
+from vol3d.data.brain import LEVELS, brain_in, otsu, overlaps
 from vol3d.volume import Volume
 
 
@@ -23,6 +23,17 @@ def test_the_brain_is_one_piece_without_holes_and_without_the_haze():
     assert 2 * (found & ball).sum() / (found.sum() + ball.sum()) > 0.95
     assert found[12, 12, 12]
     assert not found[1, 1, 1]
+
+
+def test_where_a_brain_ends_is_measured():
+    x, ball = blurred_ball()
+    x[1, 1, 1] = 0
+    by_level = overlaps(ball, x)
+    for i in (9, 18):  # as if each was tried
+        found = brain_in(Volume(x, np.eye(4)), LEVELS[i]).data
+        dice = 2 * (found & ball).sum() / (found.sum() + ball.sum())
+        assert abs(by_level[i] - dice) < 1e-3
+    assert by_level.max() > 0.97
 
 
 def test_the_threshold_is_that_of_itk():

@@ -64,6 +64,7 @@ def test_summary_of_scans(scan):
     assert got["psnr_brain_db"] == pytest.approx(30, abs=1e-3)
     assert got["psnr_brain_db_sd"] == pytest.approx(math.sqrt(200), abs=1e-3)
     assert (got["worst_scan"], got["worst_psnr_brain_db"]) == ("sub-a", pytest.approx(20, abs=1e-3))
+    assert got["brain_overlap"] == 1
     assert got["psnr_brain_block_average_db"] < got["psnr_brain_block_average_equal_values_db"]
 
 

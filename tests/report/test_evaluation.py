@@ -8,6 +8,7 @@ import torch
 from vol3d.metrics.agreement import agreement
 from vol3d.metrics.reconstruction import measure_reconstructions
 from vol3d.report.evaluation import Compared, Evidence, Reconstructed, evaluation_page
+from vol3d.report.page import Table, html_of_table
 from vol3d.report.plots import Cloud
 
 
@@ -35,7 +36,7 @@ def findings(cloud):
     a, b = x[0, 0].numpy(), y[0, 0].numpy()
     evidence = Evidence(
         (2.0, 2.0, 2.0), [Reconstructed("sub-<a>", a, b, 20.0)], [Compared("s", a, "r", b)],
-        "ventricles_ml", [cloud], [cloud], {"generator, SHA-256": "abc"},
+        "ventricles_ml", [cloud], [cloud], {"generator, SHA-256": "abc"}, {"<a>"},
     )  # fmt: skip
     return summary, evidence
 
@@ -62,7 +63,7 @@ def test_whole_page_is_sound_and_stands_alone(findings):
     tags.feed(html)
     assert tags.open == []
     assert tags.seen.count("img") == 4
-    assert tags.seen.count("h2") == 6
+    assert tags.seen.count("h2") == 7
     assert all(
         src.startswith("data:image/png;base64,") for src in re.findall(r'src="([^"]*)', html)
     )
@@ -85,5 +86,31 @@ def test_what_was_not_measured_is_left_out(findings):
     html = evaluation_page({"notes": ["No segmenter was given."]}, Evidence((2.0, 2.0, 2.0)))
     tags = Tags()
     tags.feed(html)
-    assert (tags.seen.count("img"), tags.seen.count("h2")) == (0, 2)
+    assert (tags.seen.count("img"), tags.seen.count("h2")) == (0, 3)
     assert "No segmenter was given." in html
+
+
+def test_it_begins_with_what_the_figures_mean(findings):
+    summary, evidence = findings
+    summary["conditioning"]["ventricles_ml"] |= {"spearman_r": -0.5, "spearman_r_ci": [-0.7, -0.2]}
+    html = evaluation_page(summary, evidence)
+    first = html[: html.index("<table>")]
+    assert '<p class="note">The ventricles volume comes out the wrong way round' in first
+    assert "names real people (1)" in first
+
+
+def test_people_are_left_out(findings):
+    summary, evidence = findings
+    del summary["reconstruction"]["worst_scan"]
+    evidence.reconstructed.clear()
+    evidence.people.clear()
+    evidence.compared[:] = [Compared("s", evidence.compared[0].sample)]
+    html = evaluation_page(summary, evidence)
+    assert "names real people" not in html
+    assert "sub-" not in html
+
+
+def test_a_column_is_on_one_side():
+    html = html_of_table(Table("", ["a", "b"], [["1 dB", "2"], ["r = 1", "-3"]]))
+    assert html.count("<td class=number>") == 2
+    assert "<td>1 dB</td>" in html

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vol3d.report.pictures import Panel, middle, panels_in_rows
+from vol3d.report.pictures import Panel, in_rows, middle, panels_in_rows
 
 SPACING = (2.0, 1.0, 4.0)
 
@@ -62,3 +62,8 @@ def test_middle_is_of_the_brains():
     volumes[0][39, 39, 39] = 1  # one odd voxel does not move it
     assert middle(volumes) == (20, 14, 19)  # 0.55 of the way up
     assert middle([np.zeros((8, 10, 12), np.float32)]) == (4, 5, 6)
+
+
+def test_no_tile_is_empty(x):
+    figure = panels_in_rows(in_rows([Panel("", x)] * 3), SPACING, (8, 10, 4))
+    assert len(figure.axes) == 3 * 3

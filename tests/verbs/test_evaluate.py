@@ -139,6 +139,9 @@ def test_the_whole(asked, tmp_path):
     assert not re.search(r'(src|href)="(?!data:)', html)
     assert "<script" not in html
 
+    assert "names real people" in html
+    assert found["amiss"]  # of models that hardly learnt
+
     again = Evaluate.parse(asked).execute()  # the cohort is there: nothing is generated anew
     same = json.loads(again[1].read_text())
     assert same["conditioning"] == found["conditioning"]
@@ -146,7 +149,10 @@ def test_the_whole(asked, tmp_path):
         Evaluate.parse({**asked, "n": 5}).execute()
 
     given = {**asked, "out": tmp_path / "given", "samples": asked["out"] / "closed_loop"}
-    third = json.loads(Evaluate.parse(given).execute()[1].read_text())
+    report, summary = Evaluate.parse({**given, "pictures_of_people": False}).execute()
+    assert not re.search(r"sub-\d\d\b", report.read_text() + summary.read_text())
+    assert report.read_text().count("<img ") == 3
+    third = json.loads(summary.read_text())
     for measure in ("slope", "mae_ml"):
         expected = found["conditioning"]["brain_ml"][measure]
         assert third["conditioning"]["brain_ml"][measure] == pytest.approx(expected)

@@ -34,8 +34,14 @@ def bids_name(entities: dict[str, str], suffix: str, scan: str = "") -> str:
 
 def anat_path(folder: Path, scan: str, entities: dict[str, str], suffix: str) -> Path:
     """Where an image of a scan goes; its folder is made."""
-    parent = folder.joinpath(*scan.split("_")) / "anat"
-    return make_folder(parent) / f"{bids_name(entities, suffix, scan)}.nii.gz"
+    path = anat_place(folder, scan, entities, suffix)
+    return make_folder(path.parent) / path.name
+
+
+def anat_place(folder: Path, scan: str, entities: dict[str, str], suffix: str) -> Path:
+    """Where an image of a scan would go; nothing is made."""
+    name = f"{bids_name(entities, suffix, scan)}.nii.gz"
+    return folder.joinpath(*scan.split("_"), "anat", name)
 
 
 def write_text(path: Path, text: str, *, keep: bool = False) -> None:

@@ -22,7 +22,8 @@ from vol3d.ranks import launched
 from vol3d.volume import Grid, Volume
 
 HEADROOM = 1.2
-"""1 is this many times the 99.5th percentile of the brain, so that bright vessels are not clipped."""
+"""1 is this many times the 99.5th percentile of the brain: above all tissue, and what is brighter,
+vessels for the most part, is 1 to a network."""
 
 log = logging.getLogger(__name__)
 LOOKED_AT = 3

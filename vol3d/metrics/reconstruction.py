@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vol3d.data.brain import LEVELS, overlaps
 from vol3d.metrics.block_average import block_average, equal_values_factor
 from vol3d.metrics.similarity import ms_ssim, ssim, ssim_map
 
@@ -86,15 +87,27 @@ def measure_reconstructions(
 ) -> dict[str, float | int | str]:
     """Mean and standard deviation over scans of all measures; empty where there is no scan.
 
+    Also brain_level, where the brain ends in a reconstruction (`vol3d.data.brain`), and with it
+    brain_overlap, the mean Dice overlap with the scan's own brain.
+
     Args:
         pairs: each scan and its reconstruction, [1, 1, X, Y, Z] in [0, 1].
         names: of the scans.
         downsample: the autoencoder's factor per axis.
         z_channels: its latent channels.
     """
-    measured = [measure_scan(x[0], y[0], downsample, z_channels) for x, y in pairs]
-    rows = dict(zip(names, measured, strict=True))
-    return summarise(rows) if rows else {}
+    rows, by_level = {}, []
+    for name, (x, y) in zip(names, pairs, strict=True):
+        rows[name] = measure_scan(x[0], y[0], downsample, z_channels)
+        by_level.append(overlaps(brain_mask(x[0])[0].numpy(), y[0, 0].numpy()))
+    if not rows:
+        return {}
+    overlap = np.mean(by_level, axis=0)
+    best = overlap.argmax()
+    return summarise(rows) | {
+        "brain_level": LEVELS[best],
+        "brain_overlap": float(overlap[best]),
+    }
 
 
 def summarise(rows: dict[str, dict[str, float]]) -> dict[str, float | int | str]:

@@ -1,17 +1,20 @@
-"""The headline figures of an evaluation as a short table on the terminal."""
+"""The headline figures of an evaluation on the terminal: a short table, and what it means."""
 
+import logging
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vol3d.report.evaluation import plain
+from vol3d.metrics.verdict import findings, overall, plain
 from vol3d.text import visible
+
+log = logging.getLogger(__name__)
 
 
 def tell(summary: dict[str, Any]) -> None:
-    """The headline figures as a table on stderr."""
+    """The headline figures as a table on stderr; then what they mean, and what is out of line."""
     table = Table("what", "figure", "n", title="evaluation")
     if r := summary.get("reconstruction"):
         table.add_row(
@@ -31,3 +34,8 @@ def tell(summary: dict[str, Any]) -> None:
     for key, d in summary.get("diversity", {}).items():
         table.add_row(f"MS-SSIM between {key}", f"{d['ms_ssim']:.3f}", f"{d['n_pairs']} pairs")
     Console(stderr=True).print(table)
+    found = findings(summary)
+    log.info("%s", overall(found))
+    for finding in found:
+        if finding.is_amiss:
+            log.warning("warning: %s", finding.words)

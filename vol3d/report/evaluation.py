@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from vol3d.metrics.verdict import findings, interval, overall, plain
 from vol3d.report.page import Picture, Section, Table, page
-from vol3d.report.pictures import DIFFERENCE_LIMIT, Panel, Spacing, middle, panels_in_rows
+from vol3d.report.pictures import DIFFERENCE_LIMIT, Panel, Spacing, in_rows, middle, panels_in_rows
 from vol3d.report.plots import Cloud, clouds
 
 PLANES = (
@@ -27,12 +28,12 @@ class Reconstructed:
 
 @dataclass(frozen=True)
 class Compared:
-    """A sample [X, Y, Z] beside a real scan of about the volume that was asked for."""
+    """A sample [X, Y, Z], and if people are pictured a scan of about the volume that was asked for."""
 
     sample_title: str
     sample: np.ndarray
-    real_title: str
-    real: np.ndarray
+    real_title: str = ""
+    real: np.ndarray | None = None
 
 
 @dataclass
@@ -47,6 +48,7 @@ class Evidence:
         conditioning: asked against measured, per structure.
         segmenter: true against measured on held-out scans, per structure.
         made: how it was made: a name and a value per line.
+        people: names of the people who are named or pictured.
     """
 
     spacing: Spacing
@@ -56,6 +58,7 @@ class Evidence:
     conditioning: list[Cloud] = field(default_factory=list)
     segmenter: list[Cloud] = field(default_factory=list)
     made: dict[str, str] = field(default_factory=dict)
+    people: set[str] = field(default_factory=set)
 
 
 def evaluation_page(summary: dict[str, Any], evidence: Evidence) -> str:
@@ -65,7 +68,7 @@ def evaluation_page(summary: dict[str, Any], evidence: Evidence) -> str:
         summary: the content of summary.json; parts that were not measured are absent.
         evidence: pictures and points.
     """
-    sections = [headline(summary)]
+    sections = [verdict(summary, evidence.people), headline(summary)]
     if summary.get("reconstruction"):
         sections.append(reconstruction(summary["reconstruction"], evidence))
     if summary.get("conditioning") or evidence.compared:
@@ -77,8 +80,26 @@ def evaluation_page(summary: dict[str, Any], evidence: Evidence) -> str:
     return page("How good is this generator?", [*sections, how_made(evidence.made)])
 
 
+def verdict(summary: dict[str, Any], people: set[str]) -> Section:
+    """What the figures mean; what is out of line stands out. Then who is in this report."""
+    found = findings(summary)
+    private = (
+        f"This report names real people ({len(people)}) and shows slices of their brains: pass it on "
+        f"only to whom you may pass on the scans. pictures_of_people=false leaves both out."
+    )
+    return Section(
+        "In short",
+        [overall(found), *[f.words for f in found if not f.is_amiss]],
+        [
+            *[f.words for f in found if f.is_amiss],
+            *summary.get("notes", []),
+            *([private] if people else []),
+        ],
+    )
+
+
 def headline(summary: dict[str, Any]) -> Section:
-    """The findings as a table, a sentence each."""
+    """The headline figures as a table, a sentence each."""
     rows = []
     if r := summary.get("reconstruction"):
         gain = r["psnr_brain_db"] - r["psnr_brain_block_average_db"]
@@ -96,10 +117,9 @@ def headline(summary: dict[str, Any]) -> Section:
             [
                 f"Asked for: {plain(name)}",
                 f"r = {c['spearman_r']:.2f}",
-                f"What comes out follows what is asked for with a Spearman correlation of "
-                f"{c['spearman_r']:.2f}{interval(c, 'spearman_r')} and a slope of {c['slope']:.2f}"
-                f"{interval(c, 'slope')}, over {c['n']} samples asked for between "
-                f"{c['asked'][0]:.0f} and {c['asked'][1]:.0f} ml. On average a sample is "
+                f"Spearman correlation{interval(c, 'spearman_r')} of what is measured with what is "
+                f"asked for, slope {c['slope']:.2f}{interval(c, 'slope')}, over {c['n']} samples asked "
+                f"for between {c['asked'][0]:.0f} and {c['asked'][1]:.0f} ml. On average a sample is "
                 f"{c['mae_ml']:.1f} ml off; all together they are {abs(c['bias_ml']):.1f} ml too "
                 f"{'large' if c['bias_ml'] > 0 else 'small'}.",
             ]
@@ -119,16 +139,16 @@ def headline(summary: dict[str, Any]) -> Section:
                 "Diversity",
                 f"{d['samples']['ms_ssim']:.3f}",
                 f"MS-SSIM between two samples on average; between two real scans it is "
-                f"{d['real']['ms_ssim']:.3f}. Much higher than that would mean samples all alike.",
+                f"{d['real']['ms_ssim']:.3f}. The higher, the more alike.",
             ]
         )
-    table = Table("Headline figures", ["what", "figure", "in words"], rows)
-    return Section("In short", notes=summary.get("notes", []), tables=[table])
+    table = Table("In brackets 95 % bootstrap intervals", ["what", "figure", "in words"], rows)
+    return Section("Headline figures", tables=[table])
 
 
 def reconstruction(r: dict[str, Any], evidence: Evidence) -> Section:
     """How well held-out scans survive the autoencoder."""
-    f, channels = r["downsample"], r["z_channels"]
+    f, channels, worst = r["downsample"], r["z_channels"], r.get("worst_scan")
     names = {
         "psnr_brain_db": "PSNR in the brain, dB",
         "psnr_db": "PSNR over all, dB",
@@ -147,7 +167,8 @@ def reconstruction(r: dict[str, Any], evidence: Evidence) -> Section:
             f"The autoencoder shrinks a scan {f} times along each axis and keeps {channels} "
             f"numbers for each voxel that is left. Samples cannot be sharper than what it brings "
             f"back.",
-            f"The worst of {r['n']} scans is {r['worst_scan']}, {r['worst_psnr_brain_db']:.1f} dB.",
+            f"The worst of {r['n']} scans{f', {worst},' if worst else ''} has "
+            f"{r['worst_psnr_brain_db']:.1f} dB.",
         ],
         tables=[
             Table(
@@ -200,22 +221,27 @@ def conditioning(summary: dict[str, Any], evidence: Evidence) -> Section:
         figure = clouds(evidence.conditioning, reference="asked for", measured="measured")
         section.pictures.append(Picture(figure, "Each point is a sample."))
     if evidence.compared:
-        at = middle([c.real for c in evidence.compared])
-        rows = [
-            [Panel(c.sample_title, c.sample), Panel(c.real_title, c.real)]
-            for c in evidence.compared
-        ]
-        by = f", sorted by the {plain(evidence.compared_by)} volume asked for" * bool(
-            evidence.compared_by
-        )
-        section.pictures.append(
-            Picture(
-                panels_in_rows(rows, evidence.spacing, at),
-                f"Samples (left){by}, beside real scans (right). They are not the same people: "
-                f"age, sex and head size differ. {PLANES}",
-            )
-        )
+        section.pictures.append(compared(evidence))
     return section
+
+
+def compared(evidence: Evidence) -> Picture:
+    """Samples, beside real scans if people are pictured."""
+    panels, reals = [], [c.real for c in evidence.compared if c.real is not None]
+    for c in evidence.compared:
+        panels.append(Panel(c.sample_title, c.sample))
+        panels += [Panel(c.real_title, c.real)] if reals else []
+    at = middle(reals or [c.sample for c in evidence.compared])
+    by = evidence.compared_by
+    words = [
+        "Samples",
+        " (left)" * bool(reals),
+        f", sorted by the {plain(by)} volume asked for" if by else "",
+        ", beside real scans (right). They are not the same people: age, sex and head size differ"
+        * bool(reals),
+    ]
+    figure = panels_in_rows(in_rows(panels), evidence.spacing, at)
+    return Picture(figure, f"{''.join(words)}. {PLANES}")
 
 
 def segmenter(measured: dict[str, Any], evidence: Evidence) -> Section:
@@ -286,14 +312,3 @@ def agreement_table(caption: str, structures: dict[str, Any]) -> Table:
         ["structure", "n", *names.values()],
         rows,
     )
-
-
-def interval(stats: dict[str, Any], name: str) -> str:
-    """A 95 % interval in brackets."""
-    low, high = stats[f"{name}_ci"]
-    return f" [{low:.3g}, {high:.3g}]"
-
-
-def plain(name: str) -> str:
-    """A structure's name in words: ventricles for ventricles_ml."""
-    return name.removesuffix("_ml").replace("_", " ")

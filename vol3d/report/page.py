@@ -15,7 +15,7 @@ h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc;
 table { border-collapse: collapse; margin: 1rem 0; } caption { text-align: left; color: #555; }
 th, td { text-align: left; padding: .3rem .8rem; border-bottom: 1px solid #ddd;
          vertical-align: top; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.number { text-align: right; font-variant-numeric: tabular-nums; } td.number { white-space: nowrap; }
 figure { margin: 1rem 0; } figcaption { color: #555; } img { max-width: 100%; height: auto; }
 p.note { background: #fff6dd; padding: .5rem .8rem; } code { overflow-wrap: anywhere; }
 """
@@ -23,7 +23,7 @@ p.note { background: #fff6dd; padding: .5rem .8rem; } code { overflow-wrap: anyw
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a caption; cells that are numbers in words are set to the right."""
+    """A table with a caption; columns of numbers are set to the right."""
 
     caption: str
     header: list[str]
@@ -71,15 +71,15 @@ def html_of_section(section: Section) -> str:
 
 def html_of_table(table: Table) -> str:
     """One table."""
-    head = "".join(f"<th>{as_html(h)}</th>" for h in table.header)
-    rows = "\n".join(
-        "<tr>"
-        + "".join(
-            f"<td{' class=number' if looks_like_a_number(c) else ''}>{as_html(c)}</td>" for c in row
-        )
-        + "</tr>"
-        for row in table.rows
-    )
+    columns = list(zip(*table.rows, strict=True)) or [()] * len(table.header)
+    classes = [" class=number" * all(map(looks_like_a_number, c or "-")) for c in columns]
+
+    def row_of(tag: str, cells: list[str]) -> str:
+        made = zip(classes, cells, strict=True)
+        return "".join(f"<{tag}{kind}>{as_html(c)}</{tag}>" for kind, c in made)
+
+    head = row_of("th", table.header)
+    rows = "\n".join(f"<tr>{row_of('td', row)}</tr>" for row in table.rows)
     return (
         f"<table>\n<caption>{as_html(table.caption)}</caption>\n<thead><tr>{head}</tr></thead>\n"
         f"<tbody>\n{rows}\n</tbody>\n</table>"
@@ -87,8 +87,8 @@ def html_of_table(table: Table) -> str:
 
 
 def looks_like_a_number(cell: str) -> bool:
-    """Whether a cell begins with a digit, after its sign."""
-    return cell.lstrip("+-")[:1].isdigit()
+    """Whether a cell begins with a digit, after its sign; nan is a number that is not there."""
+    return cell.lstrip("+-")[:1].isdigit() or cell.startswith("nan")
 
 
 def html_of_picture(picture: Picture) -> str:

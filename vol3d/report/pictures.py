@@ -50,7 +50,7 @@ def panels_in_rows(rows: list[list[Panel]], spacing: Spacing, at: tuple[int, int
     """A grid of panels; each shows the same axial, coronal and sagittal slice.
 
     Args:
-        rows: panels [rows][columns]; all rows are as long.
+        rows: panels [rows][columns]; the last may be shorter.
         spacing: mm per voxel along X, Y, Z.
         at: the voxel through which the slices go.
     """
@@ -89,11 +89,8 @@ def panels_in_rows(rows: list[list[Panel]], spacing: Spacing, at: tuple[int, int
 
 
 def in_rows(panels: list[Panel], columns: int = 2) -> list[list[Panel]]:
-    """Panels laid out in so many columns; the last row is filled up with black."""
-    columns = min(columns, len(panels))
-    blank = Panel("", np.zeros_like(panels[0].x))
-    full = panels + [blank] * (-len(panels) % columns)
-    return [full[i : i + columns] for i in range(0, len(full), columns)]
+    """Panels laid out in so many columns; the last row may be shorter."""
+    return [panels[i : i + columns] for i in range(0, len(panels), columns)]
 
 
 def draw_plane(

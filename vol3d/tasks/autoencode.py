@@ -24,6 +24,7 @@ from vol3d.data.scan import Scan
 from vol3d.data.survey import few_people
 from vol3d.errors import ConfigError, Vol3dError
 from vol3d.metrics.reconstruction import measure_reconstructions
+from vol3d.metrics.verdict import tell_reconstruction
 from vol3d.models.autoencoders import Autoencoder
 from vol3d.models.discriminators import Discriminator, Patch
 from vol3d.nn.adversarial import AdversarialLoss, Balance, feature_matching, fool, judge
@@ -237,6 +238,7 @@ class AutoencodeJob:
         quality = measure_reconstructions(
             self.reconstructions(engine, self.images.val), names, net.downsample, net.z_channels
         )
+        tell_reconstruction(quality)
         fingerprint = self.images.fingerprint()
         return {
             "config": {"kind": "autoencoder", "model": self.task.model.dump()},

@@ -3,6 +3,7 @@
 from typing import Any
 
 from vol3d.data.covariates import Covariates, Number
+from vol3d.metrics.verdict import of_reconstruction
 from vol3d.text import as_markdown
 
 
@@ -103,7 +104,8 @@ def quality_lines(quality: dict[str, Any]) -> list[str]:
         for k, v in quality.items()
         if isinstance(v, float | int | str)
     ]
-    return ["## Quality on held-out people", "", *(measures or ["Never measured."])]
+    words = [of_reconstruction(quality).words, ""] if "psnr_brain_db" in quality else []
+    return ["## Quality on held-out people", "", *words, *(measures or ["Never measured."])]
 
 
 def covariate_row(c) -> str:

@@ -21,6 +21,7 @@ from vol3d.data.scan import Scan
 from vol3d.data.survey import few_people
 from vol3d.diffusion.model import Diffusion
 from vol3d.errors import ConfigError, DataError
+from vol3d.metrics.verdict import tell_reconstruction
 from vol3d.planes import montage
 from vol3d.tasks.base import Batch, Runner
 from vol3d.tasks.card import model_card
@@ -222,4 +223,5 @@ def autoencoder_of(latents: LatentImages) -> TrainedAutoencoder:
         quality["n"],
         quality["psnr_brain_block_average_db"],
     )
+    tell_reconstruction(quality)
     return autoencoder

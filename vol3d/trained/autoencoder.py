@@ -9,7 +9,9 @@ from torch import Tensor
 
 from vol3d.bundle import Bundle
 from vol3d.config import Config
+from vol3d.data.brain import USUAL
 from vol3d.data.images import grids_of
+from vol3d.door import understood
 from vol3d.models.autoencoders import Autoencoder
 from vol3d.nn.precision import Precision, autocast, resolve
 from vol3d.volume import Grid
@@ -35,6 +37,7 @@ class TrainedAutoencoder:
 
     Attributes:
         quality: measures on held-out people; empty if it was never measured.
+        brain_level: where the brain ends in what it decodes (`vol3d.data.brain`).
         downsample: linear factor between a volume and its latent.
     """
 
@@ -47,6 +50,8 @@ class TrainedAutoencoder:
         bundle = Bundle(path, "autoencoder")
         self.path, self.checksum = bundle.path, bundle.checksum
         self.quality: dict = bundle.document("quality")
+        with understood(self.path / "quality.json"):
+            self.brain_level = float(self.quality.get("brain_level", USUAL))
         self.fingerprint: dict = bundle.fingerprint()
         settings = bundle.settings(AutoencoderBundle)
         self.orientation, self.gain = settings.orientation, settings.gain

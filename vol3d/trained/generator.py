@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vol3d.bundle import Bundle
 from vol3d.config import lay
+from vol3d.data.brain import brain_in
 from vol3d.data.covariates import Covariates, Row
 from vol3d.data.dataset import SPACING
 from vol3d.data.images import grids_of
@@ -19,10 +20,10 @@ from vol3d.diffusion.guidance import Guided
 from vol3d.diffusion.model import Diffusion, Sampler
 from vol3d.diffusion.reframe import Reframed
 from vol3d.door import understood
-from vol3d.errors import ConfigError
+from vol3d.errors import ConfigError, RunError
 from vol3d.nn.precision import autocast, lowered, resolve
 from vol3d.trained.autoencoder import TrainedAutoencoder, channels_last
-from vol3d.volume import Grid
+from vol3d.volume import Grid, Volume
 
 
 class DiffusionBundle(Diffusion):
@@ -38,6 +39,7 @@ class TrainedGenerator:
         schema: the covariates it knows.
         sampler: how it samples; its precision is decided.
         grid: where the voxels of its samples lie.
+        unfinished: how far its training was, where it had not finished; else empty.
     """
 
     def __init__(
@@ -66,6 +68,12 @@ class TrainedGenerator:
         with understood(self.path / "covariates.json"):
             self.schema = Covariates.parse(bundle.document("covariates"))
         self.fingerprint: dict = bundle.fingerprint()
+        trained = bundle.documents.get("training", {})
+        self.unfinished = (
+            [f"the training had not finished: {trained.get('images')} of {trained['of']} images"]
+            if "of" in trained
+            else []
+        )
         self.autoencoder = TrainedAutoencoder(bundle.path / "autoencoder", device, precision)
         with understood(self.path / "fingerprint.json"):
             self.shift, self.scale = (
@@ -118,7 +126,11 @@ class TrainedGenerator:
         return self.schema.complete(asked, numpy_rng("covariates", seed))
 
     def generate(self, rows: list[Row], seeds: list[int]) -> Tensor:
-        """Volumes [B, 1, X, Y, Z] in [0, 1] for complete rows of one grid; in one micro-batch."""
+        """Brains [B, 1, X, Y, Z] in [0, 1], 0 around them, for complete rows of one grid; in one batch.
+
+        Raises:
+            RunError: a voxel is not a finite number.
+        """
         grid = self.grid_of(rows[0])
         z = sample_latents(
             self.net,
@@ -128,7 +140,17 @@ class TrainedGenerator:
             self.sampler,
             (self.autoencoder.z_channels, *grid.coarser(self.autoencoder.downsample).shape),
         )
-        return self.autoencoder.decode(z * self.scale + self.shift, grid.shape)
+        x = self.autoencoder.decode(z * self.scale + self.shift, grid.shape)
+        return torch.stack([self.brain_of(v[0], s) for v, s in zip(x, seeds, strict=True)])
+
+    def brain_of(self, x: Tensor, seed: int) -> Tensor:
+        """A decoded image [X, Y, Z] as [1, X, Y, Z], with 0 for the haze around the brain."""
+        if not x.isfinite().all():
+            raise RunError(
+                f"seed {seed}: the sample is not finite; try less guidance, or sampler.precision=fp32"
+            )
+        brain = brain_in(Volume(x.cpu().numpy(), np.eye(4)), self.autoencoder.brain_level)
+        return (x * torch.from_numpy(brain.data).to(x.device))[None]
 
 
 @torch.inference_mode()

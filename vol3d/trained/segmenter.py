@@ -3,14 +3,17 @@
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vol3d.bundle import Bundle
 from vol3d.config import Config
 from vol3d.data.images import grids_of
+from vol3d.errors import DataError
 from vol3d.models.segmenters import Segmenter
 from vol3d.trained.autoencoder import channels_last
+from vol3d.volume import Grid
 
 
 class SegmenterBundle(Config):
@@ -42,6 +45,18 @@ class TrainedSegmenter:
         bundle.fill(self.net)
         self.net.to(device, memory_format=torch.channels_last_3d).eval()
         self.device = torch.device(device)
+
+    def check_grid(self, grid: Grid) -> None:
+        """It measures voxels of a size that it knows.
+
+        Raises:
+            DataError: those of the grid are larger or smaller.
+        """
+        if not any(np.allclose(g.spacing, grid.spacing, rtol=0.01) for g in self.grids):
+            raise DataError(
+                f"{self.path}: learnt from voxels of {self.grids[0].spacing} mm, these images have "
+                f"{grid.spacing} mm; train one on such"
+            )
 
     @torch.inference_mode()
     def probabilities(self, x: Tensor) -> Tensor:

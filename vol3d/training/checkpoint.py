@@ -1,5 +1,6 @@
 """Checkpoints: everything that a run needs to go on exactly, written whole or not at all."""
 
+import hashlib
 import json
 import logging
 import os
@@ -11,8 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from vol3d.data.scan import Scan
 from vol3d.door import inside, read_json
-from vol3d.errors import DataError, RunError
+from vol3d.errors import ConfigError, DataError, RunError
 from vol3d.files import sha256
 
 log = logging.getLogger(__name__)
@@ -128,6 +130,30 @@ def damage(path: Path) -> str | None:
         if not file.is_file() or sha256(file) != sums[name]:
             return f"{name} is missing or damaged"
     return None
+
+
+def digest(scans: list[Scan]) -> str:
+    """What a run learns from: names, covariates and file sizes, as a hash."""
+    told = [[s.name, s.covariates, s.image.stat().st_size] for s in scans]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def check_scans(run: Path, known: str | None, found: str) -> None:
+    """Check that a checkpoint was made with the scans that are there now.
+
+    Args:
+        run: whose it is.
+        known: the digest in the checkpoint.
+        found: that of the scans.
+
+    Raises:
+        ConfigError: they are others.
+    """
+    if known != found:
+        raise ConfigError(
+            f"{run}: the training scans, or their covariates, are others than when this run began; "
+            f"bring them back, or name another folder with run=..."
+        )
 
 
 def sync(path: Path) -> None:

@@ -1,6 +1,5 @@
 """The training loop: one page, safe to kill and run again at any point."""
 
-import hashlib
 import json
 import logging
 import time
@@ -16,7 +15,6 @@ from torch import Tensor
 from vol3d import files
 from vol3d.config import Config
 from vol3d.data.rng import item_at, torch_rng
-from vol3d.data.scan import Scan
 from vol3d.door import read_json
 from vol3d.errors import ConfigError
 from vol3d.files import is_free
@@ -25,7 +23,7 @@ from vol3d.optim import Optim
 from vol3d.progress import Bar
 from vol3d.ranks import ALONE, Ranks
 from vol3d.tasks.base import Batch, Job
-from vol3d.training.checkpoint import Checkpoints, Stored
+from vol3d.training.checkpoint import Checkpoints, Stored, check_scans, digest
 from vol3d.training.engine import Engine, device_of
 from vol3d.training.engines import EngineKind, Torch
 from vol3d.training.log import RunLog, Silence
@@ -197,12 +195,6 @@ def due(every: int, state: State, batch: int, done: bool) -> bool:
     return done or state.nimg // every > (state.nimg - batch) // every
 
 
-def digest(scans: list[Scan]) -> str:
-    """What a run learns from: names, covariates and file sizes, as a hash."""
-    told = [[s.name, s.covariates, s.image.stat().st_size] for s in scans]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-
-
 def resume(checkpoints: Checkpoints, engine: Engine, learnt_from: str) -> State:
     """Take up the newest whole checkpoint, if there is one; on every rank the same.
 
@@ -214,11 +206,7 @@ def resume(checkpoints: Checkpoints, engine: Engine, learnt_from: str) -> State:
     if found is None:
         return State()
     state = read_json(found / "state.json")
-    if state.pop("scans", None) != learnt_from:
-        raise ConfigError(
-            f"{checkpoints.folder.parent}: the training scans, or their covariates, are others than "
-            f"when this run began; bring them back, or name another folder with run=..."
-        )
+    check_scans(checkpoints.folder.parent, state.pop("scans", None), learnt_from)
     engine.restore(Stored(found / "tensors.safetensors"))
     engine.watch.in_a_row = state.pop("watch")
     log.info("going on at image %d", state["nimg"])

@@ -24,13 +24,15 @@ from vol3d.metrics.agreement import agreement
 from vol3d.metrics.diversity import count_pairs, mean_ms_ssim
 from vol3d.metrics.reconstruction import measure_scan, summarise
 from vol3d.metrics.requests import request_table
+from vol3d.metrics.verdict import findings, plain
 from vol3d.progress import track
 from vol3d.report.console import tell
-from vol3d.report.evaluation import Compared, Evidence, Reconstructed, evaluation_page, plain
+from vol3d.report.evaluation import Compared, Evidence, Reconstructed, evaluation_page
 from vol3d.report.plots import Cloud
 from vol3d.trained import TrainedGenerator, TrainedSegmenter
 from vol3d.training.engine import device_of
 from vol3d.verbs.generate import Generate
+from vol3d.verbs.train import generator_at
 from vol3d.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ class Evaluate(Config):
     out: Path
     """Folder to write; new, empty, or an evaluation that was stopped."""
     generator: Path
-    """Bundle or finished run of a diffusion model."""
+    """Bundle or run of a diffusion model; of a run that has not finished, its last checkpoint."""
     data: Source
     """The scans that it was trained on, with their split."""
     segmenter: Path | None = None
@@ -62,6 +64,9 @@ class Evaluate(Config):
     """Pairs of volumes for MS-SSIM, at most; the same number of samples and of real scans."""
     pictures: PositiveInt = 5
     """Rows in the report's pictures."""
+    pictures_of_people: bool = True
+    """Show slices of real people beside samples, and name them; false leaves both out of report.html and
+    summary.json. reconstructions.tsv and measurements.tsv, one row a scan, name them all the same."""
     seed: NonNegativeInt = 0
     """Of the requests, the pairs and the bootstrap."""
     sampler: dict[str, Any] = Field(default_factory=dict)
@@ -95,7 +100,7 @@ class Evaluation:
     def __init__(self, asked: Evaluate) -> None:
         self.asked = asked
         device = device_of(asked.device)
-        self.generator = TrainedGenerator(asked.generator, device)
+        self.generator = TrainedGenerator(generator_at(asked.generator), device)
         self.segmenter = TrainedSegmenter(asked.segmenter, device) if asked.segmenter else None
         if len(asked.data.grid) > 1:
             raise ConfigError(
@@ -110,22 +115,13 @@ class Evaluation:
                 f"on {self.grid}; give the data of its training, e.g. data.grid=2mm"
             )
         if self.segmenter is not None:
-            self.check_segmenter_grid()
+            self.segmenter.check_grid(self.grid)
         self.summary: dict[str, Any] = {}
         self.evidence = Evidence(self.grid.spacing)
-        self.notes: list[str] = []
+        self.notes = [f"{words[:1].upper()}{words[1:]}." for words in self.generator.unfinished]
         self.rows: list[dict[str, object]] = []  # of measurements.tsv
         self.known = self.segmenter.structures if self.segmenter else []
         self.samples: list[Scan] = []
-
-    def check_segmenter_grid(self) -> None:
-        """The segmenter measures voxels of the size that it knows."""
-        known = self.segmenter.grids
-        if not any(np.allclose(g.spacing, self.grid.spacing, rtol=0.01) for g in known):
-            raise DataError(
-                f"{self.asked.segmenter}: learnt from voxels of {known[0].spacing} mm, the scans have "
-                f"{self.grid.spacing} mm; train one on these"
-            )
 
     # -- reconstruction ---------------------------------------------------------------------------
 
@@ -153,11 +149,16 @@ class Evaluation:
             self.asked.out / "reconstructions.tsv",
             [{"image": name, **measures} for name, measures in rows.items()],
         )
+        if not self.asked.pictures_of_people:
+            del self.summary["reconstruction"]["worst_scan"]
+            return
         by_name = {scan.name: scan for scan in val}
+        self.evidence.people.add(by_name[self.summary["reconstruction"]["worst_scan"]].subject)
         for name in spread(
             sorted(rows, key=lambda r: rows[r]["psnr_brain_db"]), self.asked.pictures
         ):
             x, y = self.reconstruction(by_name[name])
+            self.evidence.people.add(by_name[name].subject)
             self.evidence.reconstructed.append(
                 Reconstructed(name, x[0].numpy(), y[0].numpy(), rows[name]["psnr_brain_db"])
             )
@@ -189,7 +190,7 @@ class Evaluation:
         if folder is None:
             folder = self.asked.out / "closed_loop"
             Generate(
-                bundle=self.asked.generator,
+                bundle=self.generator.path,
                 out=folder,
                 covariates=self.write_requests(),
                 sampler=self.asked.sampler,
@@ -315,15 +316,12 @@ class Evaluation:
             )
 
     def show(self, sample: Scan, sample_title: str, real: Scan, real_title: str) -> None:
-        """Put a sample and a real scan into the report's picture."""
-        self.evidence.compared.append(
-            Compared(
-                sample_title,
-                self.read_sample(sample)[0],
-                real_title,
-                self.images.read(real)["x"][0],
-            )
-        )
+        """Put a sample into the report's picture, and a real scan if people are pictured."""
+        beside = ()
+        if self.asked.pictures_of_people:
+            self.evidence.people.add(real.subject)
+            beside = (real_title, self.images.read(real)["x"][0])
+        self.evidence.compared.append(Compared(sample_title, self.read_sample(sample)[0], *beside))
 
     # -- diversity --------------------------------------------------------------------------------
 
@@ -370,6 +368,7 @@ class Evaluation:
             "n_val": len(self.images.val),
             "n_samples": len(self.samples),
             "notes": self.notes,
+            "amiss": [f.words for f in findings(self.summary) if f.is_amiss],
         }
         if self.rows:
             write_tsv(asked.out / "measurements.tsv", self.rows)

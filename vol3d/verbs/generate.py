@@ -11,28 +11,28 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 import vol3d
 from vol3d.config import Config, did_you_mean
 from vol3d.data.asked import read_table, whole
-from vol3d.data.bids_writer import (
-    DESCRIPTION,
-    anat_path,
-    bids_name,
-    read_maker,
-    write_description,
-    write_json,
-    write_participants,
-    write_text,
-)
-from vol3d.data.brain import brain_in
-from vol3d.data.columns import Number, Row
-from vol3d.data.tables import read_rows
+from vol3d.data.bids_writer import anat_place, bids_name, write_json
+from vol3d.data.columns import Row
+from vol3d.data.preparation.masks.mask import solid
 from vol3d.diffusion.model import Sampler
-from vol3d.door import read_json, under
-from vol3d.errors import ConfigError, RunError
-from vol3d.files import is_free
+from vol3d.door import read_json
+from vol3d.errors import ConfigError
+from vol3d.files import is_free, make_folder
 from vol3d.lock import at_work
 from vol3d.parts import ALL, Part, share, tell
 from vol3d.progress import Bar
-from vol3d.trained.generator import TrainedGenerator
+from vol3d.trained import TrainedGenerator, TrainedSegmenter
+from vol3d.trained.cohort import (
+    Planned,
+    claim,
+    entities_of,
+    measure,
+    name_of,
+    sidecar_of,
+    write_table,
+)
 from vol3d.training.engine import device_of, tell_precision
+from vol3d.verbs.train import generator_at
 from vol3d.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -40,19 +40,6 @@ STEP = 1e-4
 """Voxels are stored as int16 in steps of this; the scale is [0, 1]."""
 SHOWN = 16
 """Brains in the picture, at most."""
-Planned = tuple[int, Row, Row]
-"""Seed, what was asked for, and the complete row of a brain."""
-README = """\
-Brains that do not exist, made by vol3d generate
-
-No image is of anybody. participants.tsv has the seed of each brain and the covariates that its model
-was told; the sidecar of each image names the model, the sampler and what was asked for. A brain depends
-on its seed and covariates alone: the same words make it again. sourcedata/contact_sheet.png shows the
-first of them. desc-brain_mask says where the brain is; outside it an image is 0.
-
-Not for diagnosis. How well the volumes that were asked for come out is measured by vol3d evaluate.
-"""
-LICENCE = "That of the model that made them; see its card"
 
 
 class Generate(Config):
@@ -65,7 +52,8 @@ class Generate(Config):
 
     positional: ClassVar[tuple[str, ...]] = ("bundle", "out")
     bundle: Path
-    """Bundle or finished run of a diffusion model; `ready` is the one that comes with vol3d."""
+    """Bundle or run of a diffusion model; of a run that has not finished, its last checkpoint. `ready` is
+    the one that comes with vol3d."""
     out: Path
     """Folder to write; new, empty, or an unfinished cohort of the same settings."""
     n: PositiveInt | None = None
@@ -82,6 +70,9 @@ class Generate(Config):
     """Brains made at a time; short for sampler.micro_batch."""
     part: Part = ALL
     """Make only a share, so that several processes make one cohort: 2/4 is the second of four."""
+    segmenter: Path | None = None
+    """Bundle or finished run of a segmenter, to measure the brains: the volumes go into participants.tsv.
+    `ready` is the one that comes with vol3d."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:1."""
 
@@ -96,21 +87,28 @@ class Generate(Config):
     def execute(self) -> Path:
         """Make every brain that is not there yet."""
         changes = self.changes
-        model = TrainedGenerator(self.bundle, device_of(self.device), changes)
+        model = self.open(device_of(self.device))
         plan = self.plan(model)
+        segmenter = self.ruler(model, plan, device_of(self.device))
         with at_work(self.out, [model.checksum, changes, plan], self.part):
-            return self.work(model, plan, changes)
+            return self.work(model, plan, changes, segmenter)
 
-    def work(self, model: TrainedGenerator, plan: list[Planned], changes: dict[str, Any]) -> Path:
+    def work(
+        self,
+        model: TrainedGenerator,
+        plan: list[Planned],
+        changes: dict[str, Any],
+        segmenter: TrainedSegmenter | None = None,
+    ) -> Path:
         """Make what is missing of a plan, in a folder that is ours or is made so."""
         sampler = claim(
             self.out, model.checksum, model.sampler, any_precision="precision" not in changes
         )
         if sampler != model.sampler:  # begun on a machine of another kind
-            model = TrainedGenerator(self.bundle, device_of(self.device), sampler.dump())
+            model = TrainedGenerator(model.path, device_of(self.device), sampler.dump())
         paths = {seed: self.path(model, seed) for seed, _, _ in plan}
         lacking = [p for p in plan if not is_made(paths[p[0]], p[2])]
-        write_table(self.out, plan, model)
+        write_table(self.out, plan, paths, model)
         whose = share(list(batches(plan, sampler.micro_batch, model)), self.part)
         ours = {seed for some in whose for seed, _, _ in some}
         missing = [p for p in lacking if p[0] in ours]
@@ -125,12 +123,36 @@ class Generate(Config):
                 for seed, brain in fresh.items():
                     write_brain(paths[seed], *brain, model, seed, sampler)
                 bar.advance(len(fresh))
+        if segmenter:
+            measure([paths[seed] for seed in sorted(ours)], segmenter)
         left = sum(not is_made(paths[seed], row) for seed, _, row in plan)
         tell(self.part, left, len(plan), "brains")
-        write_table(self.out, plan, model)  # once more: another plan's may have replaced it
+        write_table(self.out, plan, paths, model)  # once more: another plan's may have replaced it
         if not left:
             self.show([(paths[seed], row) for seed, _, row in plan], model)
         return self.out
+
+    def open(self, device: torch.device | str) -> TrainedGenerator:
+        """The model; warns of one that has not finished its training."""
+        model = TrainedGenerator(generator_at(self.bundle), device, self.changes)
+        for words in model.unfinished:
+            log.warning("warning: %s: %s", self.bundle, words)
+        return model
+
+    def ruler(
+        self, model: TrainedGenerator, plan: list[Planned], device: torch.device | str = "cpu"
+    ) -> TrainedSegmenter | None:
+        """The segmenter, if there is one.
+
+        Raises:
+            DataError: it cannot measure what is planned.
+        """
+        if self.segmenter is None:
+            return None
+        segmenter = TrainedSegmenter(self.segmenter, device)
+        for _, _, row in plan:
+            segmenter.check_grid(model.grid_of(row))
+        return segmenter
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -150,8 +172,9 @@ class Generate(Config):
     def foresee(self) -> None:
         """What a dry run says beside the settings; it refuses what a run would."""
         tell_precision(self.sampler.get("precision", "auto"), self.device)
-        model = TrainedGenerator(self.bundle, "cpu", self.changes)
+        model = self.open("cpu")
         plan = self.plan(model)
+        self.ruler(model, plan)
         if not is_free(self.out):
             any_precision = "precision" not in self.changes
             claim(self.out, model.checksum, model.sampler, any_precision=any_precision)
@@ -195,80 +218,7 @@ class Generate(Config):
 
     def path(self, model: TrainedGenerator, seed: int) -> Path:
         """Where a brain goes."""
-        return anat_path(self.out, name_of(seed), entities_of(model, "synth"), model.kind)
-
-
-def entities_of(model: TrainedGenerator, desc: str) -> dict[str, str]:
-    """What the names of a cohort's files say."""
-    return {**model.fingerprint.get("entities", {}), "desc": desc}
-
-
-def name_of(seed: int) -> str:
-    """A brain is called by its seed."""
-    return f"sub-{seed:06d}"
-
-
-def claim(out: Path, bundle: str, sampler: Sampler, *, any_precision: bool = False) -> Sampler:
-    """Take a free folder by describing it, or check that it is of the same model and sampler.
-
-    Args:
-        out: the folder.
-        bundle: the checksum of the model that is to make the cohort.
-        sampler: how.
-        any_precision: go on in the precision that the cohort was begun in, whichever that is.
-
-    Returns:
-        The sampler with which the cohort is made.
-
-    Raises:
-        ConfigError: it holds something else.
-    """
-    settings = {"bundle": bundle, "sampler": sampler.dump()}
-    if is_free(out):
-        made_by = {
-            "Name": "vol3d generate",
-            "Description": "synthetic brains; nobody real",
-            "Settings": settings,
-        }
-        # Of several that find it free at once, the first one's stays, and all read that.
-        write_description(out, "vol3d synthetic cohort", LICENCE, made_by, keep=True)
-        write_text(out / "README", README, keep=True)
-    if not (out / DESCRIPTION).is_file():
-        raise ConfigError(f"{out}: holds something that is no cohort of ours; name another folder")
-    made_by = read_maker(out)
-    begun = under(made_by, "Settings")
-    if any_precision and (precision := under(begun, "sampler").get("precision")):
-        settings["sampler"]["precision"] = precision
-    if made_by.get("Name") != "vol3d generate" or begun != settings:
-        raise ConfigError(
-            f"{out}: holds a dataset of another origin, model or sampler; name another folder"
-        )
-    return Sampler.parse(settings["sampler"])
-
-
-def write_table(out: Path, plan: list[Planned], model: TrainedGenerator) -> None:
-    """participants.tsv, which grows where more brains are asked for later."""
-    columns: dict[str, dict] = {"seed": {"Description": "fixes the noise of the sample"}}
-    for c in model.schema.columns:
-        columns[c.name] = {"Description": f"{c.name} that the model was told"}
-        if isinstance(c, Number) and c.unit:
-            columns[c.name]["Units"] = {"ml": "mL"}.get(c.unit, c.unit)
-    rows = {
-        name_of(seed): {
-            "participant_id": name_of(seed),
-            "seed": seed,
-            **{n: shown(row[n]) for n in model.schema.names},
-        }
-        for seed, _, row in plan
-    }
-    table = out / "participants.tsv"
-    before = {r["participant_id"]: r for r in read_rows(table)} if table.is_file() else {}
-    write_participants(out, [row for _, row in sorted({**before, **rows}.items())], columns)
-
-
-def shown(value: float | str | None) -> str | None:
-    """A covariate as a table shows it."""
-    return f"{value:.4f}" if isinstance(value, float) else value
+        return anat_place(self.out, name_of(seed), entities_of(model, "synth"), model.kind)
 
 
 def batches(plan: list[Planned], size: int, model: TrainedGenerator) -> Iterator[list[Planned]]:
@@ -292,7 +242,7 @@ def is_made(path: Path, row: Row) -> bool:
     Raises:
         ConfigError: it is there, with other covariates.
     """
-    sidecar = path.with_suffix("").with_suffix(".json")
+    sidecar = sidecar_of(path)
     if not sidecar.is_file():
         return False
     if read_json(sidecar).get("Covariates") != row:
@@ -311,25 +261,17 @@ def write_brain(
     seed: int,
     sampler: Sampler,
 ) -> None:
-    """The image and its brain mask, then its sidecar, with which it is complete.
-
-    Raises:
-        RunError: a voxel is not a finite number.
-    """
-    if not x.isfinite().all():
-        raise RunError(
-            f"seed {seed}: the sample is not finite; try less guidance, or sampler.precision=fp32"
-        )
+    """The image and its brain mask, then its sidecar, with which it is complete."""
+    make_folder(path.parent)
     grid = model.grid_of(row)
     image = Volume(x.cpu().numpy(), grid.affine, model.fingerprint["space_code"])
-    brain = brain_in(image)
-    image.data[~brain.data] = 0
+    brain = solid(image)
     mask = bids_name(entities_of(model, "brain"), "mask", name_of(seed))
     brain.write(path.with_name(f"{mask}.nii.gz"))
     write_json(path.with_name(f"{mask}.json"), {"Type": "Brain", "Resolution": str(grid)})
     image.write(path, slope=STEP)
     write_json(
-        path.with_suffix("").with_suffix(".json"),
+        sidecar_of(path),
         {
             "Description": f"synthetic {model.kind} brain; nobody's",
             "SkullStripped": True,
@@ -346,6 +288,6 @@ def write_brain(
             },
             "Asked": {k: v for k, v in asked.items() if v is not None},
             "Covariates": row,
-            "Warnings": model.schema.doubts(asked),
+            "Warnings": [*model.unfinished, *model.schema.doubts(asked)],
         },
     )

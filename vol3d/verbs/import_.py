@@ -23,6 +23,7 @@ from vol3d.diffusion.solvers.ddim import DDIM
 from vol3d.errors import ConfigError, DataError
 from vol3d.files import make_folder, sha256
 from vol3d.metrics.reconstruction import measure_reconstructions
+from vol3d.metrics.verdict import tell_reconstruction
 from vol3d.models.monai.layout import KLHints, UNetHints
 from vol3d.models.monai.source import Found, Reader, zoo_of
 from vol3d.models.monai.zoo import process_of
@@ -208,6 +209,7 @@ class Import(Config):
             pairs, names, autoencoder.downsample, autoencoder.z_channels
         )
         log.info("in-brain PSNR %.1f dB on %d scans", quality["psnr_brain_db"], quality["n"])
+        tell_reconstruction(quality)
         return quality
 
     def write_diffusion(self, found: Found, inside: Path) -> None:

@@ -17,7 +17,9 @@ from vol3d.ranks import Ranks, joined
 from vol3d.tasks import Task
 from vol3d.tasks.base import Job
 from vol3d.tasks.look import look
+from vol3d.training.checkpoint import Checkpoints
 from vol3d.training.engine import Engine, device_of, tell_precision
+from vol3d.training.interim import write_interim
 from vol3d.training.loop import Training, check_folder, make_folder, share_of, start, train
 from vol3d.training.notice import NONE, Notice, leave
 from vol3d.training.planner import check_memory
@@ -124,7 +126,22 @@ class Train(Training):
         told["documents"]["training"] = {**training, "images": self.total_nimg, "batch": self.batch}
         write_bundle(self.run / "bundle", **told)
 
+    def interim(self) -> Path | None:
+        """A bundle of the last checkpoint; None where there is none yet."""
+        checkpoint = Checkpoints(self.run / "checkpoints", self.keep).newest()
+        return checkpoint and write_interim(self, checkpoint, self.task.job(self.data))
+
     def finish(self) -> None:
         """Tell the trackers of the bundle."""
         for tracker in filter(None, self.trackers.values()):
             tracker.finish(self.run, self.run / "bundle")
+
+
+def generator_at(path: Path) -> Path:
+    """The path as it is; or of a run that has not finished, a bundle of its last checkpoint."""
+    begun = path / "config.yaml"
+    if not (path / "checkpoints").is_dir() or (path / "bundle").is_dir() or not begun.is_file():
+        return path
+    training = Train.read(begun).model_copy(update={"run": path})  # it may have been moved
+    made = training.interim() if training.task.kind == "diffuse" else None
+    return made or path

@@ -6,7 +6,12 @@ from vol3d.data.images import HEADROOM
 
 STEP = 1e-4
 """Images are stored as int16 in steps of this."""
-MEANING = f"1 is {HEADROOM} x the 99.5th percentile of the brain; stored in steps of {STEP}"
+MOST = 32767 * STEP
+"""What is brighter is stored as this."""
+MEANING = (
+    f"1 is {HEADROOM} x the 99.5th percentile of the brain; vessels may be brighter; stored in steps of "
+    f"{STEP}, up to {MOST:.4f}"
+)
 
 PADDED = 0.1
 """A share of exact zeros that is no chance: they were put there, around a brain or over a face."""
@@ -38,7 +43,7 @@ def levelled(data: np.ndarray) -> tuple[np.ndarray, float]:
 def scaled(data: np.ndarray) -> tuple[np.ndarray, float]:
     """Divide by 1.2 times the 99.5th percentile of the voxels above 0; also what 1 was before.
 
-    Nothing is clipped: bright vessels go above 1, and a reader may decide.
+    Nothing is clipped here: bright vessels go above 1, and a reader may decide; files hold up to MOST.
     """
     one = HEADROOM * float(np.percentile(data[data > 0], 99.5))
     return (data / one).astype(np.float32), one
