@@ -44,6 +44,11 @@ def anat_place(folder: Path, scan: str, entities: dict[str, str], suffix: str) -
     return folder.joinpath(*scan.split("_"), "anat", name)
 
 
+def sidecar_of(image: Path) -> Path:
+    """The JSON file beside an image; written last: with it the image is complete."""
+    return image.with_suffix("").with_suffix(".json")
+
+
 def write_text(path: Path, text: str, *, keep: bool = False) -> None:
     """Write a text file, whole or not at all; `keep` leaves one that is there as it is."""
     with whole(path, keep=keep) as part:

@@ -33,9 +33,7 @@ PHASES = torch.einsum("pai,qbj,rck->pqrabcijk", ONE_AXIS, ONE_AXIS, ONE_AXIS).re
 def up_conv(x: Tensor | Pieces, conv: Conv, splits: int | None = None) -> Tensor | Pieces:
     """Voxels doubled along each axis, then a 3 x 3 x 3 convolution: [B, C, X, ..] -> [B, D, 2X, ..].
 
-    Two of a row's three taps fall on the same voxel, so it is 8 convolutions of 2 x 2 x 2 at the
-    coarse grid, an eighth of the output each: 8 products a voxel instead of 27, and the doubled
-    volume never exists. On a small grid the weights would be more than that saves.
+    The doubled volume exists on a small grid alone, where the phases' weights would be more than it.
     """
     weight, bias = conv
     if isinstance(x, Pieces) and x.planes * x.last[0, 0, 0].numel() < 1024:

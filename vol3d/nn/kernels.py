@@ -131,39 +131,39 @@ def _(x):
     return lambda x: float_of(u32(x) << u32(16))
 
 
-def put(x, out, i, k):
-    """out[i, k] = x; of bf16 the nearest, and of a halfway case, one product in 65536, the larger."""
+@njit(inline="always")
+def nearest(x):
+    """The nearest bf16, and of a halfway case, one product in 65536, the larger."""
+    return np.uint16((bits_of(x) + u32(0x8000)) >> u32(16))
 
 
-@overload(put, inline="always")
-def _(x, out, i, k):
-    if isinstance(out.dtype, types.Float):
-        return place
-
-    def narrowed(x, out, i, k):
-        out[i, k] = np.uint16((bits_of(x) + u32(0x8000)) >> u32(16))
-
-    return narrowed
+@njit(inline="always")
+def nearest_even(x):
+    """The nearest bf16, as torch rounds: of sums of two bf16 many are halfway."""
+    bits = bits_of(x)
+    return np.uint16((bits + u32(0x7FFF) + ((bits >> u32(16)) & u32(1))) >> u32(16))
 
 
-def put_even(x, out, i, k):
-    """The same, rounded as torch rounds: of sums of two bf16 many are halfway."""
+def narrowed(rounded: Callable) -> Callable:
+    """What writes a float32 where voxels lie, as out[i, k] = x; of bf16 what it is `rounded` to."""
+
+    def put(x, out, i, k):
+        """See `narrowed`."""
+
+    @overload(put, inline="always")
+    def _(x, out, i, k):
+        def wide_put(x, out, i, k):
+            out[i, k] = x
+
+        def narrow_put(x, out, i, k):
+            out[i, k] = rounded(x)
+
+        return wide_put if isinstance(out.dtype, types.Float) else narrow_put
+
+    return put
 
 
-@overload(put_even, inline="always")
-def _(x, out, i, k):
-    if isinstance(out.dtype, types.Float):
-        return place
-
-    def narrowed(x, out, i, k):
-        bits = bits_of(x)
-        out[i, k] = np.uint16((bits + u32(0x7FFF) + ((bits >> u32(16)) & u32(1))) >> u32(16))
-
-    return narrowed
-
-
-def place(x, out, i, k):  # noqa: D103
-    out[i, k] = x
+put, put_even = narrowed(nearest), narrowed(nearest_even)
 
 
 @njit(inline="always")

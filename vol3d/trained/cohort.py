@@ -7,6 +7,7 @@ import torch
 from vol3d.data.bids_writer import (
     DESCRIPTION,
     read_maker,
+    sidecar_of,
     write_description,
     write_json,
     write_participants,
@@ -131,11 +132,6 @@ def measure(paths: list[Path], segmenter: TrainedSegmenter) -> None:
         ml = segmenter.measure(x.float(), brain.grid.voxel_ml)[0]
         told = {"Segmenter": segmenter.checksum, "Volumes": {k: round(v, 4) for k, v in ml.items()}}
         write_json(sidecar_of(path), {**read_json(sidecar_of(path)), MEASURED: told})
-
-
-def sidecar_of(path: Path) -> Path:
-    """The JSON beside an image."""
-    return path.with_suffix("").with_suffix(".json")
 
 
 def name_of(seed: int) -> str:

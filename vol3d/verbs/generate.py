@@ -11,7 +11,7 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 import vol3d
 from vol3d.config import Config, did_you_mean
 from vol3d.data.asked import read_table, whole
-from vol3d.data.bids_writer import anat_place, bids_name, write_json
+from vol3d.data.bids_writer import anat_place, bids_name, sidecar_of, write_json
 from vol3d.data.columns import Row
 from vol3d.data.preparation.masks.mask import solid
 from vol3d.diffusion.model import Sampler
@@ -28,7 +28,6 @@ from vol3d.trained.cohort import (
     entities_of,
     measure,
     name_of,
-    sidecar_of,
     write_table,
 )
 from vol3d.training.engine import device_of, tell_precision
@@ -86,24 +85,17 @@ class Generate(Config):
 
     def execute(self) -> Path:
         """Make every brain that is not there yet."""
-        changes = self.changes
         model = self.open(device_of(self.device))
         plan = self.plan(model)
         segmenter = self.ruler(model, plan, device_of(self.device))
-        with at_work(self.out, [model.checksum, changes, plan], self.part):
-            return self.work(model, plan, changes, segmenter)
+        with at_work(self.out, [model.checksum, self.changes, plan], self.part):
+            return self.work(model, plan, segmenter)
 
     def work(
-        self,
-        model: TrainedGenerator,
-        plan: list[Planned],
-        changes: dict[str, Any],
-        segmenter: TrainedSegmenter | None = None,
+        self, model: TrainedGenerator, plan: list[Planned], segmenter: TrainedSegmenter | None
     ) -> Path:
         """Make what is missing of a plan, in a folder that is ours or is made so."""
-        sampler = claim(
-            self.out, model.checksum, model.sampler, any_precision="precision" not in changes
-        )
+        sampler = self.claim(model)
         if sampler != model.sampler:  # begun on a machine of another kind
             model = TrainedGenerator(model.path, device_of(self.device), sampler.dump())
         paths = {seed: self.path(model, seed) for seed, _, _ in plan}
@@ -131,6 +123,11 @@ class Generate(Config):
         if not left:
             self.show([(paths[seed], row) for seed, _, row in plan], model)
         return self.out
+
+    def claim(self, model: TrainedGenerator) -> Sampler:
+        """Take the folder; the sampler with which its cohort is made (see `trained/cohort.py`)."""
+        any_precision = "precision" not in self.changes
+        return claim(self.out, model.checksum, model.sampler, any_precision=any_precision)
 
     def open(self, device: torch.device | str) -> TrainedGenerator:
         """The model; warns of one that has not finished its training."""
@@ -176,8 +173,7 @@ class Generate(Config):
         plan = self.plan(model)
         self.ruler(model, plan)
         if not is_free(self.out):
-            any_precision = "precision" not in self.changes
-            claim(self.out, model.checksum, model.sampler, any_precision=any_precision)
+            self.claim(model)
         made = sum(is_made(self.path(model, seed), row) for seed, _, row in plan)
         log.info("would make %d brains; %d are there", len(plan) - made, made)
 

@@ -11,13 +11,14 @@ from pydantic import Field, PositiveInt
 from vol3d.data.bids_writer import (
     DESCRIPTION,
     read_maker,
+    sidecar_of,
     write_description,
     write_text,
     write_tsv,
 )
 from vol3d.data.dataset import Names
 from vol3d.data.datasets.bids import Bids, Entities
-from vol3d.data.preparation.output import Place, qc_row, sidecar_of
+from vol3d.data.preparation.output import Place, qc_row
 from vol3d.data.preparation.pipeline import STAGES, Steps
 from vol3d.data.preparation.qc import LEAST, MOST, flags
 from vol3d.data.preparation.side_by_side import side_by_side
@@ -150,8 +151,8 @@ class Prepare(Steps):
         share = f"; part {self.part} is {len(ours)}" if self.part != ALL else ""
         log.info("%s%s; %d to prepare, %d at a time", counted(scans), share, len(missing), jobs)
         known = {c for s in scans for c, value in s.covariates.items() if value is not None}
-        ours = MEASURED if self.suffix == "T1w" else ["brain_ml"]
-        if lacking := [c for c in ASKED_FOR if c not in {*known, *ours}]:
+        measured = MEASURED if self.suffix == "T1w" else ["brain_ml"]
+        if lacking := [c for c in ASKED_FOR if c not in {*known, *measured}]:
             log.warning(
                 "warning: no scan has %s, which the diffusion configs ask for: add what you have to "
                 "participants.tsv of %s, or take them away in training (task.covariates.%s=null)",

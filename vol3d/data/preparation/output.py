@@ -13,6 +13,7 @@ import vol3d
 from vol3d.data.bids_writer import (
     MNI_SPACE,
     anat_path,
+    sidecar_of,
     write_json,
 )
 from vol3d.data.datasets.bids import parse_entities
@@ -60,11 +61,6 @@ class Place:
 def entities(steps: Steps, desc: str) -> dict[str, str]:
     """The words of the file names; BIDS takes letters and digits only, so 1.5 is 1p5."""
     return {"space": MNI_SPACE, "res": f"{steps.spacing:g}".replace(".", "p"), "desc": desc}
-
-
-def sidecar_of(image: Path) -> Path:
-    """The JSON file of an image. The brain's is written last: with it the scan is complete."""
-    return image.with_suffix("").with_suffix(".json")
 
 
 def prepare_and_write(
