@@ -3,7 +3,6 @@
 import numpy as np
 from scipy import ndimage
 
-from vol3d.data.preparation.masks.mask import solid
 from vol3d.volume import Volume
 
 LEVELS = tuple(i / 20 for i in range(2, 21))
@@ -12,6 +11,15 @@ USUAL = 0.5
 """Where it ends if that was not measured; high for fine images, whose brains have a rim of fluid."""
 RIM = 4
 """Voxels; what is further inside a brain is brain however dark it is."""
+
+
+def solid(mask: Volume) -> Volume:
+    """The largest piece of a mask, its holes filled."""
+    pieces, n = ndimage.label(mask.data > 0)
+    if n > 1:
+        sizes = ndimage.sum_labels(mask.data > 0, pieces, range(1, n + 1))
+        pieces = pieces == 1 + sizes.argmax()
+    return Volume(ndimage.binary_fill_holes(pieces > 0), mask.affine, mask.space_code)
 
 
 def brain_in(sample: Volume, level: float = USUAL) -> Volume:

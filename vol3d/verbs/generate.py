@@ -12,8 +12,8 @@ import vol3d
 from vol3d.config import Config, did_you_mean
 from vol3d.data.asked import read_table, whole
 from vol3d.data.bids_writer import anat_place, bids_name, sidecar_of, write_json
+from vol3d.data.brain import solid
 from vol3d.data.columns import Row
-from vol3d.data.preparation.masks.mask import solid
 from vol3d.diffusion.model import Sampler
 from vol3d.door import read_json
 from vol3d.errors import ConfigError

@@ -4,8 +4,8 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from vol3d.data.brain import solid
 from vol3d.data.preparation.alignment import move, stretch
-from vol3d.data.preparation.masks.mask import solid
 from vol3d.data.synthetic.template import TISSUES, load_template
 from vol3d.volume import Volume
 

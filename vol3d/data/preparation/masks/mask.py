@@ -4,8 +4,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
-from scipy import ndimage
-
 from vol3d.config import Config
 from vol3d.data.scan import Scan
 from vol3d.errors import DataError
@@ -45,15 +43,6 @@ class BrainMask(Config, ABC):
         Raises:
             DataError: no brain is found, or it is no brain by its size.
         """
-
-
-def solid(mask: Volume) -> Volume:
-    """The largest piece of a mask, its holes filled."""
-    pieces, n = ndimage.label(mask.data > 0)
-    if n > 1:
-        sizes = ndimage.sum_labels(mask.data > 0, pieces, range(1, n + 1))
-        pieces = pieces == 1 + sizes.argmax()
-    return Volume(ndimage.binary_fill_holes(pieces > 0), mask.affine, mask.space_code)
 
 
 def checked(found: Found, what: str) -> Found:

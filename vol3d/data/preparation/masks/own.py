@@ -5,10 +5,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from vol3d.data.brain import solid
 from vol3d.data.datasets.bids import Bids, Entities, place_of
 from vol3d.data.looks import is_stripped
 from vol3d.data.preparation.masks.command import Command
-from vol3d.data.preparation.masks.mask import BrainMask, Found, checked, solid
+from vol3d.data.preparation.masks.mask import BrainMask, Found, checked
 from vol3d.data.preparation.masks.template import Template
 from vol3d.data.scan import Scan
 from vol3d.errors import DataError

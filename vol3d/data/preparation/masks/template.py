@@ -8,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from vol3d.data.brain import solid
 from vol3d.data.preparation.alignment import (
     as_affine,
     best_pose,
@@ -21,7 +22,7 @@ from vol3d.data.preparation.alignment import (
     template_volume,
 )
 from vol3d.data.preparation.bias import BiasField
-from vol3d.data.preparation.masks.mask import BrainMask, Found, checked, solid
+from vol3d.data.preparation.masks.mask import BrainMask, Found, checked
 from vol3d.data.scan import Scan
 from vol3d.volume import Volume
 
