@@ -20,9 +20,10 @@ from vol3d.nn.inference import (
     empty,
 )
 from vol3d.nn.moments import exact
+from vol3d.nn.operator import there
 from vol3d.nn.pieces import Pieces
-from vol3d.nn.slab_layers import SlabConv, Totals, as_laid, conv_backward, laid
-from vol3d.nn.slabs import planes_of
+from vol3d.nn.slab_layers import SlabConv, as_laid, conv_backward, laid
+from vol3d.nn.slabs import Totals, planes_of
 
 # Of the two voxels that one becomes along an axis, the first sees taps (0 1)(2), the second (0)(1 2).
 ONE_AXIS = torch.tensor([[[1.0, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 1, 1]]])
@@ -54,8 +55,8 @@ def phases_of(weight: Tensor) -> Tensor:
     Z varies fastest: phases of X before those of Y.
     """
     taps = rearrange(weight, "d c i j k -> d (i j k) c")
-    phases = torch.stack([rows.to(taps) @ taps for rows in PHASES])
-    return rearrange(phases, "p d (i j k) c -> (p d) c i j k", i=2, j=2)
+    phases = there(PHASES, taps).flatten(0, 1) @ taps
+    return rearrange(phases, "d (p i j k) c -> (p d) c i j k", p=8, i=2, j=2)
 
 
 class UpConv(torch.autograd.Function):

@@ -62,7 +62,7 @@ def residual(
 def norm_conv(x: Pieces, norm: Affine, conv: Conv, *, is_active: bool) -> Tensor:
     """See `slab_layers.norm_conv`."""
     known = Norm.of(x, *norm)
-    return last(x, known, Layer(*(t.to(known.mean.dtype) for t in conv), is_active))
+    return last(x, known, Layer(*(t.to(known.stats.dtype) for t in conv), is_active))
 
 
 def last(x: Pieces, norm: Norm, layer: Layer) -> Tensor:

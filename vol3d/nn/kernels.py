@@ -39,24 +39,30 @@ def brought(made: Tensor, out: Tensor, is_added: bool) -> Tensor:
     return from_sums(run(sums_brought, rows(made), rows(out), is_added, centre), out, centre)
 
 
-def normalise(x: Tensor, scale: Tensor, shift: Tensor, is_active: bool, out: Tensor) -> None:
-    """out = x scale + shift, and its SiLU if that `is_active`; scale and shift [C], float32."""
+def normalise(
+    x: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, is_active: bool, out: Tensor
+) -> None:
+    """See `moments.normalise`."""
+    shift = beta - scale * mean
     run(affine, rows(x), scale.numpy(), shift.numpy(), is_active, rows(out))
 
 
 def normalise_backward(
-    g: Tensor, x: Tensor, scale: Tensor, shift: Tensor, is_active: bool, out: Tensor
+    g: Tensor, x: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, is_active: bool, out: Tensor
 ) -> Tensor:
-    """From the gradient g of `normalise` that of its norm, into out; [2, C]: sums of out x and of out."""
-    told = run(
+    """See `moments.normalise_backward`; the kernel's sums are of out x and of out."""
+    shift = beta - scale * mean
+    parts = run(
         affine_backward, rows(g), rows(x), scale.numpy(), shift.numpy(), is_active, rows(out)
     )
-    return torch.from_numpy(told.sum(0, dtype=np.float64))
+    told = torch.from_numpy(parts.sum(0, dtype=np.float64))
+    told[0] -= mean * told[1]
+    return told.to(mean.dtype)
 
 
-def combine(g: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor) -> None:
-    """g = a g + b x + c, in place; a, b and c [C], float32."""
-    run(combined, rows(g), rows(x), a.numpy(), b.numpy(), c.numpy())
+def combine(g: Tensor, x: Tensor, mean: Tensor, a: Tensor, b: Tensor, c: Tensor) -> None:
+    """See `moments.combine`."""
+    run(combined, rows(g), rows(x), a.numpy(), b.numpy(), (c - b * mean).numpy())
 
 
 def to_tiles(x: Tensor, first: int, row: int, out: Tensor) -> None:

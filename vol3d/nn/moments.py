@@ -1,14 +1,18 @@
 """Operators under the slab-wise layers, each with a stand-in for tensors that have no data.
 
 Group norm is a batch norm with known statistics: so torch's channels-last kernels do the arithmetic,
-in float32 where the voxels are bf16. On a CPU there are faster ones (`nn/kernels.py`).
+in float32 where the voxels are bf16. There are faster ones, which do in one pass what torch does in
+several: on a CPU Numba compiles them (`nn/kernels.py`), on a GPU Triton (`nn/triton_kernels.py`).
 """
+
+from functools import cache
+from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from vol3d.nn.operator import NUMBA, kernels, operator
+from vol3d.nn.operator import NUMBA, kernels, operator, there
 from vol3d.nn.winograd import pays, winograd
 
 FEW = 2**19
@@ -16,20 +20,41 @@ FEW = 2**19
 
 
 def suits(*tensors: Tensor) -> bool:
-    """Whether `nn/kernels.py` is for them all: on a CPU, lying voxel by voxel, and bf16 or large.
+    """Whether our own kernels are for them all: voxel by voxel in one type and on one device.
 
-    For little float32 torch's own passes are as fast, and Numba need not be loaded.
+    On a CPU bf16, or large: for little float32 torch's own passes are as fast, and Numba need not be
+    loaded. On a GPU where Triton works.
     """
-    kind, numel = tensors[0].dtype, tensors[0].numel()
-    worth = kind == torch.bfloat16 or (kind == torch.float32 and numel >= FEW)
-    return (
-        NUMBA
-        and worth
-        and all(
-            x.device.type == "cpu" and x.dtype == kind and x.permute(0, 2, 3, 4, 1).is_contiguous()
-            for x in tensors
-        )
+    first, numel = tensors[0], tensors[0].numel()
+    if first.device.type == "cpu":
+        large = first.dtype == torch.float32 and numel >= FEW
+        worth = NUMBA and (first.dtype == torch.bfloat16 or large)
+    else:
+        known = first.dtype in (torch.bfloat16, torch.float16, torch.float32)
+        worth = known and first.device.type == "cuda" and why_not_triton(first.device) is None
+    return worth and all(
+        x.device == first.device
+        and x.dtype == first.dtype
+        and x.permute(0, 2, 3, 4, 1).is_contiguous()
+        for x in tensors
     )
+
+
+@cache
+def why_not_triton(device: torch.device) -> str | None:
+    """Why Triton's kernels are not used on a GPU; None if they are.
+
+    Triton compiles with the system's C compiler, which is not on every machine: only a trial tells.
+    """
+    if find_spec("triton") is None:
+        return "Triton is not installed"
+    try:
+        x = torch.arange(24.0, device=device).view(1, 2, 1, 3, 4)
+        told = kernels("cuda").mean_and_var(x.to(memory_format=torch.channels_last_3d))
+        right = torch.stack([x.mean((0, 2, 3, 4)), x.var((0, 2, 3, 4))])
+        return None if torch.allclose(told, right) else "Triton's kernels give wrong numbers"
+    except Exception as error:  # of a compiler, anything
+        return f"Triton's kernels do not compile: {str(error).strip().splitlines()[-1:]}"
 
 
 def exact(dtype: torch.dtype) -> torch.dtype:
@@ -68,7 +93,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pad: int) -> 
 def mean_and_var(x: Tensor) -> Tensor:
     """Mean and unbiased variance of each channel of x [1, C, X, Y, Z]: [2, C], float32 or float64."""
     if suits(x):
-        return kernels().mean_and_var(x)
+        return kernels(x.device.type).mean_and_var(x)
     told = torch.zeros(2, x.shape[1], dtype=exact(x.dtype), device=x.device)
     if x[0, 0].numel() == 1:  # torch's unbiased variance is not defined there
         told[0] = x.flatten()
@@ -87,7 +112,7 @@ def _(x: Tensor) -> Tensor:
 def brought(made: Tensor, out: Tensor, is_added: bool) -> Tensor:
     """out = made, or out + made if it `is_added`; `mean_and_var` of that, taken on the way."""
     if suits(made, out):
-        return kernels().brought(made, out, is_added)
+        return kernels(out.device.type).brought(made, out, is_added)
     out.add_(made) if is_added else out.copy_(made)
     return mean_and_var(out)
 
@@ -113,14 +138,42 @@ class Moments:
         self.counts.append(x[0, 0].numel())
         self.told.append(mean_and_var(x) if told is None else told)
 
-    def total(self) -> tuple[Tensor, Tensor]:
-        """Mean and (biased) variance of all voxels so far, [C] each."""
-        means, variances = torch.stack(self.told, 1)  # [slabs, C]
-        n = means.new_tensor(self.counts).unsqueeze(1)
-        share = n / sum(self.counts)
-        mean = means[0] + (share * (means - means[0])).sum(0)
-        spread = variances * (1 - 1 / n) + (means - mean).square()
-        return mean, (share * spread).sum(0)
+    def grouped(self, gamma: Tensor, groups: int, eps: float) -> Tensor:
+        """See `grouped`, of all slabs so far."""
+        told = self.told[0].unsqueeze(0) if len(self.told) == 1 else torch.stack(self.told)
+        return grouped(told, there(tuple(self.counts), told), gamma, groups, eps)
+
+
+@operator()
+def grouped(told: Tensor, counts: Tensor, gamma: Tensor, groups: int, eps: float) -> Tensor:
+    """Statistics of the groups of a group norm, told of each channel.
+
+    Args:
+        told: mean and unbiased variance of each channel in each slab, [slabs, 2, C].
+        counts: voxels of each slab.
+        gamma: the norm's weight, [C].
+        groups: how many.
+        eps: the norm's epsilon.
+
+    Returns:
+        mean, biased variance, and scale = gamma / sqrt(var + eps), [3, C].
+    """
+    if told.device.type == "cuda" and why_not_triton(told.device) is None:
+        return kernels("cuda").grouped(told, counts, gamma, groups, eps)
+    means, variances = told.unflatten(2, (groups, -1)).unbind(1)  # [slabs, groups, width]
+    n = counts.view(-1, 1, 1)
+    share = n / (counts.sum() * means.shape[2])
+    origin = means[:1, :, :1]
+    mean = origin + (share * (means - origin)).sum((0, 2), keepdim=True)
+    spread = variances * (1 - 1 / n) + (means - mean).square()
+    var = (share * spread).sum((0, 2), keepdim=True)
+    stats = torch.cat([mean, var]).expand(2, groups, means.shape[2]).flatten(1)
+    return torch.cat([stats, (gamma * (stats[1] + eps).rsqrt()).to(stats).unsqueeze(0)])
+
+
+@grouped.register_fake
+def _(told: Tensor, counts: Tensor, gamma: Tensor, groups: int, eps: float) -> Tensor:
+    return told.new_empty(3, told.shape[2])
 
 
 @operator({"out"})
@@ -138,7 +191,7 @@ def normalise(
         out: [1, C, X, Y, Z], written.
     """
     if suits(x, out):
-        kernels().normalise(x, scale, beta - scale * mean, is_active, out)
+        kernels(x.device.type).normalise(x, mean, scale, beta, is_active, out)
         return
     unused = torch.empty(0, dtype=mean.dtype, device=x.device)
     torch.native_batch_norm(
@@ -164,9 +217,7 @@ def normalise_backward(
         [2, C]: sums over voxels of out (x - mean), and of out; float32 or float64.
     """
     if suits(g, x, out):
-        told = kernels().normalise_backward(g, x, scale, beta - scale * mean, is_active, out)
-        told[0] -= mean * told[1]
-        return told.to(mean.dtype)
+        return kernels(x.device.type).normalise_backward(g, x, mean, scale, beta, is_active, out)
     if is_active:
         normalise(x, mean, scale, beta, False, out)
         torch.ops.aten.silu_backward.grad_input(g, out, grad_input=out)
@@ -192,7 +243,7 @@ def combine(
 ) -> None:
     """g = a g + b (x - mean) + c, channel by channel; `scratch`, of the shape of x, may be written."""
     if suits(g, x):
-        kernels().combine(g, x, a, b, c - b * mean)
+        kernels(x.device.type).combine(g, x, mean, a, b, c)
         return
     normalise(x, mean, b, c, False, scratch)
     torch.addcmul(scratch, g, a.to(g.dtype).view(1, -1, 1, 1, 1), out=g)
@@ -201,3 +252,35 @@ def combine(
 @combine.register_fake
 def _(g: Tensor, x: Tensor, mean: Tensor, a: Tensor, b: Tensor, c: Tensor, scratch: Tensor) -> None:
     return
+
+
+@operator()
+def shares(sums: Tensor, stats: Tensor, gamma: Tensor, groups: int, eps: float, n: int) -> Tensor:
+    """How the gradient of a group norm's input depends on its input.
+
+    With r = 1 / sqrt(var + eps), x' = (x - mean) r and means over the voxels and channels of a group it
+    is r (gamma g - mean(gamma g) - x' mean(gamma g x')).
+
+    Args:
+        sums: of g (x - mean) and of g over the voxels, [2, C].
+        stats: see `grouped`.
+        gamma: the norm's weight, [C].
+        groups: how many.
+        eps: the norm's epsilon.
+        n: voxels.
+
+    Returns:
+        [3, C]: the gradient of gamma, and b and c of `combine`, whose a is the norm's scale.
+    """
+    if sums.device.type == "cuda" and why_not_triton(sums.device) is None:
+        return kernels("cuda").shares(sums, stats, gamma, groups, eps, n)
+    r = (stats[1] + eps).rsqrt()
+    told = torch.stack([sums[0] * r, sums[1]])
+    means = (gamma * told).unflatten(1, (groups, -1)).sum(2, keepdim=True) / n
+    gx, g1 = (means / (len(gamma) // groups)).expand(2, groups, len(gamma) // groups).flatten(1)
+    return torch.stack([told[0], -gx * r * r, -g1 * r])
+
+
+@shares.register_fake
+def _(sums: Tensor, stats: Tensor, gamma: Tensor, groups: int, eps: float, n: int) -> Tensor:
+    return sums.new_empty(3, sums.shape[1])

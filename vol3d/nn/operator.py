@@ -7,15 +7,18 @@ from types import ModuleType
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import is_fake
 
 NUMBA = find_spec("numba") is not None
 """Whether the kernels of `nn/kernels.py` can be compiled; a GPU does without them."""
 
 
-def kernels() -> ModuleType:
-    """`nn/kernels.py`, loaded when it is first wanted: Numba takes a second."""
-    from vol3d.nn import kernels as module
-
+def kernels(device: str = "cpu") -> ModuleType:
+    """The kernels for a type of device, loaded when they are first wanted: Numba takes a second."""
+    if device == "cpu":
+        from vol3d.nn import kernels as module
+    else:
+        from vol3d.nn import triton_kernels as module
     return module
 
 
@@ -37,3 +40,19 @@ def operator(writes: Collection[str] = ()) -> Callable:
         return call
 
     return made
+
+
+def there(constant: Tensor | tuple[int, ...], like: Tensor) -> Tensor:
+    """A constant where another tensor is, in its type; copied to a GPU once, since a copy waits for it."""
+    made = torch.tensor(constant) if isinstance(constant, tuple) else constant
+    if like.device.type == "cpu" or is_fake(like):
+        return made.to(like)
+    key = constant if isinstance(constant, tuple) else id(constant), like.device, like.dtype
+    if key not in COPIES:
+        with torch.inference_mode(False):  # the next to ask may want gradients
+            COPIES[key] = constant, made.to(like.device, like.dtype)
+    return COPIES[key][1]
+
+
+COPIES: dict[tuple, tuple[Tensor | tuple, Tensor]] = {}
+"""Constants, kept so that no other takes their id, and their copies."""

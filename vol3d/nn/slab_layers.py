@@ -23,7 +23,7 @@ from vol3d.nn.inference import (
 )
 from vol3d.nn.moments import conv3d, exact
 from vol3d.nn.pieces import LAYOUT, Pieces
-from vol3d.nn.slabs import Layer, Norm, slabs, weight_gradient, widened
+from vol3d.nn.slabs import Layer, Norm, Totals, slabs, weight_gradient, widened
 
 
 def residual(
@@ -95,7 +95,7 @@ class Residual(torch.autograd.Function):
         """Image by image; in inference the output takes the place of what lies between."""
         norm1, norm2, keep, splits, training = how
         first, second = Layer.of(x, w1, c1), Layer.of(x, w2, c2)
-        ys, moments, between = [], [], []
+        ys, stats, between = [], [], []
         with torch.autocast(x.device.type, enabled=False):
             for image in x.split(1):
                 pieces = cut(image, splits, len(w1))
@@ -112,9 +112,9 @@ class Residual(torch.autograd.Function):
                         straight = conv3d(straight, ws.to(x.dtype), cs.to(x.dtype))
                     torch.add(slab, straight, out=y[:, :, i:j])
                 ys.append(y)
-                moments += [n1.mean, n1.var, n2.mean, n2.var]
+                stats += [n1.stats, n2.stats]
                 between += [h] if training and keep else []
-        ctx.save_for_backward(x, g1, b1, w1, c1, g2, b2, w2, c2, ws, *moments, *between)
+        ctx.save_for_backward(x, g1, b1, w1, c1, g2, b2, w2, c2, ws, *stats, *between)
         ctx.how = how
         return together(ys)
 
@@ -128,11 +128,10 @@ class Residual(torch.autograd.Function):
         first, second = Layer.of(x, w1, c1), Layer.of(x, w2, c2)
         kind, gy, gxs, totals = exact(x.dtype), laid(gy, x.dtype), [], Totals()
         for n, (image, g) in enumerate(zip(x.split(1), gy.split(1), strict=True)):
-            moments = rest[4 * n : 4 * n + 4]
-            n1 = Norm(*moments[:2], g1.to(kind), b1.to(kind), *norm1)
-            n2 = Norm(*moments[2:], g2.to(kind), b2.to(kind), *norm2)
+            n1 = Norm(rest[2 * n], g1.to(kind), b1.to(kind), *norm1)
+            n2 = Norm(rest[2 * n + 1], g2.to(kind), b2.to(kind), *norm2)
             pieces = Pieces.of(image, first.cuts(image, splits))
-            h = rest[4 * len(x) + n] if keep else run(first, pieces, n1, measured=False)[0]
+            h = rest[2 * len(x) + n] if keep else run(first, pieces, n1, measured=False)[0]
             gh, *grads2 = second.backward(g, h, n2, splits)
             del h
             gx, *grads1 = first.backward(gh, image, n1, splits)
@@ -153,14 +152,14 @@ class NormConv(torch.autograd.Function):
         norm, is_active, splits = how
         kind = exact(x.dtype)
         layer = Layer(weight.to(kind), bias.to(kind), is_active)
-        ys, moments = [], []
+        ys, stats = [], []
         with torch.autocast(x.device.type, enabled=False):
             for image in x.split(1):
                 pieces = cut(image, splits)
                 n = Norm.of(pieces, gamma, beta, *norm)
                 ys.append(inference.last(pieces, n, layer))
-                moments += [n.mean, n.var]
-        ctx.save_for_backward(x, gamma, beta, weight, bias, *moments)
+                stats.append(n.stats)
+        ctx.save_for_backward(x, gamma, beta, weight, bias, *stats)
         ctx.how = how
         return together(ys)
 
@@ -169,12 +168,12 @@ class NormConv(torch.autograd.Function):
     @as_laid
     def backward(ctx, gy):
         """Image by image; gradients of weights are summed."""
-        x, gamma, beta, weight, bias, *moments = ctx.saved_tensors
+        x, gamma, beta, weight, bias, *stats = ctx.saved_tensors
         norm, is_active, splits = ctx.how
         layer = Layer(weight.to(x.dtype), bias.to(x.dtype), is_active)
         kind, gy, gxs, totals = exact(x.dtype), laid(gy, x.dtype), [], Totals()
         for n, (image, g) in enumerate(zip(x.split(1), gy.split(1), strict=True)):
-            known = Norm(*moments[2 * n : 2 * n + 2], gamma.to(kind), beta.to(kind), *norm)
+            known = Norm(stats[n], gamma.to(kind), beta.to(kind), *norm)
             gx, *grads = layer.backward(g, image, known, splits)
             gxs.append(gx)
             totals.add(*grads)
@@ -214,21 +213,6 @@ class SlabConv(torch.autograd.Function):
             for i, j in conv_slabs(g.shape[2:], len(w), x, splits):
                 totals.add(*conv_backward(g[:, :, i:j], image, grad, i, w, stride, pad))
         return gx, *totals.sums, None
-
-
-class Totals:
-    """Sums of gradients over images and slabs."""
-
-    def __init__(self) -> None:
-        self.sums: list[Tensor] = []
-
-    def add(self, *grads: Tensor) -> None:
-        """Add one of each."""
-        if self.sums:
-            for total, grad in zip(self.sums, grads, strict=True):
-                total += grad
-        else:
-            self.sums = list(grads)
 
 
 def conv_backward(

@@ -12,7 +12,6 @@ Voxels may be bf16: statistics, weights' gradients and their sums are then float
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise, product
 
 import torch
@@ -20,7 +19,7 @@ import torch.nn.functional as nnf
 from einops import rearrange
 from torch import Tensor
 
-from vol3d.nn.moments import combine, conv3d, exact, normalise, normalise_backward
+from vol3d.nn.moments import combine, conv3d, exact, normalise, normalise_backward, shares
 from vol3d.nn.pieces import LAYOUT, Cuts, Pieces
 from vol3d.nn.winograd import pays, winograd_weight_gradient
 
@@ -48,10 +47,9 @@ def slabs(planes: int, plane: int, splits: int | None, device: str) -> Cuts:
 
 @dataclass
 class Norm:
-    """Group norm of one image, with the statistics known: of each channel [C], float32 or float64."""
+    """Group norm of one image, with the statistics known: mean, variance and scale, [3, C]."""
 
-    mean: Tensor
-    var: Tensor
+    stats: Tensor
     gamma: Tensor
     beta: Tensor
     groups: int
@@ -60,33 +58,22 @@ class Norm:
     @classmethod
     def of(cls, x: Pieces, gamma: Tensor, beta: Tensor, groups: int, eps: float) -> "Norm":
         """Statistics of the groups of an image whose pieces were measured."""
-        mean, var = x.moments.total()
-        by_group = mean.view(groups, -1)
-        centre = by_group.mean(1, keepdim=True)
-        var = var.view(groups, -1).mean(1, keepdim=True)
-        var = var + (by_group - centre).square().mean(1, keepdim=True)
-        spread = [t.expand_as(by_group).reshape(-1) for t in (centre, var)]
-        return cls(*spread, gamma.to(mean.dtype), beta.to(mean.dtype), groups, eps)
-
-    @cached_property
-    def scale(self) -> Tensor:
-        """gamma / sqrt(var + eps), [C]."""
-        return self.gamma * (self.var + self.eps).rsqrt()
+        stats = x.moments.grouped(gamma, groups, eps)
+        return cls(stats, gamma.to(stats.dtype), beta.to(stats.dtype), groups, eps)
 
     def apply(self, x: Tensor, is_active: bool, out: Tensor) -> Tensor:
         """The norm of a slab of the image, and the SiLU if that `is_active`, into `out`."""
-        normalise(x, self.mean, self.scale, self.beta, is_active, out)
+        mean, _, scale = self.stats
+        normalise(x, mean, scale, self.beta, is_active, out)
         return out
 
     def unapply(self, g: Tensor, x: Tensor, is_active: bool, out: Tensor) -> Tensor:
         """From the gradient of what `apply` gave that of the norm's, into `out`; its sums, [2, C]."""
-        return normalise_backward(g, x, self.mean, self.scale, self.beta, is_active, out)
+        mean, _, scale = self.stats
+        return normalise_backward(g, x, mean, scale, self.beta, is_active, out)
 
     def backward(self, g: Tensor, x: Tensor, sums: Tensor, cuts: Cuts) -> tuple[Tensor, Tensor]:
-        """From the gradient of the output to that of the input, in place, slab by slab.
-
-        With r = 1 / sqrt(var + eps), x' = (x - mean) r and means over the N voxels of a group:
-        r (gamma g - mean(gamma g) - x' mean(gamma g x')).
+        """From the gradient of the output to that of the input, in place, slab by slab; see `shares`.
 
         Args:
             g: gradient of the image's output, [1, C, X, Y, Z]; becomes that of its input.
@@ -97,17 +84,27 @@ class Norm:
         Returns:
             the gradients of gamma and beta, [C].
         """
-        r, n = (self.var + self.eps).rsqrt(), x[0, 0].numel()
-        by_gamma, by_beta = sums[0] * r, sums[1]
-        by_group = [(self.gamma * s).view(self.groups, -1) for s in (by_gamma, by_beta)]
-        gx, g1 = (  # [C]: means over a group
-            s.mean(1, keepdim=True).expand_as(s).reshape(-1) / n for s in by_group
-        )
-        shares = self.scale, -gx * r * r, -g1 * r
+        voxels, (mean, _, scale) = x[0, 0].numel(), self.stats
+        by_gamma, b, c = shares(sums, self.stats, self.gamma, self.groups, self.eps, voxels)
         scratch = torch.empty_like(x[:, :, : max(j - i for i, j in cuts)])
         for i, j in cuts:
-            combine(g[:, :, i:j], x[:, :, i:j], self.mean, *shares, scratch[:, :, : j - i])
-        return by_gamma, by_beta
+            combine(g[:, :, i:j], x[:, :, i:j], mean, scale, b, c, scratch[:, :, : j - i])
+        return by_gamma, sums[1]
+
+
+class Totals:
+    """Sums of gradients over images and slabs."""
+
+    def __init__(self) -> None:
+        self.sums: list[Tensor] = []
+
+    def add(self, *grads: Tensor) -> None:
+        """Add one of each."""
+        if self.sums:
+            for total, grad in zip(self.sums, grads, strict=True):
+                total += grad
+        else:
+            self.sums = list(grads)
 
 
 class Window:
@@ -192,15 +189,13 @@ class Layer:
         weight = self.weight.to(x.dtype)
         turned = weight.transpose(0, 1).flip(2, 3, 4).contiguous(memory_format=LAYOUT)
         grad, cuts = torch.empty_like(x), self.cuts(x, splits)
-        kind = exact(x.dtype)
-        by_weight, by_bias = torch.zeros_like(weight, dtype=kind), 0.0
-        sums = torch.zeros_like(norm.mean).repeat(2, 1)
+        totals = Totals()
         window = Window(Pieces.of(x, cuts), norm, self.is_active)
         for i, j in cuts:
             given = convolve(planes_of(g, i - 1, j + 1), turned, None)
             w, b = weight_gradient(g[:, :, i:j], window.move(i, j), weight, pad=1)
-            by_weight, by_bias = by_weight + w, by_bias + b
-            sums += norm.unapply(given, x[:, :, i:j], self.is_active, grad[:, :, i:j])
+            totals.add(w, b, norm.unapply(given, x[:, :, i:j], self.is_active, grad[:, :, i:j]))
+        by_weight, by_bias, sums = totals.sums
         return grad, by_weight, by_bias, *norm.backward(grad, x, sums, cuts)
 
     def cuts(self, x: Tensor, splits: int | None) -> Cuts:
@@ -243,8 +238,9 @@ def weight_gradient(
 ) -> tuple[Tensor, Tensor]:
     """Of weight and bias, float32 or float64.
 
-    Plane by plane of the kernel, with the volume's planes as a batch of images: as fast, and oneDNN's
-    bf16 gradient of a 3-D weight writes where it must not if the volume has few planes (torch 2.13).
+    On a CPU plane by plane of the kernel, with the volume's planes as a batch of images: as fast, and
+    oneDNN's bf16 gradient of a 3-D weight writes where it must not if the volume has few planes
+    (torch 2.13).
 
     Args:
         g: gradient of the output, [1, D, X, Y, Z].
@@ -258,8 +254,14 @@ def weight_gradient(
         return share_of_taps(g, x).to(kind), g.sum(dtype=kind).view(1)
     if (stride, pad) == (1, 1) and pays(g, weight):
         return winograd_weight_gradient(g, x), g.sum((0, 2, 3, 4))
+    if x.device.type != "cpu":
+        _, *found = torch.ops.aten.convolution_backward(
+            g, x, weight, [len(weight)], [stride] * 3, [0, pad, pad], [1] * 3,
+            False, [0] * 3, 1, [False, True, True],
+        )  # fmt: skip
+        return tuple(t.to(kind) for t in found)
     given, seen = (rearrange(t, "1 c x y z -> x c y z") for t in (g, x))  # planes as images
-    if x.device.type == "cpu" and x.dtype == torch.float32:
+    if x.dtype == torch.float32:
         # In torch's own layout oneDNN's is up to three times as fast.
         given, seen, weight = (t.contiguous() for t in (given, seen, weight))
     parts, bias, n = [], None, len(given)
