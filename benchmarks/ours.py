@@ -17,6 +17,7 @@ from benchmarks.weights import fill
 from vol3d.models.autoencoders.kl import AutoencoderKL, KLNet
 from vol3d.models.denoisers.unet import UNet, UNetNet
 from vol3d.nn.precision import autocast, lowered, resolve
+from vol3d.nn.replay import Replayed
 
 AUTOENCODER: dict[str, dict[str, Any]] = {
     "inference": {},
@@ -82,8 +83,11 @@ def entered(
         lowered(built)
     built = built.to_empty(device=device).to(memory_format=torch.channels_last_3d)
     fill(built)
+    called = built.train(does == "train")
+    if does in ("decode", "denoise"):  # as vol3d/trained has them
+        called = Replayed(built.decode if does == "decode" else built)
     return Contestant(
-        built.train(does == "train"),
+        called,
         FORWARD[does],
         moved(given, device, torch.float32, channels_last=True),
         trains=does == "train",
@@ -102,7 +106,7 @@ def denoise(net: UNetNet, given: Given) -> Tensor:
 
 
 FORWARD = {
-    "decode": lambda net, given: net.decode(given["z"]),
+    "decode": lambda net, given: net(given["z"]),
     "encode": lambda net, given: net.encode(given["x"]).mean,
     "train": reconstruct,
     "denoise": denoise,

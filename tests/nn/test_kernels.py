@@ -1,4 +1,4 @@
-"""Kernels for a CPU: as near as bf16 or float32 allows to torch in float64, on any number of threads."""
+"""Kernels for CPUs and GPUs: as near as bf16 or float32 allows to torch in float64."""
 
 import pytest
 import torch
@@ -9,9 +9,11 @@ from vol3d.nn import moments
 from vol3d.nn.moments import (
     brought,
     combine,
+    grouped,
     mean_and_var,
     normalise,
     normalise_backward,
+    shares,
     suits,
 )
 from vol3d.nn.pieces import LAYOUT
@@ -26,16 +28,24 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tor
     return request.param
 
 
+@pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)], autouse=True)
+def where(request: pytest.FixtureRequest):
+    """Makes all tensors on a device; the kernels of a GPU cannot be rehearsed on a CPU."""
+    device = request.getfixturevalue("device") if request.param == "gpu" else torch.device("cpu")
+    if request.param == "gpu" and device.type == "cpu":
+        pytest.skip("Triton compiles for a GPU alone")
+    with device:
+        yield device
+
+
 def voxels(kind: torch.dtype, shape: tuple[int, ...], seed: int = 0, mean: float = 0.5) -> Tensor:
-    rng = torch.Generator().manual_seed(seed)
-    x = 2 * torch.randn(shape, generator=rng) + mean
-    return x.to(kind, memory_format=LAYOUT)
+    x = 2 * torch.randn(shape, generator=torch.Generator().manual_seed(seed), device="cpu") + mean
+    return x.to(torch.get_default_device(), kind, memory_format=LAYOUT)
 
 
 def channels(n: int) -> list[Tensor]:
     rng = torch.Generator().manual_seed(9)
-    mean, scale, beta = torch.randn(3, n, generator=rng)
-    return [mean, scale, beta]
+    return list(torch.randn(3, n, generator=rng, device="cpu").to(torch.get_default_device()))
 
 
 def across(x: Tensor) -> Tensor:
@@ -132,7 +142,9 @@ def test_as_many_threads_as_torch_has_and_the_same_numbers(kind: torch.dtype):
     assert torch.equal(*told)
 
 
-def test_other_voxels_are_left_to_torch(kind: torch.dtype, monkeypatch: pytest.MonkeyPatch):
+def test_other_voxels_are_left_to_torch(
+    kind: torch.dtype, where: torch.device, monkeypatch: pytest.MonkeyPatch
+):
     x = voxels(kind, (1, 4, 2, 3, 5))
     assert not suits(x.double())
     assert not suits(x, x.half())
@@ -140,7 +152,7 @@ def test_other_voxels_are_left_to_torch(kind: torch.dtype, monkeypatch: pytest.M
     assert not suits(x.contiguous())
     assert suits(x[:, :, 1:])
     monkeypatch.setattr(moments, "FEW", x.numel() + 1)
-    assert suits(x) == (kind == torch.bfloat16)
+    assert suits(x) == (kind == torch.bfloat16 or where.type == "cuda")
 
 
 @pytest.mark.parametrize("is_added", [True, False])
@@ -151,3 +163,16 @@ def test_brought_and_measured(kind: torch.dtype, shape: tuple[int, ...], is_adde
     told = brought(made, out, is_added)
     assert torch.equal(out, wanted)
     torch.testing.assert_close(told, mean_and_var(out), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("groups", "n"), [(1, 3), (2, 40), (32, 64)])
+def test_arithmetic_of_a_group_norm(groups: int, n: int):
+    """In float32, on a GPU by one kernel, as in float64 by torch."""
+    told, gamma = torch.stack([*channels(n)[:2]] * 3).view(3, 2, n).square() + 0.1, channels(n)[2]
+    counts, sums = torch.tensor([5.0, 7.0, 1.0]), torch.stack(channels(n)[1:])
+    stats = grouped(told, counts, gamma, groups, 1e-6)
+    exact = grouped(*(t.double() for t in (told, counts, gamma)), groups, 1e-6)
+    torch.testing.assert_close(stats.double(), exact, rtol=1e-5, atol=1e-5)
+    by = shares(sums, stats, gamma, groups, 1e-6, 13)
+    exact = shares(*(t.double() for t in (sums, exact, gamma)), groups, 1e-6, 13)
+    torch.testing.assert_close(by.double(), exact, rtol=1e-4, atol=1e-5)

@@ -92,6 +92,7 @@ def gpu(i: int) -> Lines:
     import torch
 
     from vol3d.nn.attention import xformers_attention
+    from vol3d.nn.moments import why_not_triton
     from vol3d.nn.precision import units_of
 
     p = torch.cuda.get_device_properties(i)
@@ -101,6 +102,8 @@ def gpu(i: int) -> Lines:
     yield f"cuda:{i}", f"{p.name}, {free / GIB:.1f} of {whole / GIB:.1f} GiB free, {able}"
     theirs = xformers_attention(torch.device("cuda", i), torch.bfloat16, 64)
     yield f"cuda:{i} attention", "PyTorch's" if theirs is None else "xformers'"
+    reason = why_not_triton(torch.device("cuda", i))
+    yield f"cuda:{i} group norm", f"PyTorch's, because {reason}" if reason else "Triton's"
 
 
 def disk(run: Path | None) -> Lines:

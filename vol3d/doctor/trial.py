@@ -21,7 +21,7 @@ from vol3d.training.engine import device_of
 from vol3d.training.loop import Training, engine_of, update
 
 SECONDS = 10.0
-"""For all trials together, each of which makes a step at least: the first may compile kernels."""
+"""For all trials together, each of which makes two steps at least: the first may compile kernels."""
 STEPS = 20
 """Of one trial, at most."""
 
@@ -77,7 +77,7 @@ def trials(device: torch.device) -> Iterator[tuple[str, Lines]]:
 
 
 def attempt(name: str, settings: dict[str, Any], data: Any, until: float) -> Lines:
-    """Make steps until a moment, at least one.
+    """Make steps until a moment, at least two.
 
     Raises:
         RunError: a loss is not finite, or the weights do not move.
@@ -95,7 +95,7 @@ def attempt(name: str, settings: dict[str, Any], data: Any, until: float) -> Lin
     engine = engine_of(job, training, device)
     before = [weights.detach().clone() for net in job.nets.values() for weights in net.parameters()]
     seconds: list[float] = []
-    while not seconds or (len(seconds) < STEPS and time.monotonic() < until):
+    while len(seconds) < 2 or (len(seconds) < STEPS and time.monotonic() < until):
         batch = random_batch(job, training, len(seconds))
         began = time.monotonic()
         losses = {k: v.item() for k, v in update(job, training, engine, batch).items()}
@@ -106,7 +106,7 @@ def attempt(name: str, settings: dict[str, Any], data: Any, until: float) -> Lin
     if all(torch.equal(a, b) for a, b in zip(after, before, strict=True)):
         raise RunError("the losses are finite, and yet no weight moved: the gradient is not finite")
     told = ", ".join(f"{k} {v:.3g}" for k, v in losses.items())
-    steady = f"{median(seconds[1:] or seconds):.3g} s a step (the first {seconds[0]:.3g} s)"
+    steady = f"{median(seconds[1:]):.3g} s a step (the first {seconds[0]:.3g} s)"
     yield name, f"works: {steady}, losses finite after {len(seconds)}: {told}"
 
 

@@ -54,7 +54,8 @@ def why_not_triton(device: torch.device) -> str | None:
         right = torch.stack([x.mean((0, 2, 3, 4)), x.var((0, 2, 3, 4))])
         return None if torch.allclose(told, right) else "Triton's kernels give wrong numbers"
     except Exception as error:  # of a compiler, anything
-        return f"Triton's kernels do not compile: {str(error).strip().splitlines()[-1:]}"
+        told = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        return f"Triton's kernels do not compile: {told}"
 
 
 def exact(dtype: torch.dtype) -> torch.dtype:
@@ -158,7 +159,7 @@ def grouped(told: Tensor, counts: Tensor, gamma: Tensor, groups: int, eps: float
     Returns:
         mean, biased variance, and scale = gamma / sqrt(var + eps), [3, C].
     """
-    if told.device.type == "cuda" and why_not_triton(told.device) is None:
+    if suits(told.view(1, -1, 1, 1, 1)) and told.is_cuda:
         return kernels("cuda").grouped(told, counts, gamma, groups, eps)
     means, variances = told.unflatten(2, (groups, -1)).unbind(1)  # [slabs, groups, width]
     n = counts.view(-1, 1, 1)
@@ -272,7 +273,7 @@ def shares(sums: Tensor, stats: Tensor, gamma: Tensor, groups: int, eps: float, 
     Returns:
         [3, C]: the gradient of gamma, and b and c of `combine`, whose a is the norm's scale.
     """
-    if sums.device.type == "cuda" and why_not_triton(sums.device) is None:
+    if suits(sums.view(1, -1, 1, 1, 1)) and sums.is_cuda:
         return kernels("cuda").shares(sums, stats, gamma, groups, eps, n)
     r = (stats[1] + eps).rsqrt()
     told = torch.stack([sums[0] * r, sums[1]])

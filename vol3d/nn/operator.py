@@ -43,7 +43,7 @@ def operator(writes: Collection[str] = ()) -> Callable:
 
 
 def there(constant: Tensor | tuple[int, ...], like: Tensor) -> Tensor:
-    """A constant where another tensor is, in its type; copied to a GPU once, since a copy waits for it."""
+    """A constant where another tensor is, in its type; copied to a GPU once: each copy waits for it."""
     made = torch.tensor(constant) if isinstance(constant, tuple) else constant
     if like.device.type == "cpu" or is_fake(like):
         return made.to(like)

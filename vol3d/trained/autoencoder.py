@@ -14,6 +14,7 @@ from vol3d.data.images import grids_of
 from vol3d.door import understood
 from vol3d.models.autoencoders import Autoencoder
 from vol3d.nn.precision import Precision, autocast, resolve
+from vol3d.nn.replay import Replayed
 from vol3d.volume import Grid
 
 Orientation = Annotated[str, Field(pattern="^[RL][AP][SI]$")]
@@ -59,6 +60,7 @@ class TrainedAutoencoder:
         self.net = settings.model.build(in_channels=1)
         bundle.fill(self.net)
         self.net.to(device, memory_format=torch.channels_last_3d).eval()
+        self.decoded = Replayed(self.net.decode)
         self.device = torch.device(device)
         self.precision = resolve(precision, self.device)
         self.downsample: int = self.net.downsample
@@ -93,7 +95,7 @@ class TrainedAutoencoder:
     def decode(self, z: Tensor, shape: tuple[int, int, int] | None = None) -> Tensor:
         """z [B, C, x, y, z] -> volumes [B, 1, *shape] in [0, 1], RAS+ again; one after the other."""
         with autocast(self.device, self.precision):
-            made = [self.net.decode(channels_last(z.to(self.device)), shape) for z in z.split(1)]
+            made = [self.decoded(channels_last(z.to(self.device)), shape) for z in z.split(1)]
         x = torch.cat(made).float()
         return (x / self.gain).clamp(0, 1).flip(self.turned)
 

@@ -22,6 +22,7 @@ from vol3d.diffusion.reframe import Reframed
 from vol3d.door import understood
 from vol3d.errors import ConfigError, RunError
 from vol3d.nn.precision import autocast, lowered, resolve
+from vol3d.nn.replay import Replayed
 from vol3d.trained.autoencoder import TrainedAutoencoder, channels_last
 from vol3d.volume import Grid, Volume
 
@@ -85,6 +86,7 @@ class TrainedGenerator:
         if precision == "bf16":
             lowered(self.net.denoiser)
         self.net.to(device, memory_format=torch.channels_last_3d).eval()
+        self.net.denoiser.net = Replayed(self.net.denoiser.net)
 
     @property
     def kind(self) -> str:
