@@ -67,7 +67,7 @@ def norm_conv(x: Pieces, norm: Affine, conv: Conv, *, is_active: bool) -> Tensor
 
 def last(x: Pieces, norm: Norm, layer: Layer) -> Tensor:
     """All of a layer's output, in the type of its weight."""
-    if len(layer.weight) == 1:
+    if len(layer.weight) == 1 and x.last.device.type == "cpu":
         return layer.to_one_channel(x, norm)
     y = Pieces()
     for _, _, made in layer.forward(x, norm):

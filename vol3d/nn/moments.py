@@ -63,31 +63,35 @@ def exact(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, pad: int = 0) -> Tensor:
-    """A convolution, with `pad` zeros around Y and Z and none along X.
+def conv3d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, pad: int = 0, ends: int = 0
+) -> Tensor:
+    """A convolution, with `pad` zeros around Y and Z and `ends` around X.
 
     For one small image in float32 on a CPU torch turns from oneDNN to a loop that takes twenty times
     as long and unfolds the image (`use_mkldnn` in ATen's Convolution.cpp, torch 2.13).
     """
     if (stride, pad) == (1, 1) and pays(x, weight):
-        return winograd(x, weight, bias, 0)
+        return winograd(x, weight, bias, ends)
     is_looped = x.device.type == "cpu" and x.dtype == torch.float32 and len(x) == 1
     if is_looped and x[..., 0].numel() <= 20480 and torch.backends.mkldnn.is_available():
-        return small_conv3d(x, weight, bias, stride, pad)
-    return nnf.conv3d(x, weight, bias, stride, (0, pad, pad))
+        return small_conv3d(x, weight, bias, stride, pad, ends)
+    return nnf.conv3d(x, weight, bias, stride, (ends, pad, pad))
 
 
 @operator()
-def small_conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pad: int) -> Tensor:
+def small_conv3d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pad: int, ends: int
+) -> Tensor:
     """See `conv3d`: oneDNN's, whatever the size."""
     return torch.ops.aten.mkldnn_convolution(
-        x, weight, bias, [0, pad, pad], [stride] * 3, [1] * 3, 1
+        x, weight, bias, [ends, pad, pad], [stride] * 3, [1] * 3, 1
     )
 
 
 @small_conv3d.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pad: int) -> Tensor:
-    return nnf.conv3d(x, weight, bias, stride, (0, pad, pad))
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pad: int, ends: int) -> Tensor:
+    return nnf.conv3d(x, weight, bias, stride, (ends, pad, pad))
 
 
 @operator()

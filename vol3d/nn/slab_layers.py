@@ -105,17 +105,22 @@ class Residual(torch.autograd.Function):
                 # Slabs of its own: in float32 and one thread torch's convolution of small ones
                 # unfolds them, and takes ten times their memory.
                 pieces = Pieces.of(h, second.cuts(h, splits))
-                y = new_like(image, x.shape[2], len(w2)) if training else h
+                y = h
+                if training and len(pieces.cuts) > 1:
+                    y = new_like(image, x.shape[2], len(w2))
                 for i, j, slab in second.forward(pieces, n2):
                     straight = image[:, :, i:j]
                     if ws is not None:
                         straight = conv3d(straight, ws.to(x.dtype), cs.to(x.dtype))
-                    torch.add(slab, straight, out=y[:, :, i:j])
+                    if len(pieces.cuts) == 1:
+                        y = slab.add_(straight)
+                    else:
+                        torch.add(slab, straight, out=y[:, :, i:j])
                 ys.append(y)
                 stats += [n1.stats, n2.stats]
                 between += [h] if training and keep else []
-        ctx.save_for_backward(x, g1, b1, w1, c1, g2, b2, w2, c2, ws, *stats, *between)
-        ctx.how = how
+        ctx.save_for_backward(x, g1, b1, g2, b2, ws, *stats, *between)
+        ctx.how, ctx.layers = how, (first, second)
         return together(ys)
 
     @staticmethod
@@ -123,9 +128,9 @@ class Residual(torch.autograd.Function):
     @as_laid
     def backward(ctx, gy):
         """Image by image; gradients of weights are summed."""
-        x, g1, b1, w1, c1, g2, b2, w2, c2, ws, *rest = ctx.saved_tensors
+        x, g1, b1, g2, b2, ws, *rest = ctx.saved_tensors
         norm1, norm2, keep, splits, _ = ctx.how
-        first, second = Layer.of(x, w1, c1), Layer.of(x, w2, c2)
+        first, second = ctx.layers
         kind, gy, gxs, totals = exact(x.dtype), laid(gy, x.dtype), [], Totals()
         for n, (image, g) in enumerate(zip(x.split(1), gy.split(1), strict=True)):
             n1 = Norm(rest[2 * n], g1.to(kind), b1.to(kind), *norm1)
@@ -248,9 +253,13 @@ def straight_backward(
 
 def run(layer: Layer, x: Pieces, norm: Norm, measured: bool = True) -> tuple[Tensor, Pieces]:
     """All of a layer's output, whole and in pieces of that."""
-    y, pieces = new_like(x.last, x.planes, len(layer.weight)), Pieces()
+    y, pieces = None, Pieces()
     for i, j, slab in layer.forward(x, norm):
-        y[:, :, i:j] = slab
+        if len(x.cuts) == 1:
+            y = slab
+        else:
+            y = new_like(x.last, x.planes, len(layer.weight)) if y is None else y
+            y[:, :, i:j] = slab
         pieces.append(y[:, :, i:j], measured)
     return y, pieces
 
