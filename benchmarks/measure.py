@@ -1,7 +1,7 @@
-"""Measurements in a process of their own: asked for as JSON, answered as lines of JSON.
+"""Measurements in a process of their own: asked for in a line of JSON, answered in lines of JSON.
 
-Each line is all that is known so far, so that one who stops listening has lost nothing. Used by
-`benchmarks.run`, which starts a fresh process for everything it wants to know.
+Each line is all that is known so far, so that one who stops listening has lost nothing; an empty object
+ends an answer. Used by `benchmarks.run`.
 """
 
 import json
@@ -144,12 +144,18 @@ WHAT: dict[str, Callable[[Asked, torch.device], Answers]] = {
 
 
 def main() -> None:
-    """Answer one request; memory that runs out is an answer as well."""
-    asked = json.loads(sys.argv[1])
+    """Answer what is asked, until nothing more is."""
     first_to_go()
+    for line in sys.stdin:
+        answer(json.loads(line))
+        print("{}", flush=True)
+
+
+def answer(asked: Asked) -> None:
+    """Answer one request; memory that runs out is an answer as well."""
     try:
-        for answer in WHAT[asked["what"]](asked, torch.device(asked["device"])):
-            print(json.dumps(answer), flush=True)
+        for told in WHAT[asked["what"]](asked, torch.device(asked["device"])):
+            print(json.dumps(told), flush=True)
     except (MemoryError, torch.OutOfMemoryError):
         print(json.dumps({"does_not_fit": True}))
     except RuntimeError as error:

@@ -1,7 +1,7 @@
 """Run the benchmark: python -m benchmarks.run --device cpu (`make bench`, `make bench-gpu`).
 
-This process only asks; each measurement is a fresh one (`benchmarks/measure.py`), so what runs out of
-memory takes nothing else with it. What is known is written down after every call that was timed and
+This process only asks; on a CPU each measurement is a fresh one (`benchmarks/measure.py`), so what runs
+out of memory takes nothing else with it, and on a GPU, where that is an error like others, one does all. What is known is written down after every call that was timed and
 every peak, so whatever ends the run, a time limit or a signal, takes nothing of that with it.
 """
 
@@ -46,7 +46,7 @@ class TimeIsUpError(Exception):
 
 
 class Asker:
-    """Asks fresh processes for measurements on one device and at one size.
+    """Asks other processes for measurements on one device and at one size.
 
     Args:
         device: cpu or cuda.
@@ -57,6 +57,8 @@ class Asker:
     def __init__(self, device: str, size: str, minutes: float | None = None) -> None:
         self.common = {"device": device, "size": size}
         self.end = None if minutes is None else time.monotonic() + 60 * minutes
+        self.waiting: subprocess.Popen | None = None
+        """One that has answered, and can be asked again; it ends with us."""
 
     def __call__(self, what: str, **more: Any) -> Iterator[Told]:
         """The answers; they end early where memory runs out.
@@ -70,31 +72,46 @@ class Asker:
         if left is not None and left <= 0:
             raise TimeIsUpError
         print(f"  {what} {more.get('case', '')} {more.get('who', '')}", file=sys.stderr, flush=True)
-        child = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.measure", json.dumps(asked)],
-            cwd=HERE.parent,
-            env={**os.environ, **MALLOC},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        child, self.waiting = self.waiting or begun(), None
         clock = threading.Timer(left or 0, child.kill)
         try:
             if left is not None:
                 clock.start()
+            child.stdin.write(json.dumps(asked) + "\n")
+            child.stdin.flush()
             for line in child.stdout:
                 if not line.startswith("{"):  # a library's own words
                     print(line, end="", file=sys.stderr)
-                elif "does_not_fit" not in (told := json.loads(line)):
+                elif not (told := json.loads(line)):  # the end
+                    if self.common["device"].startswith("cuda"):
+                        self.waiting = child
+                    break
+                elif "does_not_fit" not in told:
                     yield told
-            child.wait()
+            if self.waiting is None:
+                child.stdin.close()
+                child.wait()
         finally:
             clock.cancel()
-            child.kill()  # if whoever asked has heard enough
-            child.wait()
+            if self.waiting is None:
+                child.kill()  # if whoever asked has heard enough
+                child.wait()
         if self.end is not None and time.monotonic() >= self.end:
             raise TimeIsUpError
-        if child.returncode not in (0, -signal.SIGKILL):  # the latter is memory that ran out
+        if child.returncode not in (None, 0, -signal.SIGKILL):  # the last is memory that ran out
             raise FailedError(f"{what} {more}: failed; its own words are above")
+
+
+def begun() -> subprocess.Popen:
+    """A process that measures."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.measure"],
+        cwd=HERE.parent,
+        env={**os.environ, **MALLOC},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 def race(ask: Ask, names: list[str], device: str) -> Iterator[list[Told]]:

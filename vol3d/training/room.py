@@ -35,7 +35,7 @@ class Overhead:
 # the usual size, and for a convolution half of its operands once more.
 OVERHEADS = {
     "cpu": Overhead(fixed=34e6, workspace=0.0, outside=0.5e9, loose=0.0),
-    "cuda": Overhead(fixed=64e6, workspace=0.5, outside=0.6e9, loose=0.05),
+    "cuda": Overhead(fixed=32e6, workspace=0.0, outside=0.6e9, loose=0.05),
 }
 
 
