@@ -46,6 +46,8 @@ WHOLE = {
 """Of ours alone; see `benchmarks/whole.py`."""
 LIMIT_GIB = {"train-whole": 12.0}
 """What a case should stay below."""
+END = "END"
+"""The line that ends an answer of a process that measures."""
 SLABS = "slabs"
 """The case that tries sizes of slabs: on a GPU, or where it is asked for."""
 SWEPT = {

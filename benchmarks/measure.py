@@ -1,7 +1,7 @@
 """Measurements in a process of their own: asked for in a line of JSON, answered in lines of JSON.
 
-Each line is all that is known so far, so that one who stops listening has lost nothing; an empty object
-ends an answer. Used by `benchmarks.run`.
+Each line is all that is known so far, so that one who stops listening has lost nothing. Used by
+`benchmarks.run`.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from benchmarks import machine, ours, race, timing
-from benchmarks.cases import SWEPT
+from benchmarks.cases import END, SWEPT
 from benchmarks.contestant import Contestant, inputs
 from benchmarks.memory import Peak, first_to_go
 from benchmarks.sizes import SIZES
@@ -91,12 +91,14 @@ def slabs(asked: Asked, device: torch.device) -> Answers:
     sizes, usual, found = SIZES[asked["size"]], SLAB[device.type], {}
     for name, case in SWEPT[device.type].items():
         given = inputs(case.does, getattr(sizes, case.on), sizes)
-        contestant = ours.entered(case.net, case.does, case.setting, given, sizes, device)
         for share in SHARES:
             SLAB[device.type] = int(usual * share)
+            # Anew, since a GPU would play back the call with the slabs of before.
+            contestant, peak = None, Peak(device)
+            contestant = ours.entered(case.net, case.does, case.setting, given, sizes, device)
             contestant.run()
-            peak = Peak(device)
             peak.settle()
+            contestant.run()
             at_most = min(3, turns_of(asked))
             taken = timing.in_turns({name: contestant.run}, device, at_most)[name]
             told = {"mib": usual * share / 2**20, "seconds": median(taken)}
@@ -148,7 +150,7 @@ def main() -> None:
     first_to_go()
     for line in sys.stdin:
         answer(json.loads(line))
-        print("{}", flush=True)
+        print(END, flush=True)
 
 
 def answer(asked: Asked) -> None:

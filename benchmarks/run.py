@@ -1,8 +1,9 @@
 """Run the benchmark: python -m benchmarks.run --device cpu (`make bench`, `make bench-gpu`).
 
 This process only asks; on a CPU each measurement is a fresh one (`benchmarks/measure.py`), so what runs
-out of memory takes nothing else with it, and on a GPU, where that is an error like others, one does all. What is known is written down after every call that was timed and
-every peak, so whatever ends the run, a time limit or a signal, takes nothing of that with it.
+out of memory takes nothing else with it, and on a GPU, where that is an error like others, one does all.
+What is known is written down after every call that was timed and every peak, so whatever ends the run,
+a time limit or a signal, takes nothing of that with it.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.cases import CASES, LIMIT_GIB, MONAI, SLABS, WHOLE, better
+from benchmarks.cases import CASES, END, LIMIT_GIB, MONAI, SLABS, WHOLE, better
 from benchmarks.table import slower, tables
 
 HERE = Path(__file__).parent
@@ -77,17 +78,7 @@ class Asker:
         try:
             if left is not None:
                 clock.start()
-            child.stdin.write(json.dumps(asked) + "\n")
-            child.stdin.flush()
-            for line in child.stdout:
-                if not line.startswith("{"):  # a library's own words
-                    print(line, end="", file=sys.stderr)
-                elif not (told := json.loads(line)):  # the end
-                    if self.common["device"].startswith("cuda"):
-                        self.waiting = child
-                    break
-                elif "does_not_fit" not in told:
-                    yield told
+            yield from self.answers(child, asked)
             if self.waiting is None:
                 child.stdin.close()
                 child.wait()
@@ -100,6 +91,20 @@ class Asker:
             raise TimeIsUpError
         if child.returncode not in (None, 0, -signal.SIGKILL):  # the last is memory that ran out
             raise FailedError(f"{what} {more}: failed; its own words are above")
+
+    def answers(self, child: subprocess.Popen, asked: Told) -> Iterator[Told]:
+        """What a process tells, which on a GPU then waits for more."""
+        child.stdin.write(json.dumps(asked) + "\n")
+        child.stdin.flush()
+        for line in child.stdout:
+            if line.strip() == END:
+                if self.common["device"].startswith("cuda"):
+                    self.waiting = child
+                return
+            if not line.startswith("{"):  # a library's own words
+                print(line, end="", file=sys.stderr)
+            elif "does_not_fit" not in (told := json.loads(line)):
+                yield told
 
 
 def begun() -> subprocess.Popen:
