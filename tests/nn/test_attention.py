@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from vol3d.nn.attention import attend, torch_attention, xformers_attention
-from vol3d.nn.blocks import Attention
+from vol3d.nn.attention import Attention, attend, torch_attention, xformers_attention
 
 
 def qkv(dtype: torch.dtype = torch.float64, device: str = "cpu", heads: int = 3) -> list:

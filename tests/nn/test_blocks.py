@@ -5,17 +5,8 @@ import torch
 import torch.nn.functional as nnf
 from torch import nn
 
-from vol3d.nn.blocks import (
-    Attention,
-    AttentionBlock,
-    Down,
-    ResBlock,
-    SteeredBlock,
-    TransformerBlock,
-    Up,
-    double,
-    halve,
-)
+from vol3d.nn.attention import Attention, AttentionBlock, TransformerBlock
+from vol3d.nn.blocks import Down, ResBlock, SteeredBlock, Up, double, halve
 
 CHANNELS_LAST = torch.channels_last_3d
 

@@ -9,18 +9,8 @@ from torch import Tensor, nn
 
 from vol3d.config import Config
 from vol3d.nn import inference
-from vol3d.nn.blocks import (
-    AttentionBlock,
-    Down,
-    ResBlock,
-    Up,
-    Upsampling,
-    affine,
-    conv3,
-    fold,
-    recompute,
-    unfold,
-)
+from vol3d.nn.attention import AttentionBlock
+from vol3d.nn.blocks import Down, ResBlock, Up, Upsampling, affine, conv3, fold, recompute, unfold
 from vol3d.nn.slab_layers import conv_in, laid, norm_conv
 
 

@@ -9,7 +9,8 @@ from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
 from vol3d.config import Config
-from vol3d.nn.blocks import Attention, recompute, unfold, zeroed
+from vol3d.nn.attention import Attention
+from vol3d.nn.blocks import recompute, unfold, zeroed
 from vol3d.nn.embed import positions, sinusoidal
 
 

@@ -9,16 +9,8 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from vol3d.config import Config
-from vol3d.nn.blocks import (
-    AttentionBlock,
-    Down,
-    SteeredBlock,
-    TransformerBlock,
-    Up,
-    conv3,
-    recompute,
-    zeroed,
-)
+from vol3d.nn.attention import AttentionBlock, TransformerBlock
+from vol3d.nn.blocks import Down, SteeredBlock, Up, conv3, recompute, zeroed
 from vol3d.nn.embed import sinusoidal
 
 
