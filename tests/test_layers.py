@@ -1,6 +1,8 @@
 """The arrows only point one way: a module imports its own layer or a lower one."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 LAYERS = [
@@ -86,3 +88,15 @@ def test_every_module_is_in_a_layer():
 def test_files_are_short():
     long = [str(p) for p in ROOT.rglob("*.py") if p.read_text().count("\n") > 400]
     assert not long
+
+
+def test_the_tests_of_a_gpu_import_little():
+    """What `scripts/gpu_wheels.txt` leaves out is not on their road."""
+    left_out = ("SimpleITK", "numba", "nilearn", "pandas", "tensorboard")
+    lines = [f"sys.modules[{name!r}] = None" for name in left_out]
+    roads = "tests.test_gpu, tests.nn.test_slabs, tests.training.test_rehearsal, benchmarks.measure"
+    code = "\n".join(["import sys", *lines, f"import {roads}"])
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT.parent, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
