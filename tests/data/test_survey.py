@@ -1,5 +1,6 @@
 """What is said of data before anything is learnt from them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,4 +59,7 @@ def test_doubts(columns: dict, told: list[str]):
 
 def test_few_people():
     assert "7 people to learn from are few" in few_people(scans(age=[1.0] * 8))[0]
-    assert few_people(scans(age=[1.0] * 101)) == []
+    everyone = scans(age=[1.0] * 101)
+    assert few_people(everyone) == []
+    (line,) = few_people([replace(s, split="train") for s in everyone])
+    assert line.startswith("nobody is held out")

@@ -71,13 +71,19 @@ def grid_by_header(scan: Scan) -> Grid:
 
 
 def few_people(scans: list[Scan]) -> list[str]:
-    """A warning where a generator would have too few to learn from."""
+    """Warnings where a generator would have too few to learn from, or to be measured on."""
     people = len({s.subject for s in scans if s.split == "train"})
-    if people >= FEW_PEOPLE:
-        return []
-    return [
-        f"{people} people to learn from are few: of fewer than {FEW_PEOPLE}, a generator repeats them"
-    ]
+    found = []
+    if people < FEW_PEOPLE:
+        found.append(
+            f"{people} people to learn from are few: of fewer than {FEW_PEOPLE}, a generator repeats them"
+        )
+    if all(s.split == "train" for s in scans):
+        found.append(
+            "nobody is held out, so an autoencoder is not measured, and no diffusion model can be "
+            "trained on it; hold people out with a column split, or a larger data.val_fraction"
+        )
+    return found
 
 
 def doubts(scans: list[Scan], wanted: dict[str, Wanted]) -> list[str]:
