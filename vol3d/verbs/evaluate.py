@@ -10,7 +10,7 @@ from vol3d.data.datasets import Source
 from vol3d.errors import ConfigError
 from vol3d.files import is_free
 from vol3d.lock import at_work
-from vol3d.verbs.evaluation import Evaluation
+from vol3d.verbs._evaluation import Evaluation
 
 OURS = ("requests.tsv", "closed_loop", "summary.json", "reconstructions.tsv")
 
