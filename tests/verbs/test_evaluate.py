@@ -9,9 +9,9 @@ import pytest
 from vol3d.data.bids_writer import anat_path, write_tsv
 from vol3d.data.rng import numpy_rng
 from vol3d.errors import ConfigError, DataError
+from vol3d.verbs._evaluation import spread
 from vol3d.verbs.encode import Encode
 from vol3d.verbs.evaluate import Evaluate
-from vol3d.verbs._evaluation import spread
 from vol3d.verbs.train import Train
 from vol3d.volume import Volume
 
