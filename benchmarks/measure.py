@@ -94,7 +94,8 @@ def slabs(asked: Asked, device: torch.device) -> Answers:
         for share in SHARES:
             SLAB[device.type] = int(usual * share)
             # Anew, since a GPU would play back the call with the slabs of before.
-            contestant, peak = None, Peak(device)
+            contestant = None
+            peak = Peak(device)
             contestant = ours.entered(case.net, case.does, case.setting, given, sizes, device)
             contestant.run()
             peak.settle()

@@ -30,14 +30,19 @@ def suits(*tensors: Tensor) -> bool:
         large = first.dtype == torch.float32 and numel >= FEW
         worth = NUMBA and (first.dtype == torch.bfloat16 or large)
     else:
-        known = first.dtype in (torch.bfloat16, torch.float16, torch.float32)
-        worth = known and first.device.type == "cuda" and why_not_triton(first.device) is None
+        worth = suits_triton(first)
     return worth and all(
         x.device == first.device
         and x.dtype == first.dtype
         and x.permute(0, 2, 3, 4, 1).is_contiguous()
         for x in tensors
     )
+
+
+def suits_triton(x: Tensor) -> bool:
+    """Whether Triton's kernels take numbers of this type on this device."""
+    known = x.dtype in (torch.bfloat16, torch.float16, torch.float32)
+    return known and x.is_cuda and why_not_triton(x.device) is None
 
 
 @cache
@@ -163,7 +168,7 @@ def grouped(told: Tensor, counts: Tensor, gamma: Tensor, groups: int, eps: float
     Returns:
         mean, biased variance, and scale = gamma / sqrt(var + eps), [3, C].
     """
-    if suits(told.view(1, -1, 1, 1, 1)) and told.is_cuda:
+    if suits_triton(told):
         return kernels("cuda").grouped(told, counts, gamma, groups, eps)
     means, variances = told.unflatten(2, (groups, -1)).unbind(1)  # [slabs, groups, width]
     n = counts.view(-1, 1, 1)
@@ -277,7 +282,7 @@ def shares(sums: Tensor, stats: Tensor, gamma: Tensor, groups: int, eps: float, 
     Returns:
         [3, C]: the gradient of gamma, and b and c of `combine`, whose a is the norm's scale.
     """
-    if suits(sums.view(1, -1, 1, 1, 1)) and sums.is_cuda:
+    if suits_triton(sums):
         return kernels("cuda").shares(sums, stats, gamma, groups, eps, n)
     r = (stats[1] + eps).rsqrt()
     told = torch.stack([sums[0] * r, sums[1]])

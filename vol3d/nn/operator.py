@@ -44,13 +44,17 @@ def operator(writes: Collection[str] = ()) -> Callable:
 
 def there(constant: Tensor | tuple[int, ...], like: Tensor) -> Tensor:
     """A constant where another tensor is, in its type; copied to a GPU once: each copy waits for it."""
-    made = torch.tensor(constant) if isinstance(constant, tuple) else constant
+
+    def copied() -> Tensor:
+        made = torch.tensor(constant) if isinstance(constant, tuple) else constant
+        return made.to(like.device, like.dtype)
+
     if like.device.type == "cpu" or is_fake(like):
-        return made.to(like)
+        return copied()
     key = constant if isinstance(constant, tuple) else id(constant), like.device, like.dtype
     if key not in COPIES:
         with torch.inference_mode(False):  # the next to ask may want gradients
-            COPIES[key] = constant, made.to(like.device, like.dtype)
+            COPIES[key] = constant, copied()
     return COPIES[key][1]
 
 

@@ -42,26 +42,28 @@ class Replayed(nn.Module):
 
     def forward(self, *args, **named) -> Tensor:
         """What `f` gives; in memory of its own."""
-        if not any(is_on_gpu(x) for x in (*args, *named.values())) or torch.is_grad_enabled():
+        given = tensors(args, named)
+        if not any(x.is_cuda for x in given) or torch.is_grad_enabled():
             return self.f(*args, **named)
         key = tuple(map(told, args)), tuple((name, told(x)) for name, x in named.items())
         if key not in self.seen:
             self.seen.add(key)
             return self.f(*args, **named)
         if key not in self.calls:
-            self.calls[key] = record(self.f, args, named)
+            with torch.cuda.device_of(given[0]):
+                self.calls[key] = record(self.f, args, named)
         recording = self.calls[key]
         if recording is None:
             return self.f(*args, **named)
-        for mine, theirs in zip(recording.given, tensors(args, named), strict=True):
-            mine.copy_(theirs)
-        recording.graph.replay()
-        return recording.made.clone()
+        with torch.cuda.device_of(given[0]):
+            for mine, theirs in zip(recording.given, given, strict=True):
+                mine.copy_(theirs)
+            recording.graph.replay()
+            return recording.made.clone()
 
 
 def record(f: Call, args: tuple, named: dict) -> Recording | None:
-    """A call as a CUDA graph; None where it cannot be had."""
-    here = torch.cuda.current_device()
+    """A call on the current GPU as a CUDA graph; None where it cannot be had."""
     args = tuple(copied(x) for x in args)
     named = {name: copied(x) for name, x in named.items()}
     graph = torch.cuda.CUDAGraph()
@@ -71,11 +73,12 @@ def record(f: Call, args: tuple, named: dict) -> Recording | None:
         # Without its cache, whose weights are gone when the caller leaves autocast.
         with (
             torch.autocast("cuda", kind, enabled=low, cache_enabled=False),
-            torch.cuda.graph(graph),
+            torch.cuda.graph(
+                graph, stream=torch.cuda.Stream()
+            ),  # torch's own is one GPU's for good
         ):
             made = f(*args, **named)
     except RuntimeError:  # memory that runs out among them
-        torch.cuda.set_device(here)
         return None
     return Recording(graph, tensors(args, named), made)
 
@@ -88,11 +91,6 @@ def tensors(args: tuple, named: dict) -> list[Tensor]:
 def copied(x: object) -> object:
     """A tensor in memory of its own, in its layout."""
     return x.clone(memory_format=torch.preserve_format) if isinstance(x, Tensor) else x
-
-
-def is_on_gpu(x: object) -> bool:
-    """Whether it is a tensor on a CUDA device."""
-    return isinstance(x, Tensor) and x.device.type == "cuda"
 
 
 def told(x: object) -> Hashable:

@@ -119,8 +119,9 @@ class Residual(torch.autograd.Function):
                 ys.append(y)
                 stats += [n1.stats, n2.stats]
                 between += [h] if training and keep else []
-        ctx.save_for_backward(x, g1, b1, g2, b2, ws, *stats, *between)
-        ctx.how, ctx.layers = how, (first, second)
+        layers = first.weight, first.bias, second.weight, second.bias  # in the type of x
+        ctx.save_for_backward(x, g1, b1, g2, b2, ws, *layers, *stats, *between)
+        ctx.how = how
         return together(ys)
 
     @staticmethod
@@ -128,9 +129,9 @@ class Residual(torch.autograd.Function):
     @as_laid
     def backward(ctx, gy):
         """Image by image; gradients of weights are summed."""
-        x, g1, b1, g2, b2, ws, *rest = ctx.saved_tensors
+        x, g1, b1, g2, b2, ws, w1, c1, w2, c2, *rest = ctx.saved_tensors
         norm1, norm2, keep, splits, _ = ctx.how
-        first, second = ctx.layers
+        first, second = Layer(w1, c1), Layer(w2, c2)
         kind, gy, gxs, totals = exact(x.dtype), laid(gy, x.dtype), [], Totals()
         for n, (image, g) in enumerate(zip(x.split(1), gy.split(1), strict=True)):
             n1 = Norm(rest[2 * n], g1.to(kind), b1.to(kind), *norm1)
@@ -253,12 +254,12 @@ def straight_backward(
 
 def run(layer: Layer, x: Pieces, norm: Norm, measured: bool = True) -> tuple[Tensor, Pieces]:
     """All of a layer's output, whole and in pieces of that."""
-    y, pieces = None, Pieces()
+    is_one, pieces = len(x.cuts) == 1, Pieces()
+    y = None if is_one else new_like(x.last, x.planes, len(layer.weight))
     for i, j, slab in layer.forward(x, norm):
-        if len(x.cuts) == 1:
+        if is_one:
             y = slab
         else:
-            y = new_like(x.last, x.planes, len(layer.weight)) if y is None else y
             y[:, :, i:j] = slab
         pieces.append(y[:, :, i:j], measured)
     return y, pieces

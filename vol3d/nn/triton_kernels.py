@@ -6,6 +6,9 @@ these at their first call and keeps them on disk. Voxels are rows, [N, C]; arith
 taken of blocks of rows, and then of blocks, in an order that is always the same.
 """
 
+from collections.abc import Callable
+from functools import wraps
+
 import torch
 import triton
 import triton.language as tl
@@ -17,16 +20,28 @@ BLOCKS = 1024
 """Blocks of rows at most, that sums are taken of."""
 
 
+def launched(f: Callable) -> Callable:
+    """A function whose kernels run where its first tensor is: Triton takes the current GPU."""
+
+    @wraps(f)
+    def run(x: Tensor, *args):
+        with torch.cuda.device_of(x):
+            return f(x, *args)
+
+    return run
+
+
 def mean_and_var(x: Tensor) -> Tensor:
     """See `moments.mean_and_var`."""
-    return measured(x, x, is_moved=False, is_added=False)
+    return measured(x, x, False, False)
 
 
 def brought(made: Tensor, out: Tensor, is_added: bool) -> Tensor:
     """See `moments.brought`."""
-    return measured(made, out, is_moved=True, is_added=is_added)
+    return measured(made, out, True, is_added)
 
 
+@launched
 def measured(made: Tensor, out: Tensor, is_moved: bool, is_added: bool) -> Tensor:
     """Mean and unbiased variance of each channel of out, [2, C], once made was moved or added there."""
     N, C, rows, size = sizes(out)
@@ -37,6 +52,7 @@ def measured(made: Tensor, out: Tensor, is_moved: bool, is_added: bool) -> Tenso
     return told[0]
 
 
+@launched
 def grouped(told: Tensor, counts: Tensor, gamma: Tensor, groups: int, eps: float) -> Tensor:
     """See `moments.grouped`."""
     slabs, _, C = told.shape
@@ -46,6 +62,7 @@ def grouped(told: Tensor, counts: Tensor, gamma: Tensor, groups: int, eps: float
     return out
 
 
+@launched
 def normalise(
     x: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, is_active: bool, out: Tensor
 ) -> None:
@@ -55,6 +72,7 @@ def normalise(
     affine[programs](x, mean, scale, beta, out, N, C, is_active, **size)
 
 
+@launched
 def normalise_backward(
     g: Tensor, x: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, is_active: bool, out: Tensor
 ) -> Tensor:
@@ -66,6 +84,7 @@ def normalise_backward(
     return parts.sum(0)
 
 
+@launched
 def shares(sums: Tensor, stats: Tensor, gamma: Tensor, groups: int, eps: float, n: int) -> Tensor:
     """See `moments.shares`."""
     C = sums.shape[1]
@@ -74,6 +93,7 @@ def shares(sums: Tensor, stats: Tensor, gamma: Tensor, groups: int, eps: float, 
     return out
 
 
+@launched
 def combine(g: Tensor, x: Tensor, mean: Tensor, a: Tensor, b: Tensor, c: Tensor) -> None:
     """See `moments.combine`."""
     N, C, _, size = sizes(x)
