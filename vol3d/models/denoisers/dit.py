@@ -145,7 +145,7 @@ class DiTBlock(nn.Module):
             zeroed(self.cross.out_proj)
         self.norm2 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.mlp = nn.Sequential(
-            nn.Linear(width, inner), nn.GELU(approximate="tanh"), nn.Linear(inner, width)
+            nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, width)
         )
         self.steer = zeroed(nn.Linear(width, 6 * width))
 
