@@ -19,15 +19,15 @@ from safetensors.torch import save_file
 from benchmarks.plan import HONEST, begin, peak
 from benchmarks.table import NONE, grid
 from vol3d.cli import fill
-from vol3d.files import sha256
-from vol3d.ranks import Ranks, joined
+from vol3d.distributed.ranks import Ranks, joined
+from vol3d.io.files import sha256
 from vol3d.tasks.base import Job
 from vol3d.training.checkpoint import Checkpoints, sync
+from vol3d.training.cost_estimate import Ledger, estimate_cost, fake_batch, largest_draw, tensors
 from vol3d.training.engine import PLAIN, Engine, device_of
 from vol3d.training.engines import DeepSpeed, EngineKind
 from vol3d.training.loop import engine_of, resume, update
-from vol3d.training.planner import imagine, of_one_rank
-from vol3d.training.rehearsal import Ledger, imagine_batch, largest_draw, rehearse, tensors
+from vol3d.training.planner import fake_data, of_one_rank
 from vol3d.verbs.plan import Plan
 
 ENGINES: dict[str, EngineKind] = {"data parallel": PLAIN} | {
@@ -66,8 +66,8 @@ def on_a_rank(words: list[str]) -> dict[str, Any]:
     with joined("cpu") as ranks:
         training = fill("plan", Plan, words)
         mine, device = of_one_rank(training, ranks), device_of("cpu")
-        imagined = imagine(training, training.shape)
-        planned = rehearse(mine, imagined, device, ranks.world)
+        imagined = fake_data(training, training.shape)
+        planned = estimate_cost(mine, imagined, device, ranks.world)
         warm_up(training, ranks)
         before = begin(device)
         with Account() as account:
@@ -86,7 +86,7 @@ def on_a_rank(words: list[str]) -> dict[str, Any]:
                 if ranks.first:
                     job.validate(engine)
             look = account.peak
-        shells = [getattr(part, "shell", None) for part in engine.parts.values()]
+        shells = [getattr(part, "shell", None) for part in engine.trained.values()]
         shell = 4 * n * (shells[0] is not None)  # but for looks it lies in the host's memory
         began = time.monotonic()
         engine.tensors()
@@ -108,7 +108,7 @@ def on_a_rank(words: list[str]) -> dict[str, Any]:
 def one_update(job: Job, training: Plan, engine: Engine, world: int) -> None:
     """An update of this rank's share of a batch of nothing in particular."""
     drawn = largest_draw(job)
-    told = imagine_batch(job, training, drawn, training.batch)
+    told = fake_batch(job, training, drawn, training.batch)
     images = [{k: torch.rand(t.shape) for k, t in drawn.items()} for _ in told.names]
     update(job, training, engine, replace(told, drawn=images, everyone=told.names * world))
 
@@ -185,7 +185,7 @@ def told(kind: EngineKind) -> str:
 def checkpoint() -> dict[str, str]:
     """Seconds and memory to write a checkpoint and to go on from it, on one process."""
     training = fill("plan", Plan, shlex.split(LARGE))
-    job = training.task.rehearsal(imagine(training, training.shape))
+    job = training.task.rehearsal(fake_data(training, training.shape))
     engine = engine_of(job, training, device_of("cpu"))
     one_update(job, training, engine, 1)
     n = sum(p.numel() for net in job.nets.values() for p in net.parameters())

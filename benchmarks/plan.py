@@ -23,14 +23,14 @@ import torch
 
 from vol3d.cli import fill
 from vol3d.nn.blocks import ResBlock
-from vol3d.nn.pieces import Pieces
+from vol3d.nn.optim import Optim
 from vol3d.nn.slab_layers import laid
-from vol3d.optim import Optim
+from vol3d.nn.slabbed import Slabbed
+from vol3d.training.cost_estimate import estimate_cost, fake_batch, largest_draw
 from vol3d.training.engine import Engine, device_of
 from vol3d.training.loop import engine_of, update
-from vol3d.training.planner import imagine
-from vol3d.training.rehearsal import imagine_batch, largest_draw, rehearse
-from vol3d.training.room import OVERHEADS, peak_of
+from vol3d.training.memory import OVERHEADS, peak_of
+from vol3d.training.planner import fake_data
 from vol3d.verbs.plan import Plan
 
 AUTOENCODER = "configs/ixi2mm/autoencoder.yaml data.kind=bids data.path=none"
@@ -78,8 +78,8 @@ def measure(words: list[str]) -> dict:
     """Rehearse a training, then make three updates for real."""
     training = fill("plan", Plan, words)
     device = device_of(training.device)
-    imagined = imagine(training, training.shape)
-    cost = rehearse(training, imagined, device)
+    imagined = fake_data(training, training.shape)
+    cost = estimate_cost(training, imagined, device)
     warm_up(device, training.precision)
     before = begin(device)
     job = training.task.rehearsal(imagined)
@@ -90,7 +90,7 @@ def measure(words: list[str]) -> dict:
         for _ in range(2 * training.batch)  # this batch and the next, as in training
     ]
     for _ in range(3):
-        told = imagine_batch(job, training, drawn, training.batch)
+        told = fake_batch(job, training, drawn, training.batch)
         batch = replace(told, drawn=images[: training.batch])
         update(job, training, engine, batch)
     step = peak(device) - before
@@ -99,7 +99,7 @@ def measure(words: list[str]) -> dict:
     beside = peak_of(cost, device.type) - cost.peak
     return {
         "step": {"predicted": cost.step + beside, "measured": step},
-        "look": {"predicted": cost.look + beside, "measured": peak(device) - before},
+        "validation": {"predicted": cost.validation + beside, "measured": peak(device) - before},
         "tensors": cost.step,
         "largest": cost.largest,
     }
@@ -123,7 +123,7 @@ def warm_up(device: torch.device, precision: str) -> None:
         block.to(device)(x).float().sum().backward()
         with torch.no_grad():
             dtype = torch.bfloat16 if engine.precision == "bf16" else torch.float32
-            block(Pieces.of(laid(x, dtype), [(0, 20)], measured=True))
+            block(Slabbed.of(laid(x, dtype), [(0, 20)], measured=True))
 
 
 def begin(device: torch.device) -> float:
@@ -157,7 +157,7 @@ def compare(configurations: tuple[str, ...], more: list[str]) -> list[dict]:
     for words in configurations:
         found.append(in_child([*shlex.split(words), *more]))
         told = words.removeprefix("configs/").replace(" data.kind=bids data.path=none", "")
-        for what in ("step", "look"):
+        for what in ("step", "validation"):
             predicted, measured = (found[-1][what][k] for k in ("predicted", "measured"))
             line = f"{predicted / MB:12.0f} {measured / MB:12.0f} {predicted / measured:6.2f}"
             print(f"{what}  {line}  {told}", flush=True)

@@ -21,15 +21,15 @@ import torch
 from benchmarks.on_ranks import ENGINES, GB, checkpoint, memory
 from benchmarks.table import grid, put
 from vol3d.cli import fill
+from vol3d.distributed.ranks import BUCKET, Ranks
 from vol3d.errors import ConfigError
-from vol3d.ranks import BUCKET, Ranks
 from vol3d.tasks.base import Job
+from vol3d.training.cost_estimate import Cost, estimate_cost, spared_by, stage
 from vol3d.training.engines import EngineKind
 from vol3d.training.loop import read_log
-from vol3d.training.planner import changed, imagine, of_one_rank
-from vol3d.training.rates import NOMINAL
-from vol3d.training.rehearsal import Cost, rehearse, spared_by, stage
-from vol3d.training.room import GIB, need_of
+from vol3d.training.memory import GIB, need_of
+from vol3d.training.planner import changed, fake_data, of_one_rank
+from vol3d.training.throughput import NOMINAL
 from vol3d.verbs.plan import Plan
 
 GPUS = (1, 2, 4, 8, 16, 32, 64)
@@ -82,7 +82,7 @@ def memory_table(training: Plan) -> str:
 
 
 def planned(training: Plan, kind: EngineKind, world: int) -> Cost:
-    """What `rehearse` says of this engine and number of ranks."""
+    """What `estimate_cost` says of this engine and number of ranks."""
     plain, job = rehearsed(json.dumps(training.dump()))
     kind.check(job)
     at_step, between = spared_by(kind, job, world)
@@ -93,10 +93,10 @@ def planned(training: Plan, kind: EngineKind, world: int) -> Cost:
 def rehearsed(settings: str) -> tuple[Cost, Job]:
     """The rehearsal on one GPU that need not be at hand, which is the dear part; and its job."""
     training = Plan.parse(json.loads(settings))
-    imagined, gpu = imagine(training, training.shape), torch.device("cuda")
+    imagined, gpu = fake_data(training, training.shape), torch.device("cuda")
     with stage(gpu):
         job = training.task.rehearsal(imagined)
-    return rehearse(training, imagined, gpu), job
+    return estimate_cost(training, imagined, gpu), job
 
 
 def sending_table(training: Plan) -> str:

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import vol3d
 from vol3d import __version__
 from vol3d.cli import load_verb, verbs
-from vol3d.help import help_of
+from vol3d.cli.help import help_of
 
 
 def test_help_is_quick_and_lists_every_verb():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vol3d.errors import DataError
-from vol3d.header import holds, read_header
+from vol3d.io.header import holds, read_header
 from vol3d.volume import Volume
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])

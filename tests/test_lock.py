@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import DIFFUSION, data_words, verb, vol3d
-from vol3d import lock
 from vol3d.errors import ConfigError
-from vol3d.lock import at_work
+from vol3d.io import lock
+from vol3d.io.lock import at_work
 
 WORK = """
 import sys
 from pathlib import Path
-from vol3d.lock import at_work
+from vol3d.io.lock import at_work
 with at_work(Path(sys.argv[1]), sys.argv[2], sys.argv[3]):
     print("in", flush=True)
     sys.stdin.read()
@@ -29,9 +29,9 @@ def start():
     """Starts processes that work in a folder until they are told to end, by closing their stdin."""
     started = []
 
-    def begin(folder: Path, plan: str, part: str = "1/1", **env: str) -> subprocess.Popen:
+    def begin(folder: Path, plan: str, shard: str = "1/1", **env: str) -> subprocess.Popen:
         process = subprocess.Popen(
-            [sys.executable, "-c", WORK, str(folder), plan, part],
+            [sys.executable, "-c", WORK, str(folder), plan, shard],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -50,10 +50,10 @@ def start():
 def test_another_plan_or_the_same_part_is_refused_by_name(start, tmp_path: Path):
     out = tmp_path / "a" / "out"
     first, second = start(out, "a", "1/2", SLURM_JOB_ID="17"), start(out, "a", "2/2")
-    for plan, part in (("a", "1/2"), ("b", "1/2"), ("a", "1/1"), ("a", "1/3")):
+    for plan, shard in (("a", "1/2"), ("b", "1/2"), ("a", "1/1"), ("a", "1/3")):
         with (
-            pytest.raises(ConfigError, match="part 1/2 here; wait") as error,
-            at_work(out, plan, part),
+            pytest.raises(ConfigError, match="shard 1/2 here; wait") as error,
+            at_work(out, plan, shard),
         ):
             pass
         assert f"process {first.pid} on {os.uname().nodename}, Slurm job 17" in str(error.value)
@@ -128,9 +128,9 @@ def test_the_verbs_that_fill_a_folder_take_it(
     for name, *words in (
         ("generate", diffusion, tmp_path, "n=1"),
         ("encode", autoencoder, tmp_path, *data_words(cohort)),
-        ("prepare", cohort, tmp_path, "entities={desc: brain}", "part=2/2"),
+        ("prepare", cohort, tmp_path, "entities={desc: brain}", "shard=2/2"),
         ("evaluate", tmp_path, f"generator={diffusion}", *data_words(cohort)),
         ("sample-cohort", tmp_path),
     ):
-        with pytest.raises(ConfigError, match="is at work on part 1/2 here"):
+        with pytest.raises(ConfigError, match="is at work on shard 1/2 here"):
             verb(name, *map(str, words))

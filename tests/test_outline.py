@@ -8,13 +8,13 @@ import pytest
 
 from tests.conftest import vol3d
 from vol3d.cli import load_verb, verbs
-from vol3d.help import help_of
+from vol3d.cli.help import help_of
 
 EVERY_VERB = """
 import sys
 from pathlib import Path
 from vol3d.cli import load_verb, tell, verbs
-from vol3d.outline import foretold
+from vol3d.cli.outline import foretold
 
 def check(name, verb):
     code = tell(name, verb, ["--help", "all"])
@@ -30,7 +30,8 @@ for name in verbs():
 """
 RULES = """
 import sys
-from vol3d.outline import NameOnlyError, foretold
+from vol3d.cli.outline import foretold
+from vol3d.errors import NameOnlyError
 
 def load():
     import torch

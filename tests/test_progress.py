@@ -2,7 +2,7 @@
 
 import pytest
 
-from vol3d import progress
+from vol3d.io import progress
 
 
 def test_no_line_is_told_twice(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):

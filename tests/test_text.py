@@ -7,10 +7,10 @@ import pytest
 
 from vol3d.cli import Visible, outcome
 from vol3d.data.covariates import Category
+from vol3d.io.text import as_html, as_markdown, visible
 from vol3d.report.page import Section, Table, page
 from vol3d.report.pictures import Panel, panels_in_rows
 from vol3d.tasks.card import covariate_row
-from vol3d.text import as_html, as_markdown, visible
 
 HOSTILE = "<script>alert(1)</script>|`*x*`\x1b[2J\u202e$\\frac$"
 

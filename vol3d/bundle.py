@@ -27,9 +27,9 @@ from torch import nn
 import vol3d
 from vol3d.config import Config
 from vol3d.data.images import check_fingerprint
-from vol3d.door import inside, read_json, read_yaml, understood
 from vol3d.errors import ConfigError, DataError
-from vol3d.files import make_folder, sha256
+from vol3d.io.files import make_folder, sha256
+from vol3d.io.reading import inside, read_json, read_yaml, understood
 
 CHECKSUMS = "checksums.json"
 READY = Path("ready")

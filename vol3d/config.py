@@ -10,10 +10,9 @@ from omegaconf import OmegaConf
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from vol3d.door import as_text, first_line
-from vol3d.door import read_yaml as read_yaml_file
-from vol3d.errors import ConfigError, DataError
-from vol3d.outline import NameOnlyError
+from vol3d.errors import ConfigError, DataError, NameOnlyError
+from vol3d.io.reading import as_text, first_line
+from vol3d.io.reading import read_yaml as read_yaml_file
 
 C = TypeVar("C", bound="Config")
 

@@ -23,3 +23,7 @@ class RunError(Vol3dError):
 
 class ElsewhereError(Vol3dError):
     """Another process of the same run could not go on, and has said why. Exit code 1."""
+
+
+class NameOnlyError(AssertionError):
+    """Something was asked of a library that help leaves out; to Pydantic a rule that was not met."""

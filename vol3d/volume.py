@@ -20,8 +20,8 @@ from nibabel.orientations import (
     ornt_transform,
 )
 
-from vol3d.files import whole
-from vol3d.header import Form, Header, corners, read_header
+from vol3d.io.files import whole
+from vol3d.io.header import Form, Header, corners, read_header
 
 if TYPE_CHECKING:
     import SimpleITK as sitk

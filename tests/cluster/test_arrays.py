@@ -67,10 +67,10 @@ def test_an_array_with_a_killed_task_makes_the_cohort_of_one_process(
     assert lost > 0  # it was killed at work
     for task in (1, 2, 4):
         cluster.wait(f"{job}_{task}")
-    assert f"{lost} of 24 brains are still for other parts to make" in cluster.log(job)
+    assert f"{lost} of 24 brains are still for other shards to make" in cluster.log(job)
     assert len(made(tmp_path / "cohort", range(24))) == 24 - lost
 
-    again = cluster.submit(ARRAY, *words, cwd=tmp_path, options=("--array=3",), VOL3D_PARTS="4")
+    again = cluster.submit(ARRAY, *words, cwd=tmp_path, options=("--array=3",), VOL3D_SHARDS="4")
     cluster.wait(again)
     assert_same_cohort(tmp_path / "cohort", alone)
 
@@ -128,7 +128,7 @@ def test_a_part_that_there_cannot_be_is_refused(cluster: Cluster, diffusion: Pat
     words = ["generate", str(diffusion), "out", "device=cpu"]
     job = cluster.submit(ARRAY, *words, cwd=tmp_path, options=("--array=3",))
     cluster.wait(job, "FAILED")
-    assert "vol3d: part: '3/1' is no part" in cluster.log(job)
+    assert "vol3d: shard: '3/1' is no shard" in cluster.log(job)
     assert not (tmp_path / "out").exists()
 
 

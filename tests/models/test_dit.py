@@ -24,7 +24,7 @@ def test_block_is_torch_s_encoder_layer_where_nothing_is_steered():
     """With shift and scale 0 and gate 1 it is a pre-norm encoder layer, weight for weight."""
     block = shaken(DiTBlock(SMALL, None))
     theirs = nn.TransformerEncoderLayer(
-        24, 2, 96, dropout=0, activation=nn.GELU("tanh"), norm_first=True, batch_first=True,
+        24, 2, 96, dropout=0, activation=nn.GELU(), norm_first=True, batch_first=True,
         layer_norm_eps=1e-6,
     ).eval()  # fmt: skip
     a = block.attn

@@ -16,7 +16,7 @@ from vol3d.nn.moments import (
     shares,
     suits,
 )
-from vol3d.nn.pieces import LAYOUT
+from vol3d.nn.slabbed import LAYOUT
 
 SHAPES = [(1, 4, 1, 1, 2), (1, 3, 2, 5, 7), (1, 64, 3, 20, 17), (1, 40, 2, 30, 30)]
 HALF_A_STEP = {torch.bfloat16: 2.0**-8, torch.float32: 1e-6}

@@ -42,7 +42,7 @@ def test_a_run_keeps_what_it_began_with(cohort: Path, tmp_path: Path, began: str
 
 def test_latents_keep_what_they_began_with(autoencoder: Path, cohort: Path, tmp_path: Path):
     words = ["encode", str(autoencoder), str(tmp_path / "latents"), *data_words(cohort)]
-    verb(*words, "precision=bf16", "part=1/2")
+    verb(*words, "precision=bf16", "shard=1/2")
     verb(*words)
     assert (tmp_path / "latents" / "latents.json").is_file()  # all are of one kind
 

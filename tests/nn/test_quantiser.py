@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tests.conftest import torchrun
+from vol3d.nn.optim import Optim
 from vol3d.nn.quantiser import Quantiser
-from vol3d.optim import Optim
 from vol3d.training.engine import Engine
 
 K, C, SHAPE = 7, 3, (2, 3, 4, 5, 3)
@@ -241,7 +241,7 @@ RANKS = """
 import sys, torch
 from safetensors.torch import load_file, save_file
 from vol3d.nn.quantiser import Quantiser
-from vol3d.ranks import joined
+from vol3d.distributed.ranks import joined
 
 with joined("cpu") as ranks:
     folder = sys.argv[1]

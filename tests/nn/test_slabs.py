@@ -11,8 +11,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from vol3d.nn.blocks import Down, ResBlock, Up, affine, conv3
 from vol3d.nn.inference import cut
 from vol3d.nn.moments import conv3d
-from vol3d.nn.pieces import Pieces
 from vol3d.nn.slab_layers import norm_conv
+from vol3d.nn.slabbed import Slabbed
 from vol3d.nn.slabs import LAYOUT, Norm, slabs
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
@@ -111,7 +111,7 @@ def test_in_pieces(name: str, dtype: torch.dtype):
         x = randn(1, 4, length, 3, 5, dtype=dtype) * 2 + 3
         with torch.inference_mode():
             expected, y = plain(layer, x), layer(cut(x, splits))
-            y = y.whole() if isinstance(y, Pieces) else y
+            y = y.whole() if isinstance(y, Slabbed) else y
         assert apart(y, expected) < TOLERANCE[dtype], (length, splits, mine)
 
 

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from vol3d.cli import fill, load_verb
-from vol3d.ranks import joined
-from vol3d.roll_call import leave
+from vol3d.distributed.heartbeat import leave
+from vol3d.distributed.ranks import joined
 from vol3d.training.engines import deepspeed
 
 BUCKET = deepspeed.BUCKET

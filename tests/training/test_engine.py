@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from vol3d.errors import ConfigError, RunError
-from vol3d.optim import Optim
+from vol3d.nn.optim import Optim
 from vol3d.training.checkpoint import Checkpoints, Stored
 from vol3d.training.ema import Ema
 from vol3d.training.engine import Engine, device_of

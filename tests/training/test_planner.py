@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from tests.conftest import AUTOENCODER, data_words, verb
-from vol3d.data.imagined import ImaginedImages, largest_shape
+from vol3d.data.fake import FakeImages, largest_shape
 from vol3d.errors import ConfigError
 from vol3d.training import planner as planner_module
-from vol3d.training.planner import Planner, changed, imagine, smaller_passes
-from vol3d.training.rates import NOMINAL, Rates, measure
-from vol3d.training.rehearsal import Cost, Work
-from vol3d.training.room import GIB, available_memory, cgroup_rooms, need_of, room_on
+from vol3d.training.cost_estimate import Cost, Work
+from vol3d.training.memory import GIB, available_memory, free_in_cgroups, free_memory, need_of
+from vol3d.training.planner import Planner, changed, fake_data, smaller_passes
+from vol3d.training.throughput import NOMINAL, Throughput, measure
 from vol3d.verbs.plan import Plan
 from vol3d.verbs.train import Train
 
@@ -29,7 +29,7 @@ ROWS: dict = {}
 
 def planner(room: float, *words: str) -> Planner:
     training = Plan.read(CONFIG, [*WORDS, "precision=bf16", *PLAIN, *words])
-    p = Planner(training, ImaginedImages((40, 56, 40)), torch.device("cpu"), room, NOMINAL)
+    p = Planner(training, FakeImages((40, 56, 40)), torch.device("cpu"), room, NOMINAL)
     p.rows = ROWS.setdefault(words, {})  # what a setting costs does not depend on the room
     return p
 
@@ -71,8 +71,8 @@ def test_the_fastest_that_fits_is_chosen_and_nothing_that_changes_the_model():
 @pytest.mark.slow
 def test_levers_go_together_where_one_is_not_enough():
     everything = planner(1, "task.model.channels=[64,64]")
-    both = everything.rehearse({"micro_batch": 1, "task.model.checkpointing": True})
-    ones = everything.rehearse({"micro_batch": 1})
+    both = everything.estimate_cost({"micro_batch": 1, "task.model.checkpointing": True})
+    ones = everything.estimate_cost({"micro_batch": 1})
     room = (need_of(both.cost, "cpu") + need_of(ones.cost, "cpu")) / 2
     p = planner(room, "task.model.channels=[64,64]")
     best = p.cheapest(p.plan())
@@ -86,8 +86,8 @@ def test_nothing_fits():
 
 def test_a_second_is_the_longer_of_computing_and_moving():
     work = Counter({Work(torch.float32, 100, 10): 2, Work(torch.bfloat16, 0, 30): 1})
-    cost = Cost(step=1, look=1, lasting=1, largest=1, work=work)
-    assert Rates(half=1, single=10, moved=10, call=0.5).seconds(cost) == 2 * 10 + 3
+    cost = Cost(step=1, validation=1, lasting=1, largest=1, work=work)
+    assert Throughput(half=1, single=10, moved=10, call=0.5).seconds(cost) == 2 * 10 + 3
 
 
 def test_this_machine_has_a_pace():
@@ -108,9 +108,9 @@ def test_the_shape_comes_from_the_grid_the_header_or_the_words(cohort: Path):
     )
     assert largest_shape(there.data) == (40, 56, 40)
     with pytest.raises(ConfigError, match="no such folder"):
-        imagine(Train.read(CONFIG, WORDS))
+        fake_data(Train.read(CONFIG, WORDS))
     with pytest.raises(ConfigError, match=r"shape=\[4, 4\]: \[x,y,z\] of a scan is due"):
-        imagine(named, (4, 4))
+        fake_data(named, (4, 4))
 
 
 # -- the refusal ----------------------------------------------------------------------------------
@@ -122,18 +122,16 @@ def test_a_training_without_room_is_refused_with_the_remedy(
     words = [f"run={tmp_path / 'r'}", *data_words(cohort), *AUTOENCODER, "total_nimg=2"]
     words += ["task.perceptual_weight=0", "task.patch=[32,32,32]", "check_memory=true"]
     words += ["task.model={kind: kl, channels: [8], patch: 2}"]
-    monkeypatch.setattr(planner_module, "room_on", lambda device: 0.3 * GIB)
+    monkeypatch.setattr(planner_module, "free_memory", lambda device: 0.3 * GIB)
     with pytest.raises(ConfigError) as refused:
         verb("train", *words)
     assert "GiB of memory, and the cpu has 0.30 GiB free" in str(refused.value)
     assert "nothing that vol3d knows makes it fit" in str(refused.value)
     assert not (tmp_path / "r").exists()
 
-    p = Planner(
-        Train.read(None, words), ImaginedImages((40, 56, 40)), torch.device("cpu"), 1, NOMINAL
-    )
-    one, two = (need_of(p.rehearse(w).cost, "cpu") for w in ({"micro_batch": 1}, {}))
-    monkeypatch.setattr(planner_module, "room_on", lambda device: (one + two) / 2)
+    p = Planner(Train.read(None, words), FakeImages((40, 56, 40)), torch.device("cpu"), 1, NOMINAL)
+    one, two = (need_of(p.estimate_cost(w).cost, "cpu") for w in ({"micro_batch": 1}, {}))
+    monkeypatch.setattr(planner_module, "free_memory", lambda device: (one + two) / 2)
     remedy = r"(micro_batch=1|task.model.checkpointing=true) \(0.\d\d GiB\)"
     with pytest.raises(ConfigError, match=f"free; add {remedy}, or check_memory=false"):
         verb("train", *words)
@@ -144,15 +142,15 @@ def test_a_training_without_room_is_refused_with_the_remedy(
 def test_what_cannot_be_told_is_not_checked(cohort: Path, tmp_path: Path, monkeypatch, caplog):
     words = [*data_words(cohort), *AUTOENCODER, "total_nimg=2", "check_memory=true"]
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(planner_module, "room_on", lambda device: None)
+    monkeypatch.setattr(planner_module, "free_memory", lambda device: None)
     verb("train", f"run={tmp_path / 'a'}", *words)
     assert "memory: not checked, because this system" in caplog.text
 
     def fail(*_):
         raise RuntimeError("no fake kernel")
 
-    monkeypatch.setattr(planner_module, "room_on", lambda device: 1.0)
-    monkeypatch.setattr(planner_module, "rehearse", fail)
+    monkeypatch.setattr(planner_module, "free_memory", lambda device: 1.0)
+    monkeypatch.setattr(planner_module, "estimate_cost", fail)
     verb("train", f"run={tmp_path / 'b'}", *words)
     assert "cannot be rehearsed (RuntimeError: no fake kernel)" in caplog.text
 
@@ -161,7 +159,7 @@ def test_what_cannot_be_told_is_not_checked(cohort: Path, tmp_path: Path, monkey
 
 
 def test_the_room_on_the_cpu_is_that_of_the_system_or_less():
-    room, whole = room_on(torch.device("cpu")), available_memory(Path("/proc/meminfo"))
+    room, whole = free_memory(torch.device("cpu")), available_memory(Path("/proc/meminfo"))
     assert 1e6 < room < 1.1 * whole  # others take and give back in between
     assert available_memory(Path("/nowhere")) is None
 
@@ -179,10 +177,10 @@ def test_limits_of_control_groups_are_found(tmp_path: Path):
     group(tmp_path / "jobs" / "one", {"memory.max": "max\n"})
     limited = {"memory.max": "5000", "memory.current": "2000", "memory.stat": stat}
     group(tmp_path / "jobs", limited)
-    assert cgroup_rooms(told, tmp_path) == [3100.0]
+    assert free_in_cgroups(told, tmp_path) == [3100.0]
 
     told.write_text("9:name=systemd:/\n4:memory:/job\n")
     old = {"memory.limit_in_bytes": "9000", "memory.usage_in_bytes": "1000", "memory.stat": stat}
     group(tmp_path / "memory" / "job", old)
-    assert cgroup_rooms(told, tmp_path) == [8300.0]
-    assert cgroup_rooms(tmp_path / "none", tmp_path) == []
+    assert free_in_cgroups(told, tmp_path) == [8300.0]
+    assert free_in_cgroups(tmp_path / "none", tmp_path) == []

@@ -18,14 +18,16 @@ def test_parts_encode_what_one_process_encodes(
     caplog.set_level("INFO")
     out = tmp_path / "z"
     words = [str(autoencoder), str(out), *data_words(cohort), "device=cpu"]
-    for part, there in (("3/3", 4), ("1/3", 8)):
-        verb("encode", *words, f"part={part}")
+    for shard, there in (("3/3", 4), ("1/3", 8)):
+        verb("encode", *words, f"shard={shard}")
         assert len(list(out.glob("*_latent.safetensors"))) == there
         with pytest.raises(ConfigError, match=r"holds no latents\.json"):
             Latents(path=out).open()
-        left = f"part {part} is done; {12 - there} of 12 latents are still for other parts to make"
+        left = (
+            f"shard {shard} is done; {12 - there} of 12 latents are still for other shards to make"
+        )
         assert left in caplog.text
-    verb("encode", *words, "part=2/3")
+    verb("encode", *words, "shard=2/3")
     manifests = [json.loads((d / "latents.json").read_text()) for d in (out, latents)]
     assert manifests[0] == manifests[1]
     for scan in manifests[0]["scans"]:
@@ -39,5 +41,5 @@ def test_each_part_has_its_share_of_the_large_scans(
 ):
     out = tmp_path / "z"
     grids = ["data.grid=[3.96mm,3.98mm]", "data.subjects=['0001','0002','0003','0006']"]
-    verb("encode", str(autoencoder), str(out), *data_words(cohort), *grids, "part=1/2")
+    verb("encode", str(autoencoder), str(out), *data_words(cohort), *grids, "shard=1/2")
     assert len(list(out.glob("*res-3.98mm_*"))) == len(list(out.glob("*res-3.96mm_*"))) == 2

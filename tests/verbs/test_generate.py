@@ -152,15 +152,15 @@ def test_seeds_and_covariates_matter(made: Path, diffusion: Path, tmp_path: Path
 
 
 def test_only_what_is_missing_is_made(diffusion: Path, made: Path, tmp_path: Path):
-    part = tmp_path / "part"
-    shutil.copytree(made, part)
-    lost = next(part.glob("sub-000003/anat/*T1w.json"))
+    shard = tmp_path / "shard"
+    shutil.copytree(made, shard)
+    lost = next(shard.glob("sub-000003/anat/*T1w.json"))
     lost.unlink()
-    kept = next(part.glob("sub-000001/anat/*T1w.nii.gz"))
+    kept = next(shard.glob("sub-000001/anat/*T1w.nii.gz"))
     before = kept.stat().st_mtime_ns
-    verb("generate", str(diffusion), str(part), "n=5", "age=60", "micro_batch=2", "device=cpu")
+    verb("generate", str(diffusion), str(shard), "n=5", "age=60", "micro_batch=2", "device=cpu")
     assert kept.stat().st_mtime_ns == before
-    a, b = images(made), images(part)
+    a, b = images(made), images(shard)
     assert all(np.array_equal(a[k], b[k]) for k in a)
 
 
@@ -168,8 +168,8 @@ def test_parts_make_what_one_process_makes(diffusion: Path, made: Path, tmp_path
     caplog.set_level("INFO")
     words = [str(diffusion), str(tmp_path / "p"), "n=5", "age=60", "micro_batch=2", "device=cpu"]
     done: set[str] = set()
-    for part, wanted in (("2/2", {"sub-000002", "sub-000003"}), ("1/2", None)):
-        verb("generate", *words, f"part={part}")
+    for shard, wanted in (("2/2", {"sub-000002", "sub-000003"}), ("1/2", None)):
+        verb("generate", *words, f"shard={shard}")
         fresh = set(images(tmp_path / "p")) - done
         assert fresh == (wanted or set(images(made)) - done)  # a batch of two, then those left
         done |= fresh
@@ -178,8 +178,8 @@ def test_parts_make_what_one_process_makes(diffusion: Path, made: Path, tmp_path
     a, b = images(made), images(tmp_path / "p")
     assert a.keys() == b.keys()
     assert all(np.array_equal(a[k], b[k]) for k in a)
-    assert "part 2/2 is done; 3 of 5 brains are still for other parts to make" in caplog.text
-    assert "part 1/2 is done" not in caplog.text
+    assert "shard 2/2 is done; 3 of 5 brains are still for other shards to make" in caplog.text
+    assert "shard 1/2 is done" not in caplog.text
 
 
 def test_a_part_is_finished_by_any_rerun(diffusion: Path, made: Path, tmp_path: Path):
@@ -189,7 +189,7 @@ def test_a_part_is_finished_by_any_rerun(diffusion: Path, made: Path, tmp_path: 
     lost = [next(out.glob(f"sub-00000{seed}/anat/*T1w.json")) for seed in (1, 2)]
     for sidecar in lost:
         sidecar.unlink()
-    verb("generate", *words, "part=2/2")
+    verb("generate", *words, "shard=2/2")
     assert [sidecar.is_file() for sidecar in lost] == [False, True]
     verb("generate", *words)
     a, b = images(made), images(out)
@@ -199,9 +199,9 @@ def test_a_part_is_finished_by_any_rerun(diffusion: Path, made: Path, tmp_path: 
 
 def test_more_parts_than_batches(diffusion: Path, tmp_path: Path):
     words = [str(diffusion), str(tmp_path / "p"), "n=2", "micro_batch=2", "device=cpu"]
-    verb("generate", *words, "part=3/3")
+    verb("generate", *words, "shard=3/3")
     assert images(tmp_path / "p") == {}
-    verb("generate", *words, "part=1/3")
+    verb("generate", *words, "shard=1/3")
     assert len(images(tmp_path / "p")) == 2
 
 
@@ -250,7 +250,7 @@ def test_outside_the_range_is_told_and_noted(diffusion: Path, tmp_path: Path):
         (["age=old"], "age='old': a number in years is due"),
         (["n=0"], "n: Input should be greater than 0, got 0"),
         (["covariates=none.tsv"], "none.tsv: no such table"),
-        (["part=5/4"], "part: '5/4' is no part; the second of four is 2/4, and 4/4 the last"),
+        (["shard=5/4"], "shard: '5/4' is no shard; the second of four is 2/4, and 4/4 the last"),
     ],
 )
 def test_bad_requests(diffusion: Path, tmp_path: Path, words: list[str], line: str):

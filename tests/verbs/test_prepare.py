@@ -256,10 +256,10 @@ def test_one_bad_scan_does_not_stop_the_others(raw, tmp_path):
 def test_parts_prepare_what_one_process_prepares(raw, prepared, tmp_path, caplog):
     caplog.set_level("INFO")
     settings = {"bids_dir": raw, "out": tmp_path / "p", **QUICK}
-    assert Prepare.parse({**settings, "part": "2/2"}).execute() == [tmp_path / "p"]
-    assert "part 2/2 is done; 1 of 2 scans are still for other parts to make" in caplog.text
+    assert Prepare.parse({**settings, "shard": "2/2"}).execute() == [tmp_path / "p"]
+    assert "shard 2/2 is done; 1 of 2 scans are still for other shards to make" in caplog.text
     assert not (tmp_path / "p/participants.tsv").exists()
-    Prepare.parse({**settings, "part": "1/2"}).execute()
+    Prepare.parse({**settings, "shard": "1/2"}).execute()
     for file in ("participants.tsv", "sourcedata/qc/qc.tsv"):
         assert (tmp_path / "p" / file).read_text() == (prepared / file).read_text()
     for person in ("01", "02"):
@@ -276,7 +276,7 @@ def test_the_last_part_writes_the_tables_though_one_of_its_scans_failed(raw, pre
     bad = folder / "sub-01/anat/sub-01_T1w.nii.gz"
     bad.write_bytes(bad.read_bytes()[:9000])
     with pytest.raises(RunError, match="1 of 1 scans failed"):
-        Prepare.parse({"bids_dir": folder, "out": out, **QUICK, "part": "1/2"}).execute()
+        Prepare.parse({"bids_dir": folder, "out": out, **QUICK, "shard": "1/2"}).execute()
     assert [r["participant_id"] for r in read_rows(out / "participants.tsv")] == ["sub-02"]
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import vol3d
-from vol3d.door import read_json, under
-from vol3d.files import make_folder, whole
+from vol3d.io.files import make_folder, whole
+from vol3d.io.reading import read_json, under
 
 BIDS_VERSION = "1.9.0"
 DESCRIPTION = "dataset_description.json"

@@ -16,7 +16,7 @@ from vol3d.data.survey import grid_by_header
 from vol3d.data.tables import VolumeTable, bare, check_known, unmatched
 from vol3d.data.volumes import Labels, measure_volumes
 from vol3d.errors import ConfigError, DataError
-from vol3d.header import Form, read_header
+from vol3d.io.header import Form, read_header
 from vol3d.volume import Grid, Volume, mni_grid
 
 Text = Annotated[str, Field(coerce_numbers_to_str=True)]

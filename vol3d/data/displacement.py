@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 
 from vol3d.errors import DataError
-from vol3d.files import whole
+from vol3d.io.files import whole
 from vol3d.volume import Grid
 
 STEP_MM = 0.002

@@ -6,7 +6,8 @@ import re
 
 import numpy as np
 
-from vol3d.data.looks import (
+from vol3d.data.scan import Scan, kind_of
+from vol3d.data.scan_checks import (
     PREPARE,
     SAME_MM,
     check_contrast,
@@ -14,11 +15,10 @@ from vol3d.data.looks import (
     doubts,
     tell_headers,
 )
-from vol3d.data.scan import Scan, kind_of
+from vol3d.distributed.ranks import launched
 from vol3d.errors import DataError
-from vol3d.files import sha256
-from vol3d.header import read_header
-from vol3d.ranks import launched
+from vol3d.io.files import sha256
+from vol3d.io.header import read_header
 from vol3d.volume import Grid, Volume
 
 HEADROOM = 1.2

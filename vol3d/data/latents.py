@@ -10,9 +10,9 @@ from vol3d.config import Config
 from vol3d.data.images import check_fingerprint
 from vol3d.data.scan import Scan
 from vol3d.data.splits import check_split
-from vol3d.door import inside, read_json, understood
+from vol3d.distributed.ranks import launched
 from vol3d.errors import ConfigError, DataError
-from vol3d.ranks import launched
+from vol3d.io.reading import inside, read_json, understood
 
 MANIFEST = "latents.json"
 CACHE_BYTES = 8e9

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vol3d.header import Form
+from vol3d.io.header import Form
 
 KINDS = {"T1w", "T2w", "FLAIR", "PDw", "T2starw", "UNIT1", "inplaneT2", "angio"}
 """Kinds of anatomical image, by BIDS's last word of their names."""

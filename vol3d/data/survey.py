@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from vol3d.data.columns import Wanted, impossible, level_of
 from vol3d.data.scan import Scan
 from vol3d.data.tables import SEVERAL
-from vol3d.header import read_header
+from vol3d.io.header import read_header
 from vol3d.volume import Grid
 
 FEW_PEOPLE = 100

@@ -11,8 +11,8 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from vol3d.config import Config, did_you_mean, several
-from vol3d.door import read_text
 from vol3d.errors import ConfigError, DataError
+from vol3d.io.reading import read_text
 
 MISSING = {"", "n/a", "na", "nan"}
 Person = tuple[str, str | None]
@@ -124,7 +124,7 @@ def participants_table(folder: Path) -> Path | None:
     return next((p for p in paths if p.is_file()), None)
 
 
-def told(row: dict[str, str], *columns: str) -> str | None:
+def cell(row: dict[str, str], *columns: str) -> str | None:
     """The cell of the first of some optional columns that is there; None where it is missing."""
     text = next((row[c] for c in columns if c in row), "")
     return None if text.lower() in MISSING else text

@@ -52,10 +52,10 @@ def memory() -> Lines:
     """Of the machine, and what a training could have of it."""
     import torch
 
-    from vol3d.training.room import room_on
+    from vol3d.training.memory import free_memory
 
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-    room = room_on(torch.device("cpu"))
+    room = free_memory(torch.device("cpu"))
     free = "unknown" if room is None else f"{room / GIB:.1f} GiB"
     yield "memory", f"{whole:.1f} GiB; free for this process, within its limits: {free}"
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vol3d.data.imagined import ImaginedImages, ImaginedLatents
+from vol3d.data.fake import FakeImages, FakeLatents
 from vol3d.data.rng import numpy_rng, torch_rng
 from vol3d.data.scan import Scan
 from vol3d.doctor.lines import Lines
@@ -33,7 +33,7 @@ class Trial(Training):
     """What is tried."""
 
 
-class RandomImages(ImaginedImages):
+class RandomImages(FakeImages):
     """Scans of noise."""
 
     def read(self, scan: Scan) -> dict[str, np.ndarray]:
@@ -57,7 +57,7 @@ TRIALS = {
     "diffusion U-Net": (
         DIFFUSION,
         4,
-        ImaginedLatents((8, 10, 14, 10), {"age": "number", "sex": "category"}),
+        FakeLatents((8, 10, 14, 10), {"age": "number", "sex": "category"}),
     ),
 }
 """Task, batch and data by name."""
@@ -91,7 +91,7 @@ def attempt(name: str, settings: dict[str, Any], data: Any, until: float) -> Lin
         {"run": "none", "total_nimg": everything, "optim": {"warmup": 0}, **settings}
     )
     torch.manual_seed(0)
-    job = training.task.rehearsal(data)
+    job = training.task.fake_job(data)
     engine = engine_of(job, training, device)
     before = [weights.detach().clone() for net in job.nets.values() for weights in net.parameters()]
     seconds: list[float] = []

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vol3d.nn.blocks import zeroed
 from vol3d.nn.inference import cut
-from vol3d.nn.pieces import Pieces
+from vol3d.nn.slabbed import Slabbed
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -108,9 +108,9 @@ class AttentionBlock(nn.Module):
         self.norm = nn.GroupNorm(groups, channels, eps)
         self.attn = Attention(channels, head_channels)
 
-    def forward(self, x: Tensor | Pieces, tokens: Tensor | None = None) -> Tensor | Pieces:
+    def forward(self, x: Tensor | Slabbed, tokens: Tensor | None = None) -> Tensor | Slabbed:
         """x [B, C, X, Y, Z] or in pieces; the tokens of a condition are not looked at."""
-        if isinstance(x, Pieces):
+        if isinstance(x, Slabbed):
             return cut(self(x.whole()))
         y = self.attn(rearrange(self.norm(x), "b c x y z -> b (x y z) c"))
         return x + unflatten(y, x)

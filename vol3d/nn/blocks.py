@@ -10,8 +10,8 @@ from torch.utils.checkpoint import checkpoint
 
 from vol3d.nn.doubling import up_conv
 from vol3d.nn.inference import Affine, cut
-from vol3d.nn.pieces import Pieces
 from vol3d.nn.slab_layers import down_conv, residual
+from vol3d.nn.slabbed import Slabbed
 from vol3d.nn.slabs import TAPS
 from vol3d.nn.winograd import pays, winograd
 
@@ -109,7 +109,7 @@ class ResBlock(nn.Module):
         self.conv2 = conv3(cout, cout)
         self.shortcut = nn.Conv3d(cin, cout, 1) if cin != cout else nn.Identity()
 
-    def forward(self, x: Tensor | Pieces) -> Tensor | Pieces:
+    def forward(self, x: Tensor | Slabbed) -> Tensor | Slabbed:
         """[B, cin, X, Y, Z] -> [B, cout, X, Y, Z]; one image in pieces comes out in pieces."""
         return residual(
             x,
@@ -186,7 +186,7 @@ class Down(nn.Module):
         self.splits = splits
         self.conv = conv3(channels, channels, stride=2, padding=padding)
 
-    def forward(self, x: Tensor | Pieces, emb: Tensor | None = None) -> Tensor | Pieces:
+    def forward(self, x: Tensor | Slabbed, emb: Tensor | None = None) -> Tensor | Slabbed:
         """[B, C, X, Y, Z] -> half of each axis; in pieces only with padding 0."""
         if self.conv.padding[0]:
             return self.conv(x)
@@ -218,12 +218,12 @@ class Up(nn.Module):
             self.conv = conv3(channels, channels)
 
     def forward(
-        self, x: Tensor | Pieces, emb: Tensor | None = None, size_of: Tensor | None = None
-    ) -> Tensor | Pieces:
+        self, x: Tensor | Slabbed, emb: Tensor | None = None, size_of: Tensor | None = None
+    ) -> Tensor | Slabbed:
         """[B, C, X, Y, Z] -> twice each axis; if repeating, the size of `size_of`."""
         if self.how == "repeat":
             return up(x, self.conv, size_of, self.splits)
-        if isinstance(x, Pieces):
+        if isinstance(x, Slabbed):
             return cut(self(x.whole()), self.splits)
         if self.how == "trilinear":
             x = nnf.interpolate(x, scale_factor=2.0, mode="trilinear", align_corners=False)
@@ -250,8 +250,8 @@ def double(x: Tensor, size_of: Tensor | None = None) -> Tensor:
 
 
 def up(
-    x: Tensor | Pieces, conv: nn.Conv3d, size_of: Tensor | None = None, splits: int | None = None
-) -> Tensor | Pieces:
+    x: Tensor | Slabbed, conv: nn.Conv3d, size_of: Tensor | None = None, splits: int | None = None
+) -> Tensor | Slabbed:
     """The grid doubled, or met where `size_of` is odd, and a convolution."""
     if size_of is not None and any(n % 2 for n in size_of.shape[2:]):
         return conv(double(x, size_of))

@@ -21,8 +21,8 @@ from vol3d.nn.inference import (
 )
 from vol3d.nn.moments import exact
 from vol3d.nn.operator import there
-from vol3d.nn.pieces import Pieces
 from vol3d.nn.slab_layers import SlabConv, as_laid, conv_backward, laid
+from vol3d.nn.slabbed import Slabbed
 from vol3d.nn.slabs import Totals, planes_of
 
 # Of the two voxels that one becomes along an axis, the first sees taps (0 1)(2), the second (0)(1 2).
@@ -31,20 +31,20 @@ PHASES = torch.einsum("pai,qbj,rck->pqrabcijk", ONE_AXIS, ONE_AXIS, ONE_AXIS).re
 """Which of 27 taps each of 8 phases adds up to each of its own 8."""
 
 
-def up_conv(x: Tensor | Pieces, conv: Conv, splits: int | None = None) -> Tensor | Pieces:
+def up_conv(x: Tensor | Slabbed, conv: Conv, splits: int | None = None) -> Tensor | Slabbed:
     """Voxels doubled along each axis, then a 3 x 3 x 3 convolution: [B, C, X, ..] -> [B, D, 2X, ..].
 
     The doubled volume exists on a small grid alone, where the phases' weights would be more than it.
     """
     weight, bias = conv
-    if isinstance(x, Pieces) and x.planes * x.last[0, 0, 0].numel() < 1024:
+    if isinstance(x, Slabbed) and x.planes * x.last[0, 0, 0].numel() < 1024:
         fine = nnf.interpolate(x.whole(), scale_factor=2.0, mode="nearest")
         return conv_in(laid(fine), weight, bias, splits)
     if isinstance(x, Tensor) and x[0, 0].numel() < 1024:
         fine = nnf.interpolate(x, scale_factor=2.0, mode="nearest")
         return SlabConv.apply(laid(fine), weight, bias, (1, (1, 1), splits))
     weight = phases_of(weight)
-    if isinstance(x, Pieces):
+    if isinstance(x, Slabbed):
         return doubled(x, weight, bias, splits)
     return UpConv.apply(laid(x), weight, bias, splits)
 
@@ -69,7 +69,7 @@ class UpConv(torch.autograd.Function):
         conv = phases.to(x.dtype), bias.to(x.dtype)
         with torch.autocast(x.device.type, enabled=False):
             for image, out in zip(x.split(1), y.split(1), strict=True):
-                pieces = Pieces.of(image, [(0, x.shape[2])])
+                pieces = Slabbed.of(image, [(0, x.shape[2])])
                 for i, j in doubled_cuts(pieces, len(bias), splits):
                     double_into(out[:, :, 2 * i : 2 * j], pieces.between(i - 1, j + 1), conv)
         ctx.save_for_backward(x, phases)

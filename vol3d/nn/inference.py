@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor
 
 from vol3d.nn.moments import conv3d
-from vol3d.nn.pieces import LAYOUT, Cuts, Pieces, flat, shaped
+from vol3d.nn.slabbed import LAYOUT, Cuts, Slabbed, flat, shaped
 from vol3d.nn.slabs import Layer, Norm, slabs, widened
 
 Affine = tuple[Tensor, Tensor, int, float]
@@ -27,7 +27,7 @@ def as_typed(f: Callable) -> Callable:
     """A function whose tensors keep the types that they have, whatever autocast its caller is under."""
 
     @wraps(f)
-    def run(x: Pieces, *args, **named):
+    def run(x: Slabbed, *args, **named):
         with torch.autocast(x.last.device.type, enabled=False):
             return f(x, *args, **named)
 
@@ -36,11 +36,11 @@ def as_typed(f: Callable) -> Callable:
 
 @as_typed
 def residual(
-    x: Pieces, norm1: Affine, conv1: Conv, norm2: Affine, conv2: Conv, shortcut: Conv | None
-) -> Pieces:
+    x: Slabbed, norm1: Affine, conv1: Conv, norm2: Affine, conv2: Conv, shortcut: Conv | None
+) -> Slabbed:
     """See `slab_layers.residual`; the input is written over."""
     first, second = Layer.of(x.last, *conv1), Layer.of(x.last, *conv2)
-    h, straight, y = Pieces(), [], Pieces()
+    h, straight, y = Slabbed(), [], Slabbed()
     known = Norm.of(x, *norm1)
     for piece, spare, (_, _, made) in zip(x.pieces, x.spare, first.forward(x, known), strict=True):
         if shortcut is None:
@@ -59,39 +59,41 @@ def residual(
 
 
 @as_typed
-def norm_conv(x: Pieces, norm: Affine, conv: Conv, *, is_active: bool) -> Tensor:
+def norm_conv(x: Slabbed, norm: Affine, conv: Conv, *, is_active: bool) -> Tensor:
     """See `slab_layers.norm_conv`."""
     known = Norm.of(x, *norm)
     return last(x, known, Layer(*(t.to(known.stats.dtype) for t in conv), is_active))
 
 
-def last(x: Pieces, norm: Norm, layer: Layer) -> Tensor:
+def last(x: Slabbed, norm: Norm, layer: Layer) -> Tensor:
     """All of a layer's output, in the type of its weight."""
     if len(layer.weight) == 1 and x.last.device.type == "cpu":
         return layer.to_one_channel(x, norm)
-    y = Pieces()
+    y = Slabbed()
     for _, _, made in layer.forward(x, norm):
         y.append(made, measured=False)
     return y.whole()
 
 
-def conv_in(x: Tensor, weight: Tensor, bias: Tensor, splits: int | None = None) -> Pieces:
+def conv_in(x: Tensor, weight: Tensor, bias: Tensor, splits: int | None = None) -> Slabbed:
     """See `slab_layers.conv_in`; x is one image in the type to compute in."""
     x, weight = widened(x, weight)
-    return strided(Pieces.of(x, [(0, x.shape[2])]), (weight, bias), 1, (1, 1), splits)
+    return strided(Slabbed.of(x, [(0, x.shape[2])]), (weight, bias), 1, (1, 1), splits)
 
 
 @as_typed
-def strided(x: Pieces, conv: Conv, stride: int, pad: tuple[int, int], splits: int | None) -> Pieces:
+def strided(
+    x: Slabbed, conv: Conv, stride: int, pad: tuple[int, int], splits: int | None
+) -> Slabbed:
     """A convolution with zeros at the low and the high end of each axis."""
-    y = Pieces()
+    y = Slabbed()
     for _, _, made in strided_slabs(x, conv, stride, pad, splits):
         y.append(made)
     return y
 
 
 def strided_slabs(
-    x: Pieces, conv: Conv, stride: int, pad: tuple[int, int], splits: int | None
+    x: Slabbed, conv: Conv, stride: int, pad: tuple[int, int], splits: int | None
 ) -> Iterator[tuple[int, int, Tensor]]:
     """Planes i to j of the output, slab after slab."""
     w, b = typed(x.last, conv)
@@ -101,11 +103,11 @@ def strided_slabs(
 
 
 @as_typed
-def doubled(x: Pieces, phases: Tensor, bias: Tensor, splits: int | None) -> Pieces:
+def doubled(x: Slabbed, phases: Tensor, bias: Tensor, splits: int | None) -> Slabbed:
     """See `doubling.up_conv`; phases as `UpConv` has them."""
     x.spare.clear()
     size = (2 * n for n in (x.planes, *x.last.shape[3:]))
-    whole, y = empty(x.last, (1, len(bias), *size)), Pieces()
+    whole, y = empty(x.last, (1, len(bias), *size)), Slabbed()
     conv = typed(x.last, (phases, bias))
     for i, j in doubled_cuts(x, len(bias), splits):
         out = whole[:, :, 2 * i : 2 * j]
@@ -114,7 +116,7 @@ def doubled(x: Pieces, phases: Tensor, bias: Tensor, splits: int | None) -> Piec
     return y
 
 
-def doubled_cuts(x: Pieces, channels: int, splits: int | None) -> Cuts:
+def doubled_cuts(x: Slabbed, channels: int, splits: int | None) -> Cuts:
     """Slabs of the coarse grid; what comes of one is twice as large as other slabs."""
     plane = 4 * channels * x.last[0, 0, 0].numel() * x.last.element_size()
     return slabs(x.planes, plane, splits, x.last.device.type)
@@ -140,10 +142,10 @@ def double_into(out: Tensor, seen: Tensor, conv: Conv) -> None:
         out[:, :, p::2, q::2] = fine[..., 1:-1]
 
 
-def cut(x: Tensor, splits: int | None = None, widest: int = 0) -> Pieces:
+def cut(x: Tensor, splits: int | None = None, widest: int = 0) -> Slabbed:
     """An image in pieces, measured; `widest` channels a layer gives, if more than x has."""
     widest = max(widest, x.shape[1]) * x[0, 0, 0].numel() * x.element_size()
-    return Pieces.of(x, slabs(x.shape[2], widest, splits, x.device.type), measured=True)
+    return Slabbed.of(x, slabs(x.shape[2], widest, splits, x.device.type), measured=True)
 
 
 def conv_slabs(size: list[int], channels: int, x: Tensor, splits: int | None) -> Cuts:
@@ -152,7 +154,7 @@ def conv_slabs(size: list[int], channels: int, x: Tensor, splits: int | None) ->
     return slabs(size[0], plane, splits, x.device.type)
 
 
-def seen_by(x: Pieces, i: int, j: int, w: Tensor, stride: int, pad: tuple[int, int]) -> Tensor:
+def seen_by(x: Slabbed, i: int, j: int, w: Tensor, stride: int, pad: tuple[int, int]) -> Tensor:
     """What output planes [i, j) of a convolution see of x, zeros around it included."""
     first = i * stride - pad[0]
     slab = x.between(first, first + (j - i - 1) * stride + w.shape[2])

@@ -12,10 +12,10 @@ import torch
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from vol3d import files
 from vol3d.config import Config
-from vol3d.door import understood
 from vol3d.errors import ConfigError
+from vol3d.io import files
+from vol3d.io.reading import understood
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vol3d.ranks import launched
+from vol3d.distributed.ranks import launched
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class Replayed(nn.Module):
         given = tensors(args, named)
         if not any(x.is_cuda for x in given) or torch.is_grad_enabled():
             return self.f(*args, **named)
-        key = tuple(map(told, args)), tuple((name, told(x)) for name, x in named.items())
+        key = tuple(map(key_of, args)), tuple((name, key_of(x)) for name, x in named.items())
         if key not in self.seen:
             self.seen.add(key)
             return self.f(*args, **named)
@@ -93,6 +93,6 @@ def copied(x: object) -> object:
     return x.clone(memory_format=torch.preserve_format) if isinstance(x, Tensor) else x
 
 
-def told(x: object) -> Hashable:
+def key_of(x: object) -> Hashable:
     """What a recording depends on: of a tensor, all but its numbers and its place."""
     return (x.shape, x.stride(), x.dtype, x.device) if isinstance(x, Tensor) else x

@@ -22,12 +22,12 @@ from vol3d.nn.inference import (
     strided_slabs,
 )
 from vol3d.nn.moments import conv3d, exact
-from vol3d.nn.pieces import LAYOUT, Pieces
+from vol3d.nn.slabbed import LAYOUT, Slabbed
 from vol3d.nn.slabs import Layer, Norm, Totals, slabs, weight_gradient, widened
 
 
 def residual(
-    x: Tensor | Pieces,
+    x: Tensor | Slabbed,
     norm1: Affine,
     conv1: Conv,
     norm2: Affine,
@@ -36,7 +36,7 @@ def residual(
     *,
     keep: bool = True,
     splits: int | None = None,
-) -> Tensor | Pieces:
+) -> Tensor | Slabbed:
     """shortcut(x) + conv2(silu(norm2(conv1(silu(norm1(x)))))), [B, C, X, Y, Z] -> [B, D, X, Y, Z].
 
     Args:
@@ -49,7 +49,7 @@ def residual(
         keep: what lies between the convolutions, for the backward pass.
         splits: slabs; None takes as many as suit the device.
     """
-    if isinstance(x, Pieces):
+    if isinstance(x, Slabbed):
         return inference.residual(x, norm1, conv1, norm2, conv2, shortcut)
     weights = (*norm1[:2], *conv1, *norm2[:2], *conv2, *(shortcut or (None, None)))
     training = torch.is_grad_enabled()  # within a Function it is always off
@@ -62,17 +62,17 @@ def conv_in(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def norm_conv(
-    x: Tensor | Pieces, norm: Affine, conv: Conv, *, is_active: bool, splits: int | None = None
+    x: Tensor | Slabbed, norm: Affine, conv: Conv, *, is_active: bool, splits: int | None = None
 ) -> Tensor:
     """A network's last layer, conv(norm(x)) with a SiLU between or not; float32 from bf16 voxels."""
-    if isinstance(x, Pieces):
+    if isinstance(x, Slabbed):
         return inference.norm_conv(x, norm, conv, is_active=is_active)
     return NormConv.apply(laid(x), *norm[:2], *conv, (norm[2:], is_active, splits))
 
 
-def down_conv(x: Tensor | Pieces, conv: Conv, splits: int | None = None) -> Tensor | Pieces:
+def down_conv(x: Tensor | Slabbed, conv: Conv, splits: int | None = None) -> Tensor | Slabbed:
     """A 3 x 3 x 3 convolution with stride 2, zeros at the high end: half of each axis."""
-    if isinstance(x, Pieces):
+    if isinstance(x, Slabbed):
         return inference.strided(x, conv, 2, (0, 1), splits)
     return SlabConv.apply(laid(x), *conv, (2, (0, 1), splits))
 
@@ -104,7 +104,7 @@ class Residual(torch.autograd.Function):
                 n2 = Norm.of(measured, g2, b2, *norm2)
                 # Slabs of its own: in float32 and one thread torch's convolution of small ones
                 # unfolds them, and takes ten times their memory.
-                pieces = Pieces.of(h, second.cuts(h, splits))
+                pieces = Slabbed.of(h, second.cuts(h, splits))
                 y = h
                 if training and len(pieces.cuts) > 1:
                     y = new_like(image, x.shape[2], len(w2))
@@ -136,7 +136,7 @@ class Residual(torch.autograd.Function):
         for n, (image, g) in enumerate(zip(x.split(1), gy.split(1), strict=True)):
             n1 = Norm(rest[2 * n], g1.to(kind), b1.to(kind), *norm1)
             n2 = Norm(rest[2 * n + 1], g2.to(kind), b2.to(kind), *norm2)
-            pieces = Pieces.of(image, first.cuts(image, splits))
+            pieces = Slabbed.of(image, first.cuts(image, splits))
             h = rest[2 * len(x) + n] if keep else run(first, pieces, n1, measured=False)[0]
             gh, *grads2 = second.backward(g, h, n2, splits)
             del h
@@ -201,7 +201,7 @@ class SlabConv(torch.autograd.Function):
         y = empty(x, (len(x), len(bias), *size))
         with torch.autocast(x.device.type, enabled=False):
             for image, out in zip(x.split(1), y.split(1), strict=True):
-                pieces = Pieces.of(image, [(0, x.shape[2])])
+                pieces = Slabbed.of(image, [(0, x.shape[2])])
                 for i, j, made in strided_slabs(pieces, (weight, bias), stride, pad, splits):
                     out[:, :, i:j] = made
         ctx.save_for_backward(x, weight)
@@ -225,7 +225,7 @@ def conv_backward(
     g: Tensor, x: Tensor, gx: Tensor, i: int, w: Tensor, stride: int, pad: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
     """Add to gx what output planes [i, ...) give; the gradients of weight and bias."""
-    whole = Pieces.of(x, [(0, x.shape[2])])
+    whole = Slabbed.of(x, [(0, x.shape[2])])
     seen = seen_by(whole, i, i + g.shape[2], w, stride, pad)
     given, _, _ = torch.ops.aten.convolution_backward(
         g, seen, w, None, [stride] * 3, [0] * 3, [1] * 3, False, [0] * 3, 1, [True, False, False]
@@ -252,9 +252,9 @@ def straight_backward(
     return totals.sums
 
 
-def run(layer: Layer, x: Pieces, norm: Norm, measured: bool = True) -> tuple[Tensor, Pieces]:
+def run(layer: Layer, x: Slabbed, norm: Norm, measured: bool = True) -> tuple[Tensor, Slabbed]:
     """All of a layer's output, whole and in pieces of that."""
-    is_one, pieces = len(x.cuts) == 1, Pieces()
+    is_one, pieces = len(x.cuts) == 1, Slabbed()
     y = None if is_one else new_like(x.last, x.planes, len(layer.weight))
     for i, j, slab in layer.forward(x, norm):
         if is_one:

@@ -20,7 +20,7 @@ from einops import rearrange
 from torch import Tensor
 
 from vol3d.nn.moments import combine, conv3d, exact, normalise, normalise_backward, shares
-from vol3d.nn.pieces import LAYOUT, Cuts, Pieces
+from vol3d.nn.slabbed import LAYOUT, Cuts, Slabbed
 from vol3d.nn.winograd import pays, winograd_weight_gradient
 
 SLAB = {"cpu": 8 * 2**20, "cuda": 512 * 2**20}
@@ -56,7 +56,7 @@ class Norm:
     eps: float
 
     @classmethod
-    def of(cls, x: Pieces, gamma: Tensor, beta: Tensor, groups: int, eps: float) -> "Norm":
+    def of(cls, x: Slabbed, gamma: Tensor, beta: Tensor, groups: int, eps: float) -> "Norm":
         """Statistics of the groups of an image whose pieces were measured."""
         stats = x.moments.grouped(gamma, groups, eps)
         return cls(stats, gamma.to(stats.dtype), beta.to(stats.dtype), groups, eps)
@@ -113,7 +113,7 @@ class Window:
     It moves along X; each plane is made once.
     """
 
-    def __init__(self, x: Pieces, norm: Norm, is_active: bool) -> None:
+    def __init__(self, x: Slabbed, norm: Norm, is_active: bool) -> None:
         self.x, self.norm, self.is_active = x, norm, is_active
         longest = max(j - i for i, j in x.cuts)
         shape = (1, x.last.shape[1], longest + 2, *x.last.shape[3:])
@@ -156,7 +156,7 @@ class Layer:
         """The layer in the type of x."""
         return cls(weight.to(x.dtype), bias.to(x.dtype))
 
-    def forward(self, x: Pieces, norm: Norm) -> Iterator[tuple[int, int, Tensor]]:
+    def forward(self, x: Slabbed, norm: Norm) -> Iterator[tuple[int, int, Tensor]]:
         """Planes i to j of the output, piece after piece."""
         if len(x.cuts) == 1:  # the convolution itself adds the zeros
             seen = norm.apply(x.last, self.is_active, torch.empty_like(x.last))
@@ -166,7 +166,7 @@ class Layer:
         for i, j in x.cuts:
             yield i, j, convolve(window.move(i, j), self.weight, self.bias)
 
-    def to_one_channel(self, x: Pieces, norm: Norm) -> Tensor:
+    def to_one_channel(self, x: Slabbed, norm: Norm) -> Tensor:
         """All of the output, of one channel: in bf16 oneDNN has no kernel for it.
 
         A matrix product gives the share of each of the 27 taps, which their places then add up.
@@ -202,7 +202,7 @@ class Layer:
             return grad, by_weight, by_bias, *norm.backward(grad, x, sums, cuts)
         turned = weight.transpose(0, 1).flip(2, 3, 4).contiguous(memory_format=LAYOUT)
         totals = Totals()
-        window = Window(Pieces.of(x, cuts), norm, self.is_active)
+        window = Window(Slabbed.of(x, cuts), norm, self.is_active)
         for i, j in cuts:
             given = convolve(planes_of(g, i - 1, j + 1), turned, None)
             w, b = weight_gradient(g[:, :, i:j], window.move(i, j), weight, pad=1)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vol3d.data.covariates import Covariates, Row
-from vol3d.files import make_folder, whole
+from vol3d.io.files import make_folder, whole
 from vol3d.report.pictures import Panel, in_rows, middle, panels_in_rows
 from vol3d.volume import Volume
 

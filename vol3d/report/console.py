@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vol3d.io.text import visible
 from vol3d.metrics.verdict import findings, overall, plain
-from vol3d.text import visible
 
 log = logging.getLogger(__name__)
 

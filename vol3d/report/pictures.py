@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vol3d.planes import planes
-from vol3d.text import visible
+from vol3d.data.slices import three_slices
+from vol3d.io.text import visible
 
 Spacing = tuple[float, float, float]
 SIDES = ("LR", "LR", "PA")  # what lies on the left and right of the axial, coronal, sagittal plane
@@ -74,8 +74,8 @@ def panels_in_rows(rows: list[list[Panel]], spacing: Spacing, at: tuple[int, int
     )
     for r, row in enumerate(rows):
         for c, panel in enumerate(row):
-            edges = [None] * 3 if panel.outline is None else planes(panel.outline, at)
-            for p, picture in enumerate(planes(panel.x, at)):
+            edges = [None] * 3 if panel.outline is None else three_slices(panel.outline, at)
+            for p, picture in enumerate(three_slices(panel.x, at)):
                 axes = figure.add_subplot(grid[r, 3 * c + p])
                 draw_plane(axes, picture, sizes[p], tallest, SIDES[p], panel.is_difference)
                 draw_outline(axes, edges[p], sizes[p], tallest)

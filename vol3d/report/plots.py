@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vol3d.text import visible
+from vol3d.io.text import visible
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from vol3d.data.preparation.alignment import template_volume
-from vol3d.files import whole
+from vol3d.io.files import whole
 from vol3d.report.pictures import Panel, in_rows, middle, panels_in_rows
 from vol3d.volume import Volume
 

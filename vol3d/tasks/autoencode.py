@@ -17,10 +17,11 @@ from vol3d.config import Config, without_nulls
 from vol3d.data.columns import Wanted
 from vol3d.data.covariates import refuse_unknown
 from vol3d.data.dataset import Dataset
+from vol3d.data.fake import FakeImages
 from vol3d.data.images import Images
-from vol3d.data.imagined import ImaginedImages
 from vol3d.data.rng import randn
 from vol3d.data.scan import Scan
+from vol3d.data.slices import montage
 from vol3d.data.survey import few_people
 from vol3d.errors import ConfigError, Vol3dError
 from vol3d.metrics.reconstruction import measure_reconstructions
@@ -28,9 +29,8 @@ from vol3d.metrics.verdict import tell_reconstruction
 from vol3d.models.autoencoders import Autoencoder
 from vol3d.models.discriminators import Discriminator, Patch
 from vol3d.nn.adversarial import AdversarialLoss, Balance, feature_matching, fool, judge
+from vol3d.nn.optim import Optim
 from vol3d.nn.perceptual import Perceptual, PerceptualLoss
-from vol3d.optim import Optim
-from vol3d.planes import montage
 from vol3d.tasks.base import Batch, Runner
 from vol3d.tasks.card import model_card
 
@@ -107,7 +107,7 @@ class Autoencode(Config):
         perceptual = self.perceptual.build() if self.perceptual_weight else None
         return AutoencodeJob(self, Images(data), perceptual)
 
-    def rehearsal(self, images: ImaginedImages) -> "AutoencodeJob":
+    def fake_job(self, images: FakeImages) -> "AutoencodeJob":
         """The job on scans that nobody took, with nothing read from the disk."""
         perceptual = self.perceptual.blank() if self.perceptual_weight else None
         return AutoencodeJob(self, images, perceptual)
@@ -122,7 +122,7 @@ class AutoencodeJob:
     )
 
     def __init__(
-        self, task: Autoencode, images: Images | ImaginedImages, perceptual: PerceptualLoss | None
+        self, task: Autoencode, images: Images | FakeImages, perceptual: PerceptualLoss | None
     ) -> None:
         self.task, self.images, self.scans = task, images, images.train
         self.nets: dict[str, nn.Module] = {"autoencoder": task.model.build(in_channels=1)}

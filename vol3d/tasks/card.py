@@ -3,8 +3,8 @@
 from typing import Any
 
 from vol3d.data.covariates import Covariates, Number
+from vol3d.io.text import as_markdown
 from vol3d.metrics.verdict import of_reconstruction
-from vol3d.text import as_markdown
 
 
 def model_card(

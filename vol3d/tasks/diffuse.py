@@ -14,15 +14,15 @@ from vol3d.config import without_nulls
 from vol3d.data.columns import Number, Wanted
 from vol3d.data.covariates import Covariates, refuse_unknown
 from vol3d.data.dataset import SPACING
-from vol3d.data.imagined import ImaginedLatents
+from vol3d.data.fake import FakeLatents
 from vol3d.data.latents import LatentImages, Latents
 from vol3d.data.rng import randn, torch_rng
 from vol3d.data.scan import Scan
+from vol3d.data.slices import montage
 from vol3d.data.survey import few_people
 from vol3d.diffusion.model import Diffusion
 from vol3d.errors import ConfigError, DataError
 from vol3d.metrics.verdict import tell_reconstruction
-from vol3d.planes import montage
 from vol3d.tasks.base import Batch, Runner
 from vol3d.tasks.card import model_card
 from vol3d.trained.autoencoder import TrainedAutoencoder
@@ -60,7 +60,7 @@ class Diffuse(Diffusion):
         latents = data.open()
         return DiffuseJob(self, latents, autoencoder_of(latents))
 
-    def rehearsal(self, latents: LatentImages | ImaginedLatents) -> "DiffuseJob":
+    def fake_job(self, latents: LatentImages | FakeLatents) -> "DiffuseJob":
         """The job without an autoencoder, on latents that there are or that nobody made."""
         return DiffuseJob(self, latents, None)
 
@@ -77,7 +77,7 @@ class DiffuseJob:
     def __init__(
         self,
         task: Diffuse,
-        latents: LatentImages | ImaginedLatents,
+        latents: LatentImages | FakeLatents,
         autoencoder: TrainedAutoencoder | None,
     ) -> None:
         self.task, self.latents, self.scans = task, latents, latents.train

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from vol3d.config import Config
 from vol3d.data.dataset import Dataset
+from vol3d.data.fake import FakeImages
 from vol3d.data.images import Images
-from vol3d.data.imagined import ImaginedImages
 from vol3d.data.scan import Scan
+from vol3d.data.slices import montage
 from vol3d.data.tables import few
 from vol3d.data.volumes import Labels, label_ids
 from vol3d.errors import DataError
 from vol3d.models.segmenters import Segmenter
-from vol3d.planes import montage
 from vol3d.tasks.autoencode import on, random_patch
 from vol3d.tasks.base import Batch, Runner
 from vol3d.tasks.card import model_card
@@ -79,7 +79,7 @@ class Segment(Config):
         """Read the scans and build the network."""
         return SegmentJob(self, Images(data, with_labels=True))
 
-    def rehearsal(self, images: ImaginedImages) -> "SegmentJob":
+    def fake_job(self, images: FakeImages) -> "SegmentJob":
         """The job on scans that nobody took."""
         return SegmentJob(self, images)
 
@@ -90,7 +90,7 @@ class SegmentJob:
     title = "segmenter"
     whole_weights = None
 
-    def __init__(self, task: Segment, images: Images | ImaginedImages) -> None:
+    def __init__(self, task: Segment, images: Images | FakeImages) -> None:
         self.task, self.images, self.scans = task, images, images.train
         self.names = list(task.structures)
         self.nets: dict[str, nn.Module] = {

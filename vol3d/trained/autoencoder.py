@@ -11,7 +11,7 @@ from vol3d.bundle import Bundle
 from vol3d.config import Config
 from vol3d.data.brain import USUAL
 from vol3d.data.images import grids_of
-from vol3d.door import understood
+from vol3d.io.reading import understood
 from vol3d.models.autoencoders import Autoencoder
 from vol3d.nn.precision import Precision, autocast, resolve
 from vol3d.nn.replay import Replayed

@@ -16,10 +16,10 @@ from vol3d.data.bids_writer import (
 from vol3d.data.columns import Number, Row
 from vol3d.data.tables import read_rows
 from vol3d.diffusion.model import Sampler
-from vol3d.door import read_json, under
 from vol3d.errors import ConfigError
-from vol3d.files import is_free
-from vol3d.progress import track
+from vol3d.io.files import is_free
+from vol3d.io.progress import track
+from vol3d.io.reading import read_json, under
 from vol3d.trained.generator import TrainedGenerator
 from vol3d.trained.segmenter import TrainedSegmenter
 from vol3d.volume import Volume

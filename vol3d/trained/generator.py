@@ -18,9 +18,9 @@ from vol3d.data.scan import KINDS
 from vol3d.diffusion.condition import Condition
 from vol3d.diffusion.guidance import Guided
 from vol3d.diffusion.model import Diffusion, Sampler
-from vol3d.diffusion.reframe import Reframed
-from vol3d.door import understood
+from vol3d.diffusion.rescheduled import Rescheduled
 from vol3d.errors import ConfigError, RunError
+from vol3d.io.reading import understood
 from vol3d.nn.precision import autocast, lowered, resolve
 from vol3d.nn.replay import Replayed
 from vol3d.trained.autoencoder import TrainedAutoencoder, channels_last
@@ -175,7 +175,7 @@ def sample_latents(
         shape: [C, x, y, z].
     """
     rngs = [torch_rng("sample", seed) for seed in seeds]
-    denoiser = Reframed(net.denoiser, sampler.schedule) if sampler.schedule else net.denoiser
+    denoiser = Rescheduled(net.denoiser, sampler.schedule) if sampler.schedule else net.denoiser
     levels = denoiser.schedule.levels(sampler.steps)
     device = net.device
 

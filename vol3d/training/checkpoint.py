@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vol3d.data.scan import Scan
-from vol3d.door import inside, read_json
 from vol3d.errors import ConfigError, DataError, RunError
-from vol3d.files import sha256
+from vol3d.io.files import sha256
+from vol3d.io.reading import inside, read_json
 
 log = logging.getLogger(__name__)
 SUMS = "checksums.json"

@@ -8,14 +8,14 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from vol3d.distributed.ranks import ALONE, Ranks
 from vol3d.errors import ConfigError
+from vol3d.nn.optim import Optim
 from vol3d.nn.precision import Precision, autocast, resolve, why
-from vol3d.optim import Optim
-from vol3d.ranks import ALONE, Ranks
 from vol3d.training.checkpoint import Stored
 from vol3d.training.engines import EngineKind, Torch
-from vol3d.training.part import Part
-from vol3d.training.watch import Watch
+from vol3d.training.nonfinite import Watch
+from vol3d.training.trained_net import TrainedNet
 
 log = logging.getLogger(__name__)
 PLAIN = Torch()
@@ -52,9 +52,9 @@ class Engine:
     """Wraps the networks of a task for one device.
 
     Args:
-        nets: the networks that are trained, by the name of their part.
-        optims: the optimiser settings of each part.
-        averaged: the parts whose averaged weights go into the bundle.
+        nets: the networks that are trained, by name.
+        optims: the optimiser settings of each.
+        averaged: those whose averaged weights go into the bundle.
         ema_halflife: half-life of the average, in images.
         device: where they run.
         precision: bf16 runs forward passes under autocast; weights and losses stay float32. auto is
@@ -83,33 +83,33 @@ class Engine:
         self.terms: dict[str, list[str]] = {}
         self.values: dict[str, Tensor] = {}
         self.told: dict[str, list[Tensor]] = {}
-        self.parts: dict[str, Part] = {}
+        self.trained: dict[str, TrainedNet] = {}
         for name, net in nets.items():
             net.to(device, memory_format=torch.channels_last_3d).train()
             halflife = ema_halflife if name in averaged else None
-            self.parts[name] = kind.part(net, optims[name], halflife, ranks, share)
+            self.trained[name] = kind.trained_net(net, optims[name], halflife, ranks, share)
 
     @property
     def nets(self) -> dict[str, nn.Module]:
-        """The networks in training, by part, for whatever is no training pass (see `call`)."""
-        return {name: part.net for name, part in self.parts.items()}
+        """The networks in training, by name, for whatever is no training pass (see `call`)."""
+        return {name: trained.net for name, trained in self.trained.items()}
 
     @property
     def averaged(self) -> dict[str, nn.Module]:
-        """The networks with averaged weights where there are such, by part."""
-        return {name: part.averaged for name, part in self.parts.items()}
+        """The networks with averaged weights where there are such, by name."""
+        return {name: trained.averaged for name, trained in self.trained.items()}
 
     @contextmanager
     def whole(self) -> Iterator[None]:
         """While it lasts, the first rank can use `averaged`. Every rank must enter."""
         with ExitStack() as entered:
-            for part in self.parts.values():
-                entered.enter_context(part.whole())
+            for trained in self.trained.values():
+                entered.enter_context(trained.whole())
             yield
 
     def call(self, name: str, *args: Tensor) -> object:
-        """A training pass of a part: its network is called, and `backward` will follow."""
-        return self.parts[name](*args)
+        """A training pass: a network is called, and `backward` will follow."""
+        return self.trained[name](*args)
 
     def autocast(self) -> torch.autocast:
         """The context in which networks are called."""
@@ -118,7 +118,7 @@ class Engine:
     def backward(self, name: str, losses: dict[str, Tensor], weight: float) -> None:
         """Add the gradients of one pass; `weight` is its share of the batch of all ranks."""
         terms = torch.stack([loss.float() for loss in losses.values()])
-        self.parts[name].backward(terms.sum() * weight)
+        self.trained[name].backward(terms.sum() * weight)
         self.terms[name] = list(losses)
         values = terms.detach() * weight
         self.values[name] = self.values[name] + values if name in self.values else values
@@ -129,7 +129,7 @@ class Engine:
             self.told.setdefault(name, []).append(value.detach().float())
 
     def step(self, *, share: float, nimg: int, names: list[str]) -> dict[str, Tensor]:
-        """Update every part that had a backward pass; dropped on every rank where not finite.
+        """Update every network that had a backward pass; dropped on every rank where not finite.
 
         Args:
             share: how much of the run is done, which sets the learning rate.
@@ -137,7 +137,7 @@ class Engine:
             names: the scans in the batch of all ranks, to be named if the update is dropped.
 
         Returns:
-            The losses of each part over all ranks, and the measures that were told, still on the
+            The losses of each network over all ranks, and the measures that were told, still on the
             device.
         """
         measures = {name: torch.stack(values).mean() for name, values in self.told.items()}
@@ -145,11 +145,11 @@ class Engine:
         self.ranks.add_up([*self.values.values(), told])
         report = dict(zip(measures, told[:-1] / told[-1], strict=True))
         for name, values in self.values.items():
-            part = self.parts[name]
+            trained = self.trained[name]
             finite = values.isfinite()
-            norm = part.step(self.optims[name].rate(share), finite.all())
+            norm = trained.step(self.optims[name].rate(share), finite.all())
             finite = torch.cat([finite, norm.isfinite()[None]])
-            for module in part.net.modules():
+            for module in trained.net.modules():
                 if isinstance(module, Settles):
                     module.settle(finite.all())
             self.watch.note(nimg, name, [*self.terms[name], "gradient"], names, finite)
@@ -160,8 +160,8 @@ class Engine:
 
     def average(self, nimg: int, batch: int) -> None:
         """Move the averaged weights along."""
-        for part in self.parts.values():
-            part.average(nimg, batch)
+        for trained in self.trained.values():
+            trained.average(nimg, batch)
 
     # -- state for checkpoints --------------------------------------------------------------------
 
@@ -171,13 +171,13 @@ class Engine:
         They know nothing of ranks or engine. Every rank must ask; the first is given them.
         """
         out: dict[str, Tensor] = {}
-        for name, part in self.parts.items():
-            for key, tensor in part.tensors():
+        for name, trained in self.trained.items():
+            for key, tensor in trained.tensors():
                 if self.ranks.first:
                     out[f"{name}/{key}"] = tensor.detach().cpu().contiguous()
         return out
 
     def restore(self, stored: Stored) -> None:
         """Put the tensors of a checkpoint back."""
-        for name, part in self.parts.items():
-            part.restore(stored.under(f"{name}/"))
+        for name, trained in self.trained.items():
+            trained.restore(stored.under(f"{name}/"))

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from vol3d.door import understood
+from vol3d.io.reading import understood
+from vol3d.training.nonfinite import Dropped
 from vol3d.training.tracker import Track
-from vol3d.training.watch import Dropped
 
 log = logging.getLogger(__name__)
 

@@ -12,22 +12,22 @@ import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
-from vol3d import files
 from vol3d.config import Config
 from vol3d.data.rng import item_at, torch_rng
-from vol3d.door import read_json
+from vol3d.distributed.ranks import ALONE, Ranks
 from vol3d.errors import ConfigError
-from vol3d.files import is_free
+from vol3d.io import files
+from vol3d.io.files import is_free
+from vol3d.io.progress import Bar
+from vol3d.io.reading import read_json
+from vol3d.nn.optim import Optim
 from vol3d.nn.precision import Precision
-from vol3d.optim import Optim
-from vol3d.progress import Bar
-from vol3d.ranks import ALONE, Ranks
 from vol3d.tasks.base import Batch, Job
 from vol3d.training.checkpoint import Checkpoints, Stored, check_scans, digest
 from vol3d.training.engine import Engine, device_of
 from vol3d.training.engines import EngineKind, Torch
 from vol3d.training.log import RunLog, Silence
-from vol3d.training.notice import NONE, Notice
+from vol3d.training.signals import NEVER, StopSignal
 from vol3d.training.trackers import TrackerKind
 from vol3d.training.trackers.tensorboard import TensorBoard
 
@@ -90,8 +90,8 @@ class State:
     dropped: int = 0
 
 
-def train(job: Job, training: Training, engine: Engine, notice: Notice = NONE) -> int:
-    """Train until `total_nimg` images have been seen, or until notice was given; saved either way.
+def train(job: Job, training: Training, engine: Engine, stop: StopSignal = NEVER) -> int:
+    """Train until `total_nimg` images have been seen, or until stop was given; saved either way.
 
     Returns:
         0, or the signal because of which all ranks are to leave.
@@ -110,9 +110,9 @@ def train(job: Job, training: Training, engine: Engine, notice: Notice = NONE) -
 
     with Bar(job.title, training.total_nimg, state.nimg, silent=not ranks.first) as bar:
         if not state.nimg:  # what would fail later fails in the first minute
-            look(job, engine, report, 0)
+            validate_and_preview(job, engine, report, 0)
         while True:
-            leaving = ranks.largest(notice.number)  # all leave after the same update
+            leaving = ranks.largest(stop.number)  # all leave after the same update
             done = state.nimg >= training.total_nimg
             last = done or leaving > 0
 
@@ -131,7 +131,7 @@ def train(job: Job, training: Training, engine: Engine, notice: Notice = NONE) -
                 waited = 0.0
                 recent.clear()
             if state.nimg > began and due(training.preview_every, state, training.batch, done):
-                look(job, engine, report, state.nimg)
+                validate_and_preview(job, engine, report, state.nimg)
             if state.nimg > began and saving:
                 more = {"watch": engine.watch.in_a_row, "scans": learnt_from}
                 save(checkpoints, engine, state.nimg, {**vars(state), **more})
@@ -155,7 +155,7 @@ def open_log(training: Training, nimg: int) -> RunLog:
     )
 
 
-def look(job: Job, engine: Engine, report: RunLog | Silence, nimg: int) -> None:
+def validate_and_preview(job: Job, engine: Engine, report: RunLog | Silence, nimg: int) -> None:
     """Preview and validation, which are the first rank's work."""
 
     def alone() -> None:

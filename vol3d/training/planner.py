@@ -8,18 +8,18 @@ from typing import Any
 import torch
 
 from vol3d.config import flat, lay
-from vol3d.data.imagined import ImaginedImages, ImaginedLatents, largest_shape
+from vol3d.data.fake import FakeImages, FakeLatents, largest_shape
 from vol3d.data.latents import LatentImages
+from vol3d.distributed.ranks import ALONE, Ranks
 from vol3d.errors import ConfigError, Vol3dError
-from vol3d.ranks import ALONE, Ranks
+from vol3d.training.cost_estimate import Cost, Done, estimate_cost
 from vol3d.training.engine import device_of
 from vol3d.training.loop import Training, share_of
-from vol3d.training.rates import NOMINAL, Rates
-from vol3d.training.rehearsal import Cost, Done, rehearse
-from vol3d.training.room import GIB, need_of, room_on
+from vol3d.training.memory import GIB, free_memory, need_of
+from vol3d.training.throughput import NOMINAL, Throughput
 
 log = logging.getLogger(__name__)
-Imagined = ImaginedImages | ImaginedLatents | LatentImages
+FakeData = FakeImages | FakeLatents | LatentImages
 
 
 @dataclass(frozen=True)
@@ -110,10 +110,10 @@ class Planner:
     def __init__(
         self,
         training: Training,
-        imagined: Imagined,
+        imagined: FakeData,
         device: torch.device,
         room: float,
-        rates: Rates,
+        rates: Throughput,
         world: int = 1,
     ) -> None:
         self.training, self.imagined, self.device = training, imagined, device
@@ -124,7 +124,7 @@ class Planner:
         known |= {"engine"} if world > 1 else set()
         self.levers = [x for x in LEVERS if x.key in known and x.values(training)]
 
-    def rehearse(self, words: dict[str, Any]) -> Row | None:
+    def estimate_cost(self, words: dict[str, Any]) -> Row | None:
         """The row of a setting; None where the network refuses it (a patch that is too small).
 
         Raises:
@@ -135,7 +135,7 @@ class Planner:
             self.rows[name] = None
             try:
                 training = changed(self.training, words)
-                cost = rehearse(training, self.imagined, self.device, self.world, self.done)
+                cost = estimate_cost(training, self.imagined, self.device, self.world, self.done)
             except Exception as error:  # of a network of one's own, anything
                 if not words:
                     raise
@@ -155,10 +155,10 @@ class Planner:
 
     def singles(self) -> Iterator[Row]:
         """The training as it is, and each lever alone."""
-        plain = self.rehearse({})
+        plain = self.estimate_cost({})
         yield plain
         for words in ({x.key: v} for x in self.levers for v in x.values(self.training)):
-            row = self.rehearse(words)
+            row = self.estimate_cost(words)
             if row is not None and row.cost != plain.cost:  # a patch may be larger than the scans
                 yield row
 
@@ -168,7 +168,7 @@ class Planner:
         for lever in self.levers:
             best = None
             for value in lever.values(self.training):
-                row = self.rehearse({**pulled, lever.key: value})
+                row = self.estimate_cost({**pulled, lever.key: value})
                 if row is None:
                     continue
                 yield row
@@ -188,7 +188,7 @@ class Planner:
                 for value in lever.values(self.training)
             ]
             for words in milder[: 1 + lever.values(self.training).index(row.words[lever.key])]:
-                other = self.rehearse(words)
+                other = self.estimate_cost(words)
                 if other is not None:
                     yield other
                     if self.fits(other):
@@ -221,7 +221,7 @@ def changed(training: Training, words: dict[str, Any]) -> Training:
     return type(training).parse(settings)
 
 
-def imagine(training: Training, shape: tuple[int, ...] | None = None) -> Imagined:
+def fake_data(training: Training, shape: tuple[int, ...] | None = None) -> FakeData:
     """What stands for the data of a training: their size is read from the grid, a header or a manifest.
 
     Args:
@@ -237,8 +237,8 @@ def imagine(training: Training, shape: tuple[int, ...] | None = None) -> Imagine
         raise ConfigError(f"shape={list(shape)}: {due} is due")
     if latents:
         kinds = {name: wanted.kind for name, wanted in training.task.covariates.items()}
-        return training.data.open() if shape is None else ImaginedLatents(shape, kinds)
-    return ImaginedImages(largest_shape(training.data) if shape is None else shape)
+        return training.data.open() if shape is None else FakeLatents(shape, kinds)
+    return FakeImages(largest_shape(training.data) if shape is None else shape)
 
 
 def of_one_rank(training: Training, ranks: Ranks) -> Training:
@@ -255,16 +255,16 @@ def check_memory(training: Training, ranks: Ranks = ALONE) -> None:
         ConfigError: it does not fit; with the cheapest words that make it fit.
     """
     device = device_of(training.device)
-    room = room_on(device)
+    room = free_memory(device)
     if room is None:
         log.info("memory: not checked, because this system does not say what is free")
         return
     if device.type == "cpu":
         room /= ranks.local_world
     training = of_one_rank(training, ranks)
-    planner = Planner(training, imagine(training), device, room, NOMINAL, ranks.world)
+    planner = Planner(training, fake_data(training), device, room, NOMINAL, ranks.world)
     try:
-        plain = planner.rehearse({})
+        plain = planner.estimate_cost({})
     except Vol3dError:
         raise
     except Exception as error:  # whatever a network of one's own does not do without data

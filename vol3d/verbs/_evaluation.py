@@ -16,12 +16,12 @@ from vol3d.data.datasets import Bids
 from vol3d.data.images import Images
 from vol3d.data.scan import Scan
 from vol3d.errors import ConfigError, DataError
+from vol3d.io.progress import track
 from vol3d.metrics.agreement import agreement
 from vol3d.metrics.diversity import count_pairs, mean_ms_ssim
 from vol3d.metrics.reconstruction import measure_scan, summarise
 from vol3d.metrics.requests import request_table
 from vol3d.metrics.verdict import findings, plain
-from vol3d.progress import track
 from vol3d.report.console import tell
 from vol3d.report.evaluation import Compared, Evidence, Reconstructed, evaluation_page
 from vol3d.report.plots import Cloud

@@ -16,9 +16,9 @@ from vol3d.data.scan import Scan
 from vol3d.data.survey import counted, grids, names_in, values
 from vol3d.data.tables import few
 from vol3d.errors import ConfigError
-from vol3d.files import whole
+from vol3d.io.files import whole
 from vol3d.tasks import Task
-from vol3d.tasks.look import warn
+from vol3d.tasks.data_report import warn
 from vol3d.training.loop import Training
 
 

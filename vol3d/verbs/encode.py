@@ -17,14 +17,14 @@ from vol3d.data.datasets import Source
 from vol3d.data.images import Images
 from vol3d.data.latents import MANIFEST
 from vol3d.data.scan import Scan
-from vol3d.door import read_json
+from vol3d.distributed.shards import ALL, Shard, share, tell
 from vol3d.errors import ConfigError, DataError
-from vol3d.files import copy_folder, is_free, make_folder, whole
-from vol3d.lock import at_work
+from vol3d.io.files import copy_folder, is_free, make_folder, whole
+from vol3d.io.lock import at_work
+from vol3d.io.progress import track
+from vol3d.io.reading import read_json
 from vol3d.nn.precision import Precision
-from vol3d.parts import ALL, Part, share, tell
-from vol3d.progress import track
-from vol3d.tasks.look import look
+from vol3d.tasks.data_report import report_data
 from vol3d.trained.autoencoder import TrainedAutoencoder
 from vol3d.training.engine import device_of, tell_precision
 
@@ -50,7 +50,7 @@ class Encode(Config):
     precision: Precision = "auto"
     """bf16 or fp32; auto takes bf16 where the device multiplies it in hardware, and a folder of latents
     keeps what it began with."""
-    part: Part = ALL
+    shard: Shard = ALL
     """Encode only a share, so that several processes make one dataset: 2/4 is the second of four."""
 
     def execute(self) -> Path:
@@ -59,7 +59,7 @@ class Encode(Config):
         images = self.images(autoencoder)
         scans = images.train + images.val
         told = [[s.name, s.split, s.covariates, s.image.stat().st_size] for s in scans]
-        with at_work(self.out, [autoencoder.checksum, self.precision, told], self.part):
+        with at_work(self.out, [autoencoder.checksum, self.precision, told], self.shard):
             return self.work(autoencoder, images)
 
     def work(self, autoencoder: TrainedAutoencoder, images: Images) -> Path:
@@ -68,14 +68,14 @@ class Encode(Config):
         autoencoder.precision = self.kept(autoencoder)
         scans = images.train + images.val
         files = {s.name: self.out / f"{s.name}_latent.safetensors" for s in scans}
-        # Scans of one grid side by side, so that each part has its share of the large ones.
+        # Scans of one grid side by side, so that each shard has its share of the large ones.
         alike = sorted(scans, key=lambda s: images.grid_of(s).shape)
-        for scan in track(share(alike, self.part), "encode"):
+        for scan in track(share(alike, self.shard), "encode"):
             origin = origin_of(autoencoder, images, scan)
             if not is_whole(files[scan.name], origin):
                 encode_scan(autoencoder, images, scan, files[scan.name], origin)
         left = sum(not is_whole(files[s.name], origin_of(autoencoder, images, s)) for s in scans)
-        tell(self.part, left, len(scans), "latents")
+        tell(self.shard, left, len(scans), "latents")
         if not left:
             write_manifest(self.out, autoencoder, images, files)
         return self.out
@@ -86,7 +86,7 @@ class Encode(Config):
         Raises:
             DataError: their voxels have not the size that the autoencoder knows.
         """
-        look(self.data)
+        report_data(self.data)
         images = Images(self.data, cache_gb=0)
         for spacing in {images.grid_of(s).spacing for s in images.train + images.val}:
             known = [g.spacing for g in autoencoder.grids]
@@ -168,8 +168,8 @@ def encode_scan(
     if not (np.isfinite(mean).all() and np.isfinite(logvar).all()):
         raise DataError(f"{scan.name}: its latent is not finite; is the autoencoder sound?")
     arrays = {"mean": np.ascontiguousarray(mean), "logvar": np.ascontiguousarray(logvar)}
-    with whole(file) as part:
-        save_file(arrays, part, metadata=origin)
+    with whole(file) as shard:
+        save_file(arrays, shard, metadata=origin)
 
 
 def is_whole(file: Path, origin: dict[str, str]) -> bool:
@@ -211,8 +211,8 @@ def write_manifest(
         "images": images.fingerprint(),
         "scans": scans,
     }
-    with whole(out / MANIFEST) as part:
-        part.write_text(json.dumps(manifest, indent=1))
+    with whole(out / MANIFEST) as shard:
+        shard.write_text(json.dumps(manifest, indent=1))
 
 
 def standardise(files: list[Path]) -> tuple[list[float], list[float]]:

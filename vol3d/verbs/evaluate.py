@@ -8,8 +8,8 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from vol3d.config import Config, flat
 from vol3d.data.datasets import Source
 from vol3d.errors import ConfigError
-from vol3d.files import is_free
-from vol3d.lock import at_work
+from vol3d.io.files import is_free
+from vol3d.io.lock import at_work
 from vol3d.verbs._evaluation import Evaluation
 
 OURS = ("requests.tsv", "closed_loop", "summary.json", "reconstructions.tsv")

@@ -10,17 +10,17 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 import vol3d
 from vol3d.config import Config, did_you_mean
-from vol3d.data.asked import read_table, whole
 from vol3d.data.bids_writer import anat_place, bids_name, sidecar_of, write_json
 from vol3d.data.brain import solid
 from vol3d.data.columns import Row
+from vol3d.data.requests import read_table, whole
 from vol3d.diffusion.model import Sampler
-from vol3d.door import read_json
+from vol3d.distributed.shards import ALL, Shard, share, tell
 from vol3d.errors import ConfigError
-from vol3d.files import is_free, make_folder
-from vol3d.lock import at_work
-from vol3d.parts import ALL, Part, share, tell
-from vol3d.progress import Bar
+from vol3d.io.files import is_free, make_folder
+from vol3d.io.lock import at_work
+from vol3d.io.progress import Bar
+from vol3d.io.reading import read_json
 from vol3d.trained import TrainedGenerator, TrainedSegmenter
 from vol3d.trained.cohort import (
     Planned,
@@ -67,7 +67,7 @@ class Generate(Config):
     """Changes to the model's sampler: sampler.steps=30, sampler.guidance=2, sampler.solver=euler."""
     micro_batch: PositiveInt | None = None
     """Brains made at a time; short for sampler.micro_batch."""
-    part: Part = ALL
+    shard: Shard = ALL
     """Make only a share, so that several processes make one cohort: 2/4 is the second of four."""
     segmenter: Path | None = None
     """Bundle or finished run of a segmenter, to measure the brains: the volumes go into participants.tsv.
@@ -88,7 +88,7 @@ class Generate(Config):
         model = self.open(device_of(self.device))
         plan = self.plan(model)
         segmenter = self.ruler(model, plan, device_of(self.device))
-        with at_work(self.out, [model.checksum, self.changes, plan], self.part):
+        with at_work(self.out, [model.checksum, self.changes, plan], self.shard):
             return self.work(model, plan, segmenter)
 
     def work(
@@ -101,7 +101,7 @@ class Generate(Config):
         paths = {seed: self.path(model, seed) for seed, _, _ in plan}
         lacking = [p for p in plan if not is_made(paths[p[0]], p[2])]
         write_table(self.out, plan, paths, model)
-        whose = share(list(batches(plan, sampler.micro_batch, model)), self.part)
+        whose = share(list(batches(plan, sampler.micro_batch, model)), self.shard)
         ours = {seed for some in whose for seed, _, _ in some}
         missing = [p for p in lacking if p[0] in ours]
         with Bar("generate", len(ours), len(ours) - len(missing)) as bar:
@@ -118,7 +118,7 @@ class Generate(Config):
         if segmenter:
             measure([paths[seed] for seed in sorted(ours)], segmenter)
         left = sum(not is_made(paths[seed], row) for seed, _, row in plan)
-        tell(self.part, left, len(plan), "brains")
+        tell(self.shard, left, len(plan), "brains")
         write_table(self.out, plan, paths, model)  # once more: another plan's may have replaced it
         if not left:
             self.show([(paths[seed], row) for seed, _, row in plan], model)

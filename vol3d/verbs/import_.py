@@ -21,13 +21,13 @@ from vol3d.diffusion.prediction import Prediction
 from vol3d.diffusion.schedules import Schedule
 from vol3d.diffusion.solvers.ddim import DDIM
 from vol3d.errors import ConfigError, DataError
-from vol3d.files import make_folder, sha256
+from vol3d.io.files import make_folder, sha256
+from vol3d.io.progress import track
 from vol3d.metrics.reconstruction import measure_reconstructions
 from vol3d.metrics.verdict import tell_reconstruction
 from vol3d.models.monai.layout import KLHints, UNetHints
 from vol3d.models.monai.source import Found, Reader, zoo_of
 from vol3d.models.monai.zoo import process_of
-from vol3d.progress import track
 from vol3d.tasks.card import imported_card
 from vol3d.trained.autoencoder import Orientation, TrainedAutoencoder
 from vol3d.training.engine import device_of

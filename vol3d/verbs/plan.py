@@ -6,13 +6,13 @@ import sys
 import torch
 from pydantic import PositiveFloat, PositiveInt
 
+from vol3d.distributed.ranks import Ranks
 from vol3d.errors import RunError
 from vol3d.nn.precision import resolve
-from vol3d.ranks import Ranks
 from vol3d.training.engine import device_of
-from vol3d.training.planner import Planner, Row, imagine, of_one_rank
-from vol3d.training.rates import NOMINAL, measure
-from vol3d.training.room import GIB, OVERHEADS, need_of, peak_of, room_on
+from vol3d.training.memory import GIB, OVERHEADS, free_memory, need_of, peak_of
+from vol3d.training.planner import Planner, Row, fake_data, of_one_rank
+from vol3d.training.throughput import NOMINAL, measure
 from vol3d.verbs.train import Train
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Plan(Train):
         """Print the table; the words that make it fit (none if it fits as it is)."""
         self.check_data()
         device = torch.device("cuda") if self.gpu_gb else device_of(self.device)
-        room = self.gpu_gb * GIB if self.gpu_gb else room_on(device)
+        room = self.gpu_gb * GIB if self.gpu_gb else free_memory(device)
         if room is None:
             raise RunError("this system does not say how much memory is free; give gpu_gb=...")
         at_hand = device.type == "cpu" or torch.cuda.is_available()
@@ -46,7 +46,7 @@ class Plan(Train):
         asked = self.precision if at_hand or self.precision != "auto" else "bf16"
         decided = self.model_copy(update={"precision": resolve(asked, device)})
         training = of_one_rank(decided, Ranks(world=self.gpus))
-        imagined = imagine(self, self.shape)
+        imagined = fake_data(self, self.shape)
         planner = Planner(training, imagined, device, room, rates, self.gpus)
         rows = planner.plan()
         sys.stdout.write(table(planner, rows, at_hand))
@@ -69,7 +69,7 @@ def table(planner: Planner, rows: list[Row], at_hand: bool) -> str:
     for row in rows:
         seconds = rates.seconds(row.cost)
         pace = f"{seconds:.3g}" if at_hand else f"x{seconds / plain:.2f}"
-        peak = f"{peak_of(row.cost, device) / GIB:.2f}{'*' * (row.cost.look > row.cost.step)}"
+        peak = f"{peak_of(row.cost, device) / GIB:.2f}{'*' * (row.cost.validation > row.cost.step)}"
         cells.append([row.told or "(as it is)", peak, pace, "yes" if planner.fits(row) else "no"])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in cells]
@@ -77,7 +77,7 @@ def table(planner: Planner, rows: list[Row], at_hand: bool) -> str:
     told = (
         "at this device's measured rates" if at_hand else "relative, at a data-centre GPU's rates"
     )
-    if any(row.cost.look > row.cost.step for row in rows):
+    if any(row.cost.validation > row.cost.step for row in rows):
         lines += ["* while validation people are looked at, on whole volumes; the step takes less."]
     lines += [
         f"Fits: the peak and what lies beside it ({beside:.2f} GiB as it is) in "

@@ -25,17 +25,17 @@ from vol3d.data.preparation.side_by_side import side_by_side
 from vol3d.data.preparation.tables import MEASURED, write_tables
 from vol3d.data.scan import Scan
 from vol3d.data.survey import counted
-from vol3d.door import read_json, under
+from vol3d.distributed.shards import ALL, Shard, share, sum_up, tell
 from vol3d.errors import ConfigError, RunError
-from vol3d.files import is_free, make_folder, sha256
-from vol3d.header import Form
-from vol3d.lock import at_work
-from vol3d.parts import ALL, Part, share, sum_up, tell
-from vol3d.progress import Bar
+from vol3d.io.files import is_free, make_folder, sha256
+from vol3d.io.header import Form
+from vol3d.io.lock import at_work
+from vol3d.io.progress import Bar
+from vol3d.io.reading import read_json, under
 from vol3d.report.preparation import write_montage
 
 log = logging.getLogger(__name__)
-RUN_ONLY = {"bids_dir", "out", "subjects", "exclude", "jobs", "part"}
+RUN_ONLY = {"bids_dir", "out", "subjects", "exclude", "jobs", "shard"}
 """Settings that do not change how a scan comes out."""
 ASKED_FOR = ("age", "sex", "brain_ml", "ventricles_ml")
 """The covariates that the diffusion models of configs/ are told."""
@@ -81,20 +81,20 @@ class Prepare(Steps):
     """sform or qform: what holds where a header says two things about left and right."""
     jobs: PositiveInt | None = None
     """Scans at a time, each on one core; as many as it may use if not given."""
-    part: Part = ALL
+    shard: Shard = ALL
     """Prepare only a share, so that several processes make one dataset: 2/4 is the second of four."""
 
     def execute(self) -> list[Path]:
         """Prepare every scan that is not there yet, then the tables and the picture."""
         scans = self.source().scans()
-        with at_work(self.out, [self.settings(), [s.name for s in scans]], self.part):
+        with at_work(self.out, [self.settings(), [s.name for s in scans]], self.shard):
             return self.work(scans)
 
     def work(self, scans: list[Scan]) -> list[Path]:
         """Prepare what is missing of our share, in a folder that is ours or is made so."""
         place = Place(self.out, self.bids_dir, self.suffix)
         self.claim()
-        ours = share(scans, self.part)
+        ours = share(scans, self.shard)
         missing = [s for s in ours if not self.is_made(s, place)]
         jobs = max(1, min(self.jobs or len(os.sched_getaffinity(0)), len(missing)))
         self.announce(scans, ours, missing, jobs)
@@ -120,7 +120,7 @@ class Prepare(Steps):
                 bar.advance()
         made = self.made(scans, place)
         left = len(scans) - len({s.name for s in made} | set(failed))
-        tell(self.part, left, len(scans), "scans")
+        tell(self.shard, left, len(scans), "scans")
         results = []
         if made and not left:
             results = sum_up(
@@ -148,7 +148,7 @@ class Prepare(Steps):
 
     def announce(self, scans: list[Scan], ours: list[Scan], missing: list[Scan], jobs: int) -> None:
         """Say at once what there is to do, and what the tables will lack when it is done."""
-        share = f"; part {self.part} is {len(ours)}" if self.part != ALL else ""
+        share = f"; shard {self.shard} is {len(ours)}" if self.shard != ALL else ""
         log.info("%s%s; %d to prepare, %d at a time", counted(scans), share, len(missing), jobs)
         known = {c for s in scans for c, value in s.covariates.items() if value is not None}
         measured = MEASURED if self.suffix == "T1w" else ["brain_ml"]

@@ -10,8 +10,8 @@ from vol3d.config import Config
 from vol3d.data.preparation.alignment import move
 from vol3d.data.preparation.transforms import read_native_grid, read_transform
 from vol3d.errors import ConfigError, DataError
-from vol3d.files import make_folder
-from vol3d.header import Form
+from vol3d.io.files import make_folder
+from vol3d.io.header import Form
 from vol3d.volume import Volume
 
 LABELS = ("dseg", "mask")

@@ -28,11 +28,11 @@ from vol3d.data.synthetic.subject import Subject, make_subject
 from vol3d.data.synthetic.template import TISSUES, load_template
 from vol3d.data.synthetic.velocity import load_parts
 from vol3d.data.tables import read_rows
-from vol3d.door import understood
 from vol3d.errors import ConfigError
-from vol3d.files import is_free, make_folder
-from vol3d.lock import at_work
-from vol3d.progress import track
+from vol3d.io.files import is_free, make_folder
+from vol3d.io.lock import at_work
+from vol3d.io.progress import track
+from vol3d.io.reading import understood
 
 XFM = {"from": MNI_SPACE, "to": "T1w", "mode": "image"}
 LABELS = {"csf": "cerebrospinal fluid", "gm": "grey matter", "wm": "white matter",

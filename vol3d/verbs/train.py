@@ -10,19 +10,19 @@ from pydantic import Field
 from vol3d.bundle import find, write_bundle
 from vol3d.data.datasets import Source
 from vol3d.data.latents import Latents
+from vol3d.distributed.ranks import Ranks, joined
 from vol3d.errors import ConfigError
-from vol3d.lock import at_work
+from vol3d.io.lock import at_work
 from vol3d.nn.precision import Precision, resolve
-from vol3d.ranks import Ranks, joined
 from vol3d.tasks import Task
 from vol3d.tasks.base import Job
-from vol3d.tasks.look import look
+from vol3d.tasks.data_report import report_data
 from vol3d.training.checkpoint import Checkpoints
 from vol3d.training.engine import Engine, device_of, tell_precision
 from vol3d.training.interim import write_interim
 from vol3d.training.loop import Training, check_folder, make_folder, share_of, start, train
-from vol3d.training.notice import NONE, Notice, leave
 from vol3d.training.planner import check_memory
+from vol3d.training.signals import NEVER, StopSignal, leave
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +38,10 @@ class Train(Training):
 
     def execute(self) -> Path | list[Path]:
         """Train, and write the bundle; its path, on the first of several processes."""
-        with Notice() as notice:
+        with StopSignal() as stop:
             with joined(self.device) as ranks:
                 decided = self.model_copy(update={"precision": ranks.alone(self.decide)})
-                told = decided.work(ranks, notice)
+                told = decided.work(ranks, stop)
             if told:
                 leave(told, self.run, ranks.first)
         return self.run / "bundle" if ranks.first and not told else []
@@ -61,18 +61,18 @@ class Train(Training):
         self.check_data()
         check_folder(self)
         decided = self.model_copy(update={"precision": self.decide()})
-        look(self.data, self.task)
+        report_data(self.data, self.task)
         if self.check_memory:
             check_memory(decided)
         self.task.job(self.data)
 
-    def work(self, ranks: Ranks, notice: Notice = NONE) -> int:
+    def work(self, ranks: Ranks, stop: StopSignal = NEVER) -> int:
         """Train among processes that have met; 0, or the signal because of which they are to leave."""
         with ExitStack() as held:
             if not ranks.alone(lambda: self.prepare(ranks, held)):
                 job, engine = start(lambda: self.task.job(self.data), self, ranks)
                 ranks.alone(lambda: make_folder(self))
-                told = train(job, self, engine, notice)
+                told = train(job, self, engine, stop)
                 if told:
                     return told
                 with engine.whole():
@@ -92,7 +92,7 @@ class Train(Training):
         held.enter_context(at_work(self.run))
         if self.has_finished():  # meanwhile, by whom this one waited for
             return True
-        look(self.data, self.task)
+        report_data(self.data, self.task)
         share_of(self, ranks)
         if self.check_memory:
             check_memory(self, ranks)

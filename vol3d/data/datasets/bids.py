@@ -12,12 +12,12 @@ from vol3d.data.tables import (
     SESSION,
     Person,
     bare,
+    cell,
     choose_columns,
     few,
     participants_table,
     read_rows,
     spelt,
-    told,
     unmatched,
 )
 from vol3d.errors import ConfigError, DataError
@@ -154,7 +154,7 @@ class Bids(Dataset):
             if "participant_id" not in row:
                 raise DataError(f"{path}: has no column 'participant_id'")
             subject = bare(row["participant_id"])
-            session = (told(row, *SESSION) or "").removeprefix("ses-") if with_visits else ""
+            session = (cell(row, *SESSION) or "").removeprefix("ses-") if with_visits else ""
             person = (subject, session or None)
             if person in people:
                 raise DataError(
@@ -162,7 +162,7 @@ class Bids(Dataset):
                     f"apart in a column 'session_id', as the folders ses-* do"
                 )
             people[person] = choose_columns(row, {"participant_id", "split", *SESSION})
-            split = told(row, "split")
+            split = cell(row, "split")
             if split and splits.setdefault(subject, split) != split:
                 raise DataError(
                     f"{path}: '{row['participant_id']}' is in both train and val, but people are "

@@ -5,7 +5,7 @@ from typing import Literal
 
 from vol3d.data.dataset import Dataset
 from vol3d.data.scan import Scan
-from vol3d.data.tables import SESSION, bare, choose_columns, read_rows, told
+from vol3d.data.tables import SESSION, bare, cell, choose_columns, read_rows
 from vol3d.errors import ConfigError, DataError
 
 NOT_COVARIATES = {"subject", "participant_id", "image", "labels", "mask", "split", *SESSION}
@@ -41,19 +41,19 @@ class Table(Dataset):
     def scan(self, row: dict[str, str], who: str) -> Scan:
         """One row as a scan."""
         subject = bare(row[who])
-        session = told(row, *SESSION)
+        session = cell(row, *SESSION)
         if not subject:
             raise DataError(f"{self.path}: the row of image '{row['image']}' names no {who}")
-        if told(row, "image") is None:
+        if cell(row, "image") is None:
             raise DataError(f"{self.path}: the row of subject '{subject}' names no image")
         return Scan(
             subject=subject,
             session=session.removeprefix("ses-") if session else None,
             image=self.file(row["image"], subject),
-            labels=self.file(row["labels"], subject) if told(row, "labels") else None,
+            labels=self.file(row["labels"], subject) if cell(row, "labels") else None,
             covariates=choose_columns(row, NOT_COVARIATES),
-            split=self.split_of(subject, told(row, "split")),
-            mask=self.file(row["mask"], subject) if told(row, "mask") else None,
+            split=self.split_of(subject, cell(row, "split")),
+            mask=self.file(row["mask"], subject) if cell(row, "mask") else None,
         )
 
     def file(self, name: str, subject: str) -> Path:

@@ -21,9 +21,9 @@ from vol3d.data.preparation.intensity import MEANING, STEP
 from vol3d.data.preparation.pipeline import Prepared, Steps, ignore, prepare
 from vol3d.data.preparation.transforms import transform_path, write_transform
 from vol3d.data.scan import Scan
-from vol3d.door import read_json, understood
 from vol3d.errors import Vol3dError
-from vol3d.files import sha256
+from vol3d.io.files import sha256
+from vol3d.io.reading import read_json, understood
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import SimpleITK as sitk
 from pydantic import field_validator
 
 from vol3d.config import Config
-from vol3d.data.looks import check_contrast
 from vol3d.data.preparation import qc
 from vol3d.data.preparation.alignment import (
     fit,
@@ -25,6 +24,7 @@ from vol3d.data.preparation.intensity import levelled, scaled
 from vol3d.data.preparation.masks import Found, Mask, Own
 from vol3d.data.preparation.ventricles import ventricles_ml
 from vol3d.data.scan import Scan
+from vol3d.data.scan_checks import check_contrast
 from vol3d.errors import DataError
 from vol3d.volume import Grid, Volume, mni_grid
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from vol3d.data.bids_writer import write_json, write_participants, write_tsv
 from vol3d.data.scan import Scan
 from vol3d.data.tables import participants_table, read_rows
-from vol3d.door import read_json
+from vol3d.io.reading import read_json
 
 MEASURED = {
     "brain_ml": {"Description": "Volume of the brain mask of the raw scan", "Units": "mL"},

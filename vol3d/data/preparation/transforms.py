@@ -6,9 +6,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from vol3d.data.bids_writer import MNI_SPACE, bids_name, write_json
-from vol3d.door import read_json, understood
 from vol3d.errors import DataError
-from vol3d.files import make_folder, whole
+from vol3d.io.files import make_folder, whole
+from vol3d.io.reading import read_json, understood
 from vol3d.volume import Grid
 
 

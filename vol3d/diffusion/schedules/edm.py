@@ -6,10 +6,10 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from vol3d.diffusion.schedules.unshrunk import Unshrunk
+from vol3d.diffusion.schedules.variance_exploding import VarianceExploding
 
 
-class EDM(Unshrunk):
+class EDM(VarianceExploding):
     """x = x0 + sigma n, with sigma in units of the data."""
 
     kind: Literal["edm"] = "edm"

@@ -7,10 +7,10 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from vol3d.diffusion.schedules.unshrunk import Unshrunk
+from vol3d.diffusion.schedules.variance_exploding import VarianceExploding
 
 
-class VE(Unshrunk):
+class VE(VarianceExploding):
     """x = x0 + sigma n, with every order of magnitude of sigma as likely in training.
 
     The "VE" column of Table 1 of Karras et al. 2022 (arXiv:2206.00364); with `eps` the network is

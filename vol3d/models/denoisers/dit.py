@@ -144,9 +144,7 @@ class DiTBlock(nn.Module):
         if self.cross is not None:
             zeroed(self.cross.out_proj)
         self.norm2 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, width)
-        )
+        self.mlp = nn.Sequential(nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, width))
         self.steer = zeroed(nn.Linear(width, 6 * width))
 
     def forward(self, x_BNC: Tensor, emb: Tensor, tokens: Tensor | None) -> Tensor:

@@ -9,8 +9,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vol3d.door import first_line
 from vol3d.errors import ConfigError, DataError
+from vol3d.io.reading import first_line
 
 ENDINGS = (".pt", ".pth", ".ckpt", ".safetensors")
 """Of the files that are read."""

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vol3d.door import read_json, understood
 from vol3d.errors import ConfigError
+from vol3d.io.reading import read_json, understood
 from vol3d.models.monai.weights import ENDINGS
 
 CLASSES = {

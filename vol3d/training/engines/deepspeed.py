@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, distributed, nn
 
 from vol3d.config import Config
+from vol3d.distributed.ranks import BUCKET, Ranks, backend
 from vol3d.errors import ConfigError
-from vol3d.optim import Optim
-from vol3d.ranks import BUCKET, Ranks, backend
+from vol3d.nn.optim import Optim
 from vol3d.tasks.base import Job
 from vol3d.training.checkpoint import Stored
 from vol3d.training.ema import Ema, move, share
-from vol3d.training.part import MOMENTS, Part
+from vol3d.training.trained_net import MOMENTS, TrainedNet
 
 
 class DeepSpeed(Config):
@@ -80,10 +80,10 @@ class DeepSpeed(Config):
         if not all(p.requires_grad for net in job.nets.values() for p in net.parameters()):
             raise ConfigError("engine.kind=deepspeed: some weights are frozen; take engine=torch")
 
-    def part(
+    def trained_net(
         self, net: nn.Module, optim: Optim, halflife: float | None, ranks: Ranks, share: int
     ) -> "DeepSpeedPart":
-        """What trains a network; see `Torch.part`.
+        """What trains a network; see `Torch.trained_net`.
 
         Raises:
             ConfigError: DeepSpeed is not installed.
@@ -153,8 +153,8 @@ class AsCalled(nn.Module):
             return self.net(*args)
 
 
-class DeepSpeedPart(Part):
-    """Stages 1 and 2: every rank has the whole weights; see `Part`."""
+class DeepSpeedPart(TrainedNet):
+    """Stages 1 and 2: every rank has the whole weights; see `TrainedNet`."""
 
     def __init__(
         self,
@@ -265,7 +265,7 @@ class DeepSpeedPart(Part):
 
 
 class Stage3Part(DeepSpeedPart):
-    """Stage 3: every rank has a share of the weights, and of their averages; see `Part`.
+    """Stage 3: every rank has a share of the weights, and of their averages; see `TrainedNet`.
 
     A weight p lies in p.ds_tensor, the same number of values on every rank, the last padded.
     """

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from vol3d.config import Config
-from vol3d.optim import Optim
-from vol3d.ranks import ALONE, BUCKET, Ranks
+from vol3d.distributed.ranks import ALONE, BUCKET, Ranks
+from vol3d.nn.optim import Optim
 from vol3d.tasks.base import Job
 from vol3d.training.checkpoint import Stored
 from vol3d.training.ema import Ema
-from vol3d.training.part import MOMENTS, Part
+from vol3d.training.trained_net import MOMENTS, TrainedNet
 
 
 class Torch(Config):
@@ -38,7 +38,7 @@ class Torch(Config):
     def check(self, job: Job) -> None:
         """Every job can be done."""
 
-    def part(
+    def trained_net(
         self, net: nn.Module, optim: Optim, halflife: float | None, ranks: Ranks, share: int
     ) -> "TorchPart":
         """What trains a network on its device.
@@ -53,8 +53,8 @@ class Torch(Config):
         return TorchPart(net, optim, halflife, ranks)
 
 
-class TorchPart(Part):
-    """See `Part`."""
+class TorchPart(TrainedNet):
+    """See `TrainedNet`."""
 
     def __init__(
         self, net: nn.Module, optim: Optim, halflife: float | None, ranks: Ranks = ALONE

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vol3d.config import flat
-from vol3d.door import read_json
 from vol3d.errors import ConfigError
+from vol3d.io.reading import read_json
 from vol3d.training.tracker import Track, Tracker
 
 NOTE = "mlflow.json"

@@ -7,11 +7,11 @@ from pydantic import Field
 
 from vol3d.data.brain import solid
 from vol3d.data.datasets.bids import Bids, Entities, place_of
-from vol3d.data.looks import is_stripped
 from vol3d.data.preparation.masks.command import Command
 from vol3d.data.preparation.masks.mask import BrainMask, Found, checked
 from vol3d.data.preparation.masks.template import Template
 from vol3d.data.scan import Scan
+from vol3d.data.scan_checks import is_stripped
 from vol3d.errors import DataError
 from vol3d.volume import Volume
 

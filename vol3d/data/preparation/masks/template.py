@@ -37,7 +37,7 @@ HEAD_FIELD = BiasField(voxel_mm=6.0, iterations=[30, 30, 30])
 ROOM = 8
 """Voxels of 2 mm around the template's field of view, which ends close above its crown."""
 MESH = (6, 8, 6)
-"""Pieces of the B-spline along X, Y, Z: knots about 32 mm apart."""
+"""Slabbed of the B-spline along X, Y, Z: knots about 32 mm apart."""
 REACH_MM = 4.0
 """How far the brain may reach beyond the warped template; sulci and shape differ by that."""
 DARK = 0.45

@@ -8,7 +8,7 @@ from vol3d.diffusion.condition import Condition
 from vol3d.diffusion.denoiser import NOTHING, Denoiser
 
 
-class Reframed:
+class Rescheduled:
     """A trained denoiser that a solver may ask along the noise levels of another schedule.
 
     What a noisy image x = alpha x0 + sigma n holds of x0 depends on sigma / alpha alone (Karras et

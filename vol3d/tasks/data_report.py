@@ -11,7 +11,7 @@ from vol3d.tasks import Task
 log = logging.getLogger(__name__)
 
 
-def look(data: Dataset | Latents, task: Task | None = None) -> None:
+def report_data(data: Dataset | Latents, task: Task | None = None) -> None:
     """Tell in one line what there is to learn from, and warn of what is doubtful.
 
     Args:
@@ -29,7 +29,7 @@ def look(data: Dataset | Latents, task: Task | None = None) -> None:
 
 
 def warn(data: Dataset | Latents, scans: list[Scan], task: Task | None = None) -> None:
-    """Warn of what is doubtful about scans; see `look`."""
+    """Warn of what is doubtful about scans; see `report_data`."""
     for line in [*data.doubts(scans), *doubts(scans, getattr(task, "covariates", {}))]:
         log.warning("warning: %s", line)
     for line in task.check(scans) if task else few_people(scans):  # after those that say why

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from benchmarks.plan import HONEST, measure
-from vol3d.training.planner import changed, imagine
-from vol3d.training.rehearsal import Cost, rehearse, stage
+from vol3d.training.cost_estimate import Cost, estimate_cost, stage
+from vol3d.training.planner import changed, fake_data
 from vol3d.verbs.plan import Plan
 
 CPU = torch.device("cpu")
@@ -26,7 +26,7 @@ def plan(*words: str) -> Plan:
 
 def cost(training: Plan, device: torch.device = CPU, **settings) -> Cost:
     training = changed(training, settings)
-    return rehearse(training, imagine(training, training.shape), device)
+    return estimate_cost(training, fake_data(training, training.shape), device)
 
 
 def test_every_storage_is_counted_from_birth_to_death():
@@ -130,7 +130,7 @@ MEASURED = [
 def test_predicted_peaks_are_within_15_percent_of_measured_ones(words: list[str]):
     found = measured(words, "device=cpu")
     assert found["step"]["measured"] > 300e6
-    for what in ("step", "look"):
+    for what in ("step", "validation"):
         ratio = found[what]["predicted"] / found[what]["measured"]
         assert 0.85 < ratio < 1.15, (what, found)
 
@@ -142,11 +142,11 @@ def test_predicted_peaks_on_a_gpu(words: list[str], device: torch.device):
         if words != MEASURED[0]:
             pytest.skip("on a CPU one is enough; what is measured there is another test")
         found = measure([*words, "shape=[32,32,32]", "device=cpu"])
-        assert all(found[what]["predicted"] > 0 for what in ("step", "look"))
+        assert all(found[what]["predicted"] > 0 for what in ("step", "validation"))
         return
     found = measure([*words, f"device={device}", "batch=8"])
     print(json.dumps(found))  # to be read where it fails: the constants of CUDA are guesses
-    for what in ("step", "look"):
+    for what in ("step", "validation"):
         ratio = found[what]["predicted"] / found[what]["measured"]
         assert 0.85 < ratio < 1.15, (what, found)
 

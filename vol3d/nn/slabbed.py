@@ -18,7 +18,7 @@ Cuts = list[tuple[int, int]]
 """First plane of each piece, and the one after its last."""
 
 
-class Pieces:
+class Slabbed:
     """One image [1, C, X, Y, Z]."""
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Pieces:
         """Memory beside each piece that nothing needs any more, in one dimension."""
 
     @classmethod
-    def of(cls, x: Tensor, cuts: Sequence[tuple[int, int]], measured: bool = False) -> "Pieces":
+    def of(cls, x: Tensor, cuts: Sequence[tuple[int, int]], measured: bool = False) -> "Slabbed":
         """Views of a whole image; with moments if something asks for its norm."""
         self = cls()
         for i, j in cuts:

@@ -18,8 +18,8 @@ from nibabel.openers import ImageOpener
 from nibabel.orientations import aff2axcodes
 from nibabel.spatialimages import SpatialImage
 
-from vol3d.door import first_line
 from vol3d.errors import DataError
+from vol3d.io.reading import first_line
 
 Form = Literal["sform", "qform"]
 PACKED = (".gz", ".mgz", ".bz2", ".zst")

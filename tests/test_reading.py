@@ -19,7 +19,7 @@ from vol3d.data.preparation.transforms import read_native_grid
 from vol3d.data.tables import read_rows
 from vol3d.diffusion.model import Sampler
 from vol3d.errors import ConfigError, Vol3dError
-from vol3d.files import make_folder, sha256
+from vol3d.io.files import make_folder, sha256
 from vol3d.models.monai.zoo import Zoo
 from vol3d.nn.perceptual import resnet_features
 from vol3d.trained import TrainedGenerator

@@ -26,8 +26,8 @@ from vol3d.data.rng import torch_rng
 from vol3d.tasks.base import Batch, Job
 from vol3d.training.engine import PLAIN
 from vol3d.training.engines import EngineKind
+from vol3d.training.fake_cuda import cuda_rules
 from vol3d.training.loop import Training, engine_of, update
-from vol3d.training.standin import cuda_rules
 
 WITHOUT_WORK = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "detach"}
 NUMBER = torch.ops.aten._local_scalar_dense.default
@@ -51,7 +51,7 @@ class Cost:
 
     Attributes:
         step: bytes of tensors that live at once in an update, at most.
-        look: the same while validation people are looked at, which is done on whole volumes.
+        validation: the same while validation people are looked at, which is done on whole volumes.
         lasting: bytes that live between updates: weights, moments, averages; on the CPU the next
             images too.
         largest: bytes of the largest convolution's or product's operands, which sets workspaces.
@@ -59,7 +59,7 @@ class Cost:
     """
 
     step: int
-    look: int
+    validation: int
     lasting: int
     largest: int
     work: Counter[Work] = field(repr=False)
@@ -67,7 +67,7 @@ class Cost:
     @property
     def peak(self) -> int:
         """The more of the two: what the run must have."""
-        return max(self.step, self.look)
+        return max(self.step, self.validation)
 
     @property
     def flops(self) -> float:
@@ -217,7 +217,7 @@ Done = dict[str, tuple[Cost, Job]]
 """Rehearsals on the plain engine, by their settings."""
 
 
-def rehearse(
+def estimate_cost(
     training: Training,
     imagined: Any,
     device: torch.device,
@@ -241,26 +241,26 @@ def rehearse(
     plain = training.model_copy(update={"engine": PLAIN})  # others need real memory
     name = str(plain.dump())
     if name not in done:
-        done[name] = rehearse_plain(plain, imagined, device, kind)
+        done[name] = estimate_alone(plain, imagined, device, kind)
     cost, job = done[name]
     kind.check(job)
     at_step, between = spared_by(kind, job, world)
     return replace(
         cost,
         step=cost.step - at_step,
-        look=cost.look - between,
+        validation=cost.validation - between,
         lasting=cost.lasting - between,
     )
 
 
-def rehearse_plain(
+def estimate_alone(
     training: Training, imagined: Any, device: torch.device, kind: EngineKind
 ) -> tuple[Cost, Job]:
     """The cost on the plain engine, and the job; `kind` may refuse it before that is known."""
     on_cpu = device.type == "cpu"
     micro = training.micro_batch or training.batch
     with stage(device) as (ledger, device):
-        job = training.task.rehearsal(imagined)
+        job = training.task.fake_job(imagined)
         kind.check(job)
         engine = engine_of(job, training, device)
         with suspended():
@@ -269,10 +269,10 @@ def rehearse_plain(
         coming = [blank(drawn) for _ in range(training.batch * on_cpu)]  # read ahead
         others = [blank(drawn) for _ in range((training.batch - passes * micro) * on_cpu)]
 
-        for part in engine.parts.values():  # makes the moments, as the first update does
+        for part in engine.trained.values():  # makes the moments, as the first update does
             part.step(0.0, torch.ones((), dtype=torch.bool, device=device))
         ledger.work = Counter()
-        batch = imagine_batch(job, training, drawn, passes * micro)
+        batch = fake_batch(job, training, drawn, passes * micro)
         batch = Passes(**vars(batch), ledger=ledger)
         update(job, training, engine, batch)
         engine.watch.waiting.clear()
@@ -285,9 +285,9 @@ def rehearse_plain(
         job.draw = lambda scan, rng: blank(drawn)
         with suppress(DynamicOutputShapeException):  # voxels are picked when the networks have run
             job.validate(engine)
-        look = ledger.peak
+        validation = ledger.peak
         del engine, coming
-    return Cost(step, look, lasting, ledger.largest, work), job
+    return Cost(step, validation, lasting, ledger.largest, work), job
 
 
 @dataclass
@@ -338,7 +338,7 @@ def blank(drawn: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k: torch.empty(t.shape, dtype=t.dtype) for k, t in drawn.items()}
 
 
-def imagine_batch(job: Job, training: Training, drawn: dict[str, Tensor], n: int) -> Batch:
+def fake_batch(job: Job, training: Training, drawn: dict[str, Tensor], n: int) -> Batch:
     """The last batch of the training, of n images."""
     scan = job.scans[0]
     rngs = [torch_rng("rehearsal", i) for i in range(n)]

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-VERBS = Path(__file__).parent / "verbs"
+VERBS = Path(__file__).parent.parent / "verbs"
 LATER_S = 2.0
 HELP, DRY_RUN = ("-h", "--help"), "--dry-run"
 
@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
     code = outcome(sys.argv[1:] if arguments is None else arguments)
     together = "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
     if together and arguments is None:
-        from vol3d.roll_call import leave
+        from vol3d.distributed.heartbeat import leave
 
         leave(code)
     if code:
@@ -57,7 +57,7 @@ def say(error: Exception | str) -> None:
     """One line; of several processes with the same to say, the first is heard and ends the others."""
     rank = int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
     time.sleep(LATER_S if rank else 0)
-    from vol3d.text import on_one_line
+    from vol3d.io.text import on_one_line
 
     sys.stderr.write(f"vol3d: {f'rank {rank}: ' if rank else ''}{on_one_line(error)}\n")
 
@@ -78,7 +78,7 @@ def dispatch(arguments: list[str]) -> int:
     check_verb(name)
     quiet_libraries()
 
-    from vol3d.outline import foretold
+    from vol3d.cli.outline import foretold
 
     told = foretold(lambda: load_verb(name), lambda verb: tell(name, verb, words))
     return run(name, words) if told is None else told
@@ -132,14 +132,14 @@ class Visible(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
-        from vol3d.text import visible
+        from vol3d.io.text import visible
 
         return visible(super().format(record))
 
 
 def show(text: str) -> int:
     """Print a result; the exit code."""
-    from vol3d.text import visible
+    from vol3d.io.text import visible
 
     sys.stdout.write(visible(text))
     return 0
@@ -148,7 +148,7 @@ def show(text: str) -> int:
 def read(name: str, verb: type, words: list[str]):
     """The verb's settings from its words; or the help that they ask for, perhaps on a topic."""
     if asked := [i for i, word in enumerate(words) if word in HELP]:
-        from vol3d.help import help_of
+        from vol3d.cli.help import help_of
 
         return help_of(name, verb, *words[asked[0] + 1 :][:1])
     return fill(name, verb, [word for word in words if word != DRY_RUN])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from vol3d.training.rehearsal import Cost
+from vol3d.training.cost_estimate import Cost
 
 log = logging.getLogger(__name__)
 GIB = 2**30
@@ -51,14 +51,14 @@ def need_of(cost: Cost, device: str) -> float:
     return peak_of(cost, device) + overhead.loose * cost.peak + overhead.outside
 
 
-def room_on(device: torch.device) -> float | None:
+def free_memory(device: torch.device) -> float | None:
     """The bytes that are free on a device; None where nobody says."""
     if device.type == "cuda":
         # The context is there already, and no longer free; `need_of` counts it.
         return float(torch.cuda.mem_get_info(device)[0]) + OVERHEADS["cuda"].outside
     if device.type != "cpu":
         return None
-    rooms = [available_memory(Path("/proc/meminfo")), *cgroup_rooms(Path("/proc/self/cgroup"))]
+    rooms = [available_memory(Path("/proc/meminfo")), *free_in_cgroups(Path("/proc/self/cgroup"))]
     known = [room for room in rooms if room is not None]
     return min(known, default=None)
 
@@ -72,7 +72,7 @@ def available_memory(meminfo: Path) -> float | None:
         return None
 
 
-def cgroup_rooms(told: Path, mount: Path = Path("/sys/fs/cgroup")) -> list[float]:
+def free_in_cgroups(told: Path, mount: Path = Path("/sys/fs/cgroup")) -> list[float]:
     """What is left in each control group that this process is in, down from its root.
 
     Version 2 has one tree; version 1 has one of its own for memory. In a container the path may be
@@ -88,12 +88,12 @@ def cgroup_rooms(told: Path, mount: Path = Path("/sys/fs/cgroup")) -> list[float
             root = mount / controllers
             folder = root / path.strip("/")
             for group in [folder, *folder.parents]:
-                if group.is_relative_to(root) and (room := group_room(group)) is not None:
+                if group.is_relative_to(root) and (room := free_in_group(group)) is not None:
                     rooms.append(room)
     return rooms
 
 
-def group_room(group: Path) -> float | None:
+def free_in_group(group: Path) -> float | None:
     """The limit of one control group less what is in use, files that could be dropped aside."""
     names = ("memory.max", "memory.current", "inactive_file")
     if (group / "memory.limit_in_bytes").is_file():

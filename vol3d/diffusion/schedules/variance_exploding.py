@@ -12,7 +12,7 @@ from vol3d.diffusion.levels import Levels
 from vol3d.errors import ConfigError
 
 
-class Unshrunk(Config, ABC):
+class VarianceExploding(Config, ABC):
     """Noise is added to an image that keeps its size; sigma is in units of the data."""
 
     sigma_min: PositiveFloat

@@ -8,11 +8,11 @@ from functools import partial
 import torch
 from torch.nn import functional
 
-from vol3d.training.rehearsal import Cost
+from vol3d.training.cost_estimate import Cost
 
 
 @dataclass(frozen=True)
-class Rates:
+class Throughput:
     """The pace of a device.
 
     Attributes:
@@ -40,17 +40,17 @@ class Rates:
         )
 
 
-NOMINAL = Rates(half=1e14, single=5e13, moved=1.5e12, call=1e-5)
+NOMINAL = Throughput(half=1e14, single=5e13, moved=1.5e12, call=1e-5)
 """About what a data-centre GPU of 2020 reaches in 3-D convolutions; for ratios only."""
 
 
-def measure(device: torch.device) -> Rates:
+def measure(device: torch.device) -> Throughput:
     """The rates of a device that is at hand: a convolution, a copy and a small sum."""
     half, single = (convolution(t, device) for t in (torch.bfloat16, torch.float32))
     large, small = torch.rand(2**25, device=device), torch.rand(8, device=device)
     other = torch.empty_like(large)
     moved = 2 * large.numel() * large.element_size() / pace(lambda: other.copy_(large), device)
-    return Rates(half, single, moved, pace(lambda: small + small, device))
+    return Throughput(half, single, moved, pace(lambda: small + small, device))
 
 
 def convolution(dtype: torch.dtype, device: torch.device) -> float:

@@ -1,4 +1,4 @@
-"""Notice to quit: what a queue's signals mean, and how a run leaves so that it is called back.
+"""StopSignal to quit: what a queue's signals mean, and how a run leaves so that it is called back.
 
 SLURM sends SIGUSR1 before the time limit (`--signal=USR1@120`) and SIGTERM when another job is to have
 the machine. A run that gets either finishes its update, saves, and leaves.
@@ -23,7 +23,7 @@ GRACE_S = 3600.0
 """The longest that a job waits to be ended by its queue; grace times are shorter."""
 
 
-class Notice:
+class StopSignal:
     """Remembers the first of the signals that came, however many do; a context.
 
     Attributes:
@@ -49,7 +49,7 @@ class Notice:
         self.number = self.number or number
 
 
-NONE = Notice()
+NEVER = StopSignal()
 """For a run that nobody interrupts."""
 
 

@@ -15,6 +15,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import NoReturn, TypeVar
 
+from vol3d.errors import NameOnlyError
+
 LEFT_OUT = {
     *("torch", "monai", "deepspeed", "einops", "safetensors", "numba", "numpy", "scipy", "pandas"),
     *("nibabel", "SimpleITK", "nilearn", "skimage", "matplotlib", "tensorboard", "mlflow", "rich"),
@@ -54,10 +56,6 @@ def foretold(load: Callable[[], T], tell: Callable[[T], int | None]) -> int | No
         pass
     finally:
         os._exit(GO_ON if code is None else code)
-
-
-class NameOnlyError(AssertionError):
-    """Something was asked of a library that has been left out. To Pydantic, a rule that was not met."""
 
 
 class Name(ABCMeta):

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from vol3d.data.covariates import near_name
-from vol3d.data.tables import few, read_rows, told
+from vol3d.data.tables import cell, few, read_rows
 from vol3d.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def read_table(path: Path, known: list[str]) -> list[dict[str, str | None]]:
         log.warning(
             "warning: %s: left aside, as the model knows nothing of it: %s", path, few(others)
         )
-    return [{k: told(row, k) for k in row if k in ("seed", *known)} for row in rows]
+    return [{k: cell(row, k) for k in row if k in ("seed", *known)} for row in rows]
 
 
 def whole(text: str, table: Path) -> int:

@@ -17,8 +17,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, distributed
 
+from vol3d.distributed.heartbeat import Heartbeat
 from vol3d.errors import ConfigError, ElsewhereError, Vol3dError
-from vol3d.roll_call import RollCall
 
 T = TypeVar("T")
 MEETING = timedelta(minutes=10)
@@ -27,7 +27,7 @@ BUCKET = 50_000_000
 """Values that are sent at a time, 200 MB."""
 PATIENCE = timedelta(hours=6)
 """How long the others wait for one that lives but is slow: previews, a checkpoint, a first read.
-One that has died is noticed by the roll call, in seconds."""
+One that has died is noticed by the heartbeat, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -236,12 +236,12 @@ def joined(device: str) -> Iterator[Ranks]:
     if not ranks.first:  # one voice
         logging.getLogger().setLevel(logging.ERROR)
     speaks = ranks.local_rank == 0 or ranks.rank == 1
-    roll_call = RollCall(address, port, ranks.rank, ranks.world, speaks)
-    with roll_call:
+    heartbeat = Heartbeat(address, port, ranks.rank, ranks.world, speaks)
+    with heartbeat:
         if ranks.largest(int(on_gpu)) > int(on_gpu) and device != "cpu":
             raise ConfigError(
                 f"rank {ranks.rank} on {socket.gethostname()} has no GPU that works, and others have"
             )
         yield ranks
-        roll_call.part(lambda: ranks.largest(0))
+        heartbeat.part(lambda: ranks.largest(0))
     distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""The roll call of a run's processes: one that dies is named, and ends the others within seconds.
+"""The heartbeat of a run's processes: one that dies is named, and ends the others within seconds.
 
 A collective operation waits for whoever is missing, on a GPU for minutes or for ever, and nobody says
 for whom. So every rank tells a common store that it lives, once a second, and listens.
@@ -24,7 +24,7 @@ ASLEEP_S = 5.0
 FAREWELL_S = 3.0
 
 
-class RollCall:
+class Heartbeat:
     """A thread that speaks for this rank and listens to the others; a context.
 
     The first rank listens to all, the others to the first. An error in one rank is told to the others,
@@ -46,7 +46,7 @@ class RollCall:
         self.store = PrefixStore(f"vol3d/{restart}", store)
         self.listens_to = range(1, world) if rank == 0 else [0]
         self.parting = threading.Event()
-        self.thread = threading.Thread(target=self.run, name="roll call", daemon=True)
+        self.thread = threading.Thread(target=self.run, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Self:
         name = f"rank {self.rank} ({socket.gethostname()}, pid {os.getpid()})"

@@ -13,7 +13,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 """What AdamW keeps of each weight: the running mean of its gradient, and of the gradient's square."""
 
 
-class Part(ABC):
+class TrainedNet(ABC):
     """A network that is trained, with what trains it. Every rank calls the same in the same order.
 
     Attributes:

@@ -1,7 +1,7 @@
 """Who is at work in a folder: locks of the system, which end with the process that holds them.
 
 Of those who share the work on a folder, each holds two files in it: the plan, together with all others of
-the same plan, and its part, alone. Work that is not shared is the one part of its plan.
+the same plan, and its shard, alone. Work that is not shared is the one part of its plan.
 """
 
 import errno
@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from vol3d.distributed.shards import ALL
 from vol3d.errors import ConfigError
-from vol3d.parts import ALL
 
 log = logging.getLogger(__name__)
 NAME = ".vol3d-lock"
@@ -44,7 +44,7 @@ class Holder:
     Attributes:
         host: its machine.
         process: its number there.
-        part: its part, 2/4 is the second of four.
+        shard: its shard, 2/4 is the second of four.
         since: when it began.
         job: that of Slurm, empty for none.
         restarts: how often the queue called the job back.
@@ -52,7 +52,7 @@ class Holder:
 
     host: str
     process: int
-    part: str
+    shard: str
     since: str
     job: str = ""
     restarts: int = 0
@@ -62,28 +62,28 @@ class Holder:
         return f"process {self.process} on {self.host}{job}, since {self.since}"
 
 
-def this_one(part: str, told: Mapping[str, str] = os.environ) -> Holder:
+def this_one(shard: str, told: Mapping[str, str] = os.environ) -> Holder:
     """This process, by what its queue says in the environment."""
     job, restarts = told.get("SLURM_JOB_ID", ""), int(told.get("SLURM_RESTART_COUNT", "0"))
     now = time.strftime("%Y-%m-%d %H:%M")
-    return Holder(platform.node(), os.getpid(), part, now, job, restarts)
+    return Holder(platform.node(), os.getpid(), shard, now, job, restarts)
 
 
 @contextmanager
-def at_work(folder: Path, plan: object = None, part: str = ALL) -> Iterator[None]:
+def at_work(folder: Path, plan: object = None, shard: str = ALL) -> Iterator[None]:
     """Work in a folder, which is made if it is not there, while nobody else may.
 
     Args:
         folder: where files are written.
-        plan: what is to be made, as JSON can tell it; others of the same plan may make other parts.
-        part: what of it this process makes.
+        plan: what is to be made, as JSON can tell it; others of the same plan may make other shards.
+        shard: what of it this process makes.
 
     Raises:
-        ConfigError: someone else is at work on another plan, or on this part; or nothing can be
+        ConfigError: someone else is at work on another plan, or on this shard; or nothing can be
             written there.
     """
-    me = this_one(part)
-    told = json.dumps([plan, part.partition("/")[2]], sort_keys=True, default=str)
+    me = this_one(shard)
+    told = json.dumps([plan, shard.partition("/")[2]], sort_keys=True, default=str)
     digest = hashlib.sha256(told.encode()).hexdigest()
     with ExitStack() as held:
         try:
@@ -102,7 +102,7 @@ def at_work(folder: Path, plan: object = None, part: str = ALL) -> Iterator[None
 
 
 def wait_and_enter(folder: Path, digest: str, me: Holder, held: ExitStack) -> None:
-    """Take the plan and the part, as soon as whoever is in the way has gone, if that is soon.
+    """Take the plan and the shard, as soon as whoever is in the way has gone, if that is soon.
 
     Raises:
         ConfigError: someone stays at work.
@@ -122,7 +122,7 @@ def wait_and_enter(folder: Path, digest: str, me: Holder, held: ExitStack) -> No
 
 def refuse(folder: Path, found: Holder | None, me: Holder) -> NoReturn:
     """Say who is in the way."""
-    what = f"on part {found.part} " if found and found.part != ALL else ""
+    what = f"on shard {found.shard} " if found and found.shard != ALL else ""
     gone = f" (if that machine is gone, remove {NAME}* there)"
     raise ConfigError(
         f"{folder}: {found or 'another process'} is at work {what}here; wait for it or stop it, "
@@ -131,7 +131,7 @@ def refuse(folder: Path, found: Holder | None, me: Holder) -> NoReturn:
 
 
 def enter(folder: Path, digest: str, me: Holder, held: ExitStack) -> bool:
-    """Take the plan and the part, if nobody is in the way; all or nothing."""
+    """Take the plan and the shard, if nobody is in the way; all or nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as mine, suppress(FileNotFoundError):  # whoever made the folder took it away
         plan = opened(folder / NAME, mine)
@@ -141,13 +141,13 @@ def enter(folder: Path, digest: str, me: Holder, held: ExitStack) -> bool:
         mine.callback(leave, folder / NAME, plan)
         if not is_there(folder / NAME, plan) or os.pread(plan, 64, 0) != digest.encode():
             return False
-        path = folder / f"{NAME}-{me.part.replace('/', '-of-')}"
-        part = opened(path, mine)
-        if not taken(part, fcntl.LOCK_EX) or not is_there(path, part):
+        path = folder / f"{NAME}-{me.shard.replace('/', '-of-')}"
+        shard = opened(path, mine)
+        if not taken(shard, fcntl.LOCK_EX) or not is_there(path, shard):
             return False
-        os.ftruncate(part, 0)
-        os.pwrite(part, json.dumps(asdict(me)).encode(), 0)
-        mine.callback(leave, path, part)
+        os.ftruncate(shard, 0)
+        os.pwrite(shard, json.dumps(asdict(me)).encode(), 0)
+        mine.callback(leave, path, shard)
         held.push(mine.pop_all())
         return True
     return False
@@ -184,7 +184,7 @@ def leave(path: Path, file: int) -> None:
 
 
 def in_the_way(folder: Path) -> Holder | None:
-    """A process that holds a part; None where all are just coming or going."""
+    """A process that holds a shard; None where all are just coming or going."""
     for path in sorted(folder.glob(f"{NAME}-*")):
         with suppress(OSError), path.open() as file:
             if not taken(file.fileno(), fcntl.LOCK_SH):

@@ -8,14 +8,14 @@ import pytest
 
 from vol3d.config import Config
 from vol3d.diffusion.model import Sampler
+from vol3d.distributed.shards import ALL, Shard, share, sum_up
 from vol3d.errors import ConfigError
-from vol3d.files import copy_folder, is_free, whole
-from vol3d.parts import ALL, Part, share, sum_up
+from vol3d.io.files import copy_folder, is_free, whole
 from vol3d.trained.cohort import claim
 
 
 class Shared(Config):
-    part: Part = ALL
+    shard: Shard = ALL
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 12])
@@ -29,15 +29,15 @@ def test_shares_are_everything_once_and_even(n: int, of: int):
 @pytest.mark.parametrize("text", ["5/4", "0/4", "2", "2/", "a/b", "-1/4", "1/0", "2/4/8", "", "½"])
 def test_what_is_no_part_is_refused_in_one_line(text: str):
     with pytest.raises(ConfigError) as caught:
-        Shared.read(None, [f"part={text}"])
-    assert str(caught.value).startswith("part: '")
+        Shared.read(None, [f"shard={text}"])
+    assert str(caught.value).startswith("shard: '")
     assert "the second of four is 2/4" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_part_is_kept_as_it_was_typed():
-    settings = Shared.read(None, ["part=12/40"])
-    assert settings.dump() == {"part": "12/40"}
+    settings = Shared.read(None, ["shard=12/40"])
+    assert settings.dump() == {"shard": "12/40"}
     assert Shared.parse(settings.dump()) == settings
 
 
@@ -50,7 +50,7 @@ def test_a_summary_is_written_again_where_more_was_made_meanwhile(tmp_path: Path
     def write(names: list[str]) -> None:
         looks.append(names)
         table.write_text(" ".join(names))
-        (tmp_path / "scan2").touch()  # another part, while this one wrote
+        (tmp_path / "scan2").touch()  # another shard, while this one wrote
 
     (tmp_path / "scan1").touch()
     sum_up(made, write)
@@ -100,8 +100,8 @@ def test_a_folder_is_free_while_its_first_file_is_written(tmp_path: Path):
     out = tmp_path / "out"
     assert is_free(out)
     out.mkdir()
-    with whole(out / "first.json") as part:
-        part.write_text("{}")
+    with whole(out / "first.json") as shard:
+        shard.write_text("{}")
         assert is_free(out)
     assert not is_free(out)
     assert not is_free(out / "first.json")
@@ -109,7 +109,7 @@ def test_a_folder_is_free_while_its_first_file_is_written(tmp_path: Path):
 
 def test_the_first_file_stays_where_it_is_to_be_kept(tmp_path: Path):
     for text in ("one", "two"):
-        with whole(tmp_path / "a", keep=True) as part:
-            part.write_text(text)
+        with whole(tmp_path / "a", keep=True) as shard:
+            shard.write_text(text)
     assert (tmp_path / "a").read_text() == "one"
     assert [p.name for p in tmp_path.iterdir()] == ["a"]

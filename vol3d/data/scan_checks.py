@@ -8,7 +8,7 @@ import numpy as np
 
 from vol3d.data.scan import Scan
 from vol3d.errors import DataError
-from vol3d.header import Header
+from vol3d.io.header import Header
 from vol3d.volume import Grid, Volume
 
 log = logging.getLogger(__name__)

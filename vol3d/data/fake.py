@@ -6,14 +6,14 @@ import numpy as np
 
 from vol3d.data.dataset import Dataset
 from vol3d.data.scan import Scan
-from vol3d.header import read_header
+from vol3d.io.header import read_header
 from vol3d.volume import Grid
 
 PEOPLE = 4
 """They differ in their covariates, and fill a batch of validation."""
 
 
-def imagined_scans(covariates: dict[str, str]) -> list[Scan]:
+def fake_scans(covariates: dict[str, str]) -> list[Scan]:
     """People who differ in their covariates, which are numbers or categories by name."""
     values = {"number": (0.0, 1.0), "category": ("a", "b")}
     return [
@@ -29,12 +29,12 @@ def imagined_scans(covariates: dict[str, str]) -> list[Scan]:
     ]
 
 
-class ImaginedImages:
+class FakeImages:
     """Stands in for `Images`: scans of one shape, blank."""
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         self.grid = Grid(shape, np.eye(4))
-        self.train = self.val = imagined_scans({})
+        self.train = self.val = fake_scans({})
 
     def grid_of(self, scan: Scan) -> Grid:
         """The same for all."""
@@ -46,7 +46,7 @@ class ImaginedImages:
         return {"x": np.zeros(shape, np.float32), "labels": np.zeros(shape, np.int32)}
 
 
-class ImaginedLatents:
+class FakeLatents:
     """Stands in for `LatentImages`: latents of one shape [C, x, y, z], blank.
 
     Args:
@@ -56,7 +56,7 @@ class ImaginedLatents:
 
     def __init__(self, shape: tuple[int, int, int, int], covariates: dict[str, str]) -> None:
         self.shape, self.z_channels = shape, shape[0]
-        self.train = self.val = imagined_scans(covariates)
+        self.train = self.val = fake_scans(covariates)
 
     def read(self, scan: Scan) -> dict[str, np.ndarray]:
         """`mean` and `logvar`."""

@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def planes(x: np.ndarray, at: tuple[int, int, int] | None = None) -> list[np.ndarray]:
+def three_slices(x: np.ndarray, at: tuple[int, int, int] | None = None) -> list[np.ndarray]:
     """Axial, coronal and sagittal slices of x [X, Y, Z] in RAS+, as rows from top to bottom.
 
     Axial: anterior up, left on the left (neurological convention). Coronal: superior up, left on
@@ -15,7 +15,7 @@ def planes(x: np.ndarray, at: tuple[int, int, int] | None = None) -> list[np.nda
 
 def montage(volumes: list[np.ndarray]) -> np.ndarray:
     """One row of pictures [rows, columns]: the three planes of each volume [X, Y, Z], side by side."""
-    tiles = [p for x in volumes for p in planes(x)]
+    tiles = [p for x in volumes for p in three_slices(x)]
     height = max(t.shape[0] for t in tiles)
     return np.hstack([np.pad(t, ((0, height - t.shape[0]), (0, 0))) for t in tiles]).astype(
         np.float32

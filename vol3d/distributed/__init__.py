@@ -1,0 +1,1 @@
+"""Several processes at once: ranks of one run, and shards of one job."""
