@@ -265,7 +265,7 @@ def test_resampled_without_change_of_place(cohort: Path, tmp_path: Path):
     for path in copy.glob("sub-*/anat/*T1w.nii.gz"):
         Volume.read(path).reorient("LPI").write(path)
     a, b = (Images(Bids(path=p, entities={"desc": "brain"})) for p in (cohort, copy))
-    assert np.array_equal(a.read(a.train[0])["x"], b.read(b.train[0])["x"])
+    assert np.array_equal(a.image(a.train[0]), b.image(b.train[0]))
 
 
 def test_latents_of_other_data_are_not_taken_for_done(

@@ -40,10 +40,10 @@ def test_volumes_measured_from_label_maps_agree_with_the_table():
 def test_scans_lie_on_the_grid_of_their_name():
     images = Images(ixi(), with_labels=True)
     assert images.grid.matches(mni_grid(2.0))
-    item = images.read(images.train[0])
-    assert item["x"].shape == item["labels"].shape == (1, 80, 112, 80)
-    assert 0 <= item["x"].min() < item["x"].max() <= 1
-    assert np.mean(item["x"][item["labels"] > 0] > 0) > 0.98  # labels lie on the brain
+    x, labels = images.image(images.train[0]), images.labels(images.train[0])
+    assert x.shape == labels.shape == (1, 80, 112, 80)
+    assert 0 <= x.min() < x.max() <= 1
+    assert np.mean(x[labels > 0] > 0) > 0.98  # labels lie on the brain
 
 
 def test_a_coarser_grid_keeps_the_brain_in_place():

@@ -39,7 +39,7 @@ def test_every_scan_is_read_at_every_resolution(cohort: Path):
     names = [s.name for s in images.train[:2]]
     assert names == ["sub-0001_res-4mm", "sub-0001_res-8mm"]
     assert [s.covariates["spacing_mm"] for s in images.train[:2]] == [4.0, 8.0]
-    assert [images.read(s)["x"].shape for s in images.train[:2]] == [
+    assert [images.image(s).shape for s in images.train[:2]] == [
         (1, 40, 56, 40),
         (1, 20, 28, 20),
     ]

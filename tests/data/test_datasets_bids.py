@@ -52,7 +52,7 @@ def visits(tmp_path):
 
 def test_scans_without_sessions(plain):
     one, two, three = Bids(path=plain).scans()
-    assert (one.name, one.session, one.split, one.labels) == ("sub-01", None, "train", None)
+    assert (one.name, one.session, one.split, one.label_map) == ("sub-01", None, "train", None)
     assert one.covariates == {"age": None, "sex": "M"}
     assert two.covariates == {"age": 70.5, "sex": "F"}
     assert two.split == "val"
@@ -122,9 +122,9 @@ def test_label_maps_and_volumes_measured_in_them(plain):
     put(where, labels, spacing=(1, 2, 5))  # 0.01 ml a voxel
     source = Bids(path=plain, labels_entities={"desc": "x"}, volumes={"v": [4, 7], "age": [4]})
     one, two, _ = source.scans()
-    assert one.labels == where
+    assert one.label_map == where
     assert one.covariates == {"age": pytest.approx(0.02), "sex": "M", "v": pytest.approx(0.05)}
-    assert two.labels is None
+    assert two.label_map is None
     assert two.covariates["v"] is None
 
 
@@ -176,7 +176,10 @@ def test_grid(plain):
     [
         ({"path": "nowhere"}, "nowhere: no such folder"),
         ({"path": "empty"}, "no sub-\\* folder, so it is no BIDS dataset"),
-        ({"path": "data", "suffix": "T2w"}, r"no image \*_T2w.nii.gz.*It has: \*_T1w.*suffix=T1w"),
+        (
+            {"path": "data", "contrasts": "T2w"},
+            r"no image \*_T2w.nii.gz.*It has: \*_T1w.*contrasts=T1w",
+        ),
         ({"path": "data", "labels_entities": {"desc": "x"}}, r"no label map \*_dseg.*desc: x"),
     ],
 )
@@ -338,12 +341,12 @@ def test_masks_and_labels_inherit_space_and_res(fmriprep):
     (scan,) = (source := Bids(path=fmriprep, **words)).scans()
     anat = fmriprep / "sub-01/anat"
     assert scan.mask == anat / "sub-01_space-MNI152NLin2009cAsym_res-2_desc-brain_mask.nii.gz"
-    assert scan.labels == anat / "sub-01_space-MNI152NLin2009cAsym_res-2_dseg.nii.gz"
+    assert scan.label_map == anat / "sub-01_space-MNI152NLin2009cAsym_res-2_dseg.nii.gz"
     (native,) = Bids(path=fmriprep, entities={"space": None}).scans()
     assert native.mask == anat / "sub-01_desc-brain_mask.nii.gz"
     assert Bids(path=fmriprep, mask_entities=None, **words).scans()[0].mask is None
 
-    seen = Images(source).read(scan)["x"][0]
+    seen = Images(source).image(scan)[0]
     assert seen[2].all()
     assert not seen[:2].any()
     digest = Images(source).digest(scan)

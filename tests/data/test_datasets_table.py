@@ -31,8 +31,8 @@ def test_scans(folder):
     one, two, b = source.scans()
     assert [s.name for s in (one, two, b)] == ["sub-a_ses-1", "sub-a_ses-2", "sub-b"]
     assert two.covariates == {"age": None, "site": "y"}
-    assert b.image == b.labels == folder / "b.nii.gz"
-    assert (one.labels, one.split, b.split) == (None, "train", "val")
+    assert b.image == b.label_map == folder / "b.nii.gz"
+    assert (one.label_map, one.split, b.split) == (None, "train", "val")
 
 
 def test_participant_id_and_hashed_splits(folder):

@@ -14,9 +14,9 @@ from vol3d.data.preparation.masks import Command, Own, Template
 from vol3d.data.preparation.pipeline import STAGES, Steps, outside, prepare
 from vol3d.data.preparation.transforms import read_native_grid, read_transform, write_transform
 from vol3d.data.preparation.ventricles import ventricles_ml
-from vol3d.data.scan import Scan
 from vol3d.data.synthetic.person import Anatomy
 from vol3d.data.synthetic.subject import make_subject
+from vol3d.data.visit import Visit
 from vol3d.errors import DataError
 from vol3d.volume import Grid, Volume, mni_grid
 
@@ -56,12 +56,12 @@ def brain() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def stripped(brain, tmp_path_factory) -> Scan:
+def stripped(brain, tmp_path_factory) -> Visit:
     path = tmp_path_factory.mktemp("raw") / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
     path.parent.mkdir(parents=True)
     scan = scanned(1000 * brain)
     scan.write(path)
-    return Scan("01", None, path, None, {}, "train")
+    return Visit("01", None, {"T1w": path}, {}, "train")
 
 
 def apart_mm(a: sitk.Transform, b: sitk.Transform) -> float:
@@ -109,7 +109,7 @@ def test_a_brain_whose_darker_part_is_lost_is_too_small(brain, tmp_path):
     """As where a constant is taken off, and what falls below 0 is cut off: no more can be put back."""
     path = tmp_path / "sub-01_T1w.nii.gz"
     scanned(1000 * np.maximum(brain - 0.7, 0)).write(path)
-    scan = Scan("01", None, path, None, {}, "train")
+    scan = Visit("01", None, {"T1w": path}, {}, "train")
     done = prepare(scan, tmp_path, Steps(grid="4mm", bias=None))
     assert done.offset == 0
     assert qc.flags([done.measures]) == ["filled below 0.82"]
@@ -155,7 +155,7 @@ def test_the_built_in_mask_finds_the_brain_in_a_head(brain, tmp_path):
     head = scanned(1000 * with_skull(brain) - 300)  # some exports take a constant off
     head = Volume(levelled(head.data)[0], head.affine)
     truth = scanned((brain > 0).astype(np.uint8), nearest=True).reorient("RAS").data > 0
-    scan = Scan("01", None, tmp_path / "sub-01_T1w.nii.gz", None, {}, "train")
+    scan = Visit("01", None, {"T1w": tmp_path / "sub-01_T1w.nii.gz"}, {}, "train")
     found = Template().find(head.reorient("RAS"), scan, tmp_path)
     assert found.approximate
     assert qc.dice(found.mask.data, truth) > 0.93

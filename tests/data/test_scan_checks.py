@@ -62,8 +62,8 @@ def test_a_scan_with_two_left_sides_is_refused_before_voxels_are_read_unless_one
         Images(source)
     for form, flip in (("sform", 1), ("qform", -1)):
         images = Images(source.model_copy(update={"form": form}))
-        read = images.read(images.train[1])["x"][0]
-        assert np.array_equal(read[::flip], images.read(images.train[0])["x"][0])
+        read = images.image(images.train[1])[0]
+        assert np.array_equal(read[::flip], images.image(images.train[0])[0])
 
 
 def test_an_image_without_contrast_is_refused(tmp_path: Path):

@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 
 from vol3d.data.columns import Wanted
-from vol3d.data.scan import Scan
 from vol3d.data.survey import doubts, few_people, overview
+from vol3d.data.visit import Visit
 
 
-def scans(**columns: list) -> list[Scan]:
+def scans(**columns: list) -> list[Visit]:
     """A scan for each value of the columns; the last one is held out."""
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     splits = ["train"] * (len(rows) - 1) + ["val"]
     return [
-        Scan(f"{i:02d}", None, Path(), None, row, split)
+        Visit(f"{i:02d}", None, {"T1w": Path()}, row, split)
         for i, (row, split) in enumerate(zip(rows, splits, strict=True))
     ]
 

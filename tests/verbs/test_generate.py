@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tests.conftest import assert_valid_bids, verb, vol3d
-from vol3d.data.scan import kind_of
 from vol3d.data.tables import read_rows
+from vol3d.data.visit import kind_of
 from vol3d.errors import ConfigError, DataError
 from vol3d.trained import TrainedGenerator, TrainedSegmenter
 from vol3d.verbs.generate import Generate

@@ -18,8 +18,8 @@ from vol3d.data.preparation.output import Place
 from vol3d.data.preparation.pipeline import STAGES, Steps
 from vol3d.data.preparation.side_by_side import side_by_side
 from vol3d.data.preparation.tables import write_tables
-from vol3d.data.scan import Scan
 from vol3d.data.tables import read_rows
+from vol3d.data.visit import Visit
 from vol3d.errors import ConfigError, RunError
 from vol3d.verbs.prepare import Prepare
 from vol3d.verbs.restore import Restore
@@ -88,7 +88,7 @@ def test_it_is_a_dataset_to_train_on(prepared):
     images = Images(Bids.parse({**words, "val_fraction": 0.0}), with_labels=True)
     assert images.grid.matches(mni_grid(4.0))
     assert [s.covariates["age"] for s in images.train] == [30, None]
-    x = images.read(images.train[0])["x"][0]
+    x = images.image(images.train[0])[0]
     written = Volume.read(images.train[0].image).data
     assert np.abs(x - np.clip(written, 0, 1)).max() < 1e-3  # already on the networks' scale
 
@@ -124,7 +124,7 @@ def test_what_was_measured_stands_with_the_visit_and_theirs_is_kept(tmp_path):
     (raw / "participants.tsv").write_text("participant_id\tsex\nsub-a\tF\nsub-b\tM\nsub-c\tM\n")
     (raw / "sub-a/sub-a_sessions.tsv").write_text("session_id\tage\nses-1\t30\nses-3\t33\n")
     visits = [("a", "1"), ("a", "2"), ("b", None)]
-    scans = [Scan(who, visit, raw, None, {}, "train") for who, visit in visits]
+    scans = [Visit(who, visit, {"T1w": raw}, {}, "train") for who, visit in visits]
     measures = [{"brain_ml": 1100.0 + i, "ventricles_ml": None} for i in range(3)]
     write_tables(raw, out, scans, measures)
     assert (out / "participants.tsv").read_text() == (

@@ -40,7 +40,7 @@ def test_it_is_a_dataset(cohort):
         assert 20 <= c["age"] <= 90
         assert c["sex"] in ("F", "M")
         assert c["counted_ml"] == pytest.approx(c["brain_ml"], rel=0.05)
-    x = Images(source).read(scans[0])["x"]
+    x = Images(source).image(scans[0])
     assert x.shape == (1, 40, 56, 40)
 
 
@@ -57,7 +57,7 @@ def test_the_written_displacement_makes_the_written_labels(cohort):
     for scan in Bids.parse({"path": cohort, "labels_entities": {}}).scans():
         (path,) = (cohort / "sourcedata" / scan.name).iterdir()
         u, grid = read_displacement(path)
-        labels = Volume.read(scan.labels)
+        labels = Volume.read(scan.label_map)
         assert grid.matches(labels.grid)
         moved = choose_labels(block_mean(warp(template.tissues, finer(u, 2), 2.0), 2))
         for label in (2, 3, 4):
@@ -108,7 +108,7 @@ def test_the_config_says_the_defaults():
 def test_truth_in_the_table_is_that_of_the_images(cohort):
     rows = {s.name: s for s in Bids.parse({"path": cohort, "labels_entities": {}}).scans()}
     counted = [
-        (Volume.read(s.labels).data == 4).sum() * 0.064 for s in rows.values()
+        (Volume.read(s.label_map).data == 4).sum() * 0.064 for s in rows.values()
     ]  # 4 mm voxels of 0.064 ml
     told = [s.covariates["ventricles_ml"] for s in rows.values()]
     assert np.corrcoef(counted, told)[0, 1] > 0.99

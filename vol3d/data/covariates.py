@@ -9,7 +9,7 @@ from pydantic import Field
 
 from vol3d.config import Config, did_you_mean
 from vol3d.data.columns import Category, Number, Row, Wanted, level_of, measure_column
-from vol3d.data.scan import Scan
+from vol3d.data.visit import Visit
 from vol3d.errors import ConfigError, DataError
 
 SAME = {"gender": "sex"}
@@ -188,7 +188,7 @@ def positive(covariance: np.ndarray) -> np.ndarray:
     return (vectors * np.maximum(values, 1e-6)) @ vectors.T
 
 
-def refuse_unknown(wanted: dict[str, Wanted], scans: list[Scan]) -> None:
+def refuse_unknown(wanted: dict[str, Wanted], scans: list[Visit]) -> None:
     """Somebody to learn from has each covariate, and a number is a number, for everybody.
 
     Raises:

@@ -1,6 +1,7 @@
 """What all datasets share: choosing people, splitting them, and adding measured volumes."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -10,10 +11,10 @@ from pydantic import BeforeValidator, Field
 
 from vol3d.config import Config, did_you_mean, several
 from vol3d.data.columns import level_of
-from vol3d.data.scan import Scan
 from vol3d.data.splits import check_split, draw_split
 from vol3d.data.survey import grid_by_header
 from vol3d.data.tables import VolumeTable, bare, check_known, unmatched
+from vol3d.data.visit import Visit
 from vol3d.data.volumes import Labels, measure_volumes
 from vol3d.errors import ConfigError, DataError
 from vol3d.io.header import Form, read_header
@@ -25,6 +26,8 @@ Names = Annotated[list[Text], BeforeValidator(several)]
 GridName = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?mm$")]
 """The field of view of 160 x 224 x 160 mm in MNI space, and its spacing: 1mm, 2mm, 1.5mm."""
 
+MAIN_LABELS = "labels"
+"""The name of label maps that are no rater's."""
 SPACING = "spacing_mm"
 """The covariate that tells a model the voxel size."""
 
@@ -63,11 +66,15 @@ class Dataset(Config, ABC):
     """sform or qform: what holds where a header says two things about left and right. Without it such
     scans are refused, and where the two differ by less, the sform holds."""
 
+    def main_contrast(self, visits: list[Visit]) -> str:
+        """What most tasks learn from: the first contrast of most visits."""
+        return Counter(next(iter(v.images)) for v in visits).most_common(1)[0][0]
+
     @abstractmethod
-    def find(self) -> list[Scan]:
+    def find(self) -> list[Visit]:
         """All scans there are, with the covariates of the dataset's own tables."""
 
-    def scans(self) -> list[Scan]:
+    def scans(self) -> list[Visit]:
         """The chosen scans with all covariates, sorted by name.
 
         A covariate of `tables` or `volumes` replaces a column of the same name.
@@ -83,18 +90,18 @@ class Dataset(Config, ABC):
             scans = add_volumes(scans, self.volumes)
         return sorted(self.on_grids(scans), key=lambda s: s.name)
 
-    def lies_on(self, scans: list[Scan]) -> str:
+    def lies_on(self, scans: list[Visit]) -> str:
         """The grid of the scans in words: those that are named, or that of the first by its header."""
         if self.grid:
             return f"resampled to {' and '.join(self.target_grids())}"
         return f"on {grid_by_header(scans[0])}"
 
-    def doubts(self, scans: list[Scan]) -> list[str]:
+    def doubts(self, scans: list[Visit]) -> list[str]:
         """What is odd about how files and tables go together, a line each: nothing is refused for it."""
         visits = {(s.subject, s.session) for s in scans}
         return [line for t in self.tables for line in unmatched(t.path, set(t.read()), visits)]
 
-    def chosen(self) -> list[Scan]:
+    def chosen(self) -> list[Visit]:
         """The scans of the people who are wanted.
 
         Raises:
@@ -114,7 +121,7 @@ class Dataset(Config, ABC):
             raise DataError("no scan is left after `subjects` and `exclude`; choose fewer of them")
         return [replace(scan, form=self.form) for scan in scans]
 
-    def on_grids(self, scans: list[Scan]) -> list[Scan]:
+    def on_grids(self, scans: list[Visit]) -> list[Visit]:
         """Every scan once for each grid that it is to be read on, told its voxel size."""
         if not self.grid:
             return scans
@@ -140,7 +147,7 @@ class Dataset(Config, ABC):
         return draw_split(subject, self.val_fraction, self.split_seed)
 
 
-def check_name(scan: Scan) -> None:
+def check_name(scan: Visit) -> None:
     """A scan's name becomes that of files, which must stay in their folder.
 
     Raises:
@@ -153,7 +160,7 @@ def check_name(scan: Scan) -> None:
         )
 
 
-def rename_levels(scans: list[Scan], levels: dict[str, dict[str, list[str]]]) -> list[Scan]:
+def rename_levels(scans: list[Visit], levels: dict[str, dict[str, list[str]]]) -> list[Visit]:
     """Give levels that go by several names one of them.
 
     Raises:
@@ -182,7 +189,7 @@ def rename_levels(scans: list[Scan], levels: dict[str, dict[str, list[str]]]) ->
     ]
 
 
-def add_table(scans: list[Scan], table: VolumeTable) -> list[Scan]:
+def add_table(scans: list[Visit], table: VolumeTable) -> list[Visit]:
     """Add the volumes of an external table; None for scans that are not in it.
 
     Raises:
@@ -203,13 +210,13 @@ def add_table(scans: list[Scan], table: VolumeTable) -> list[Scan]:
     ]
 
 
-def add_volumes(scans: list[Scan], structures: dict[str, Labels]) -> list[Scan]:
+def add_volumes(scans: list[Visit], structures: dict[str, Labels]) -> list[Visit]:
     """Add the volumes measured from the label maps; None for scans that have no label map.
 
     Raises:
         DataError: no scan has a label map, or no label map has any of a structure's labels.
     """
-    if not any(s.labels for s in scans):
+    if not any(s.label_map for s in scans):
         raise DataError(
             f"volumes: no scan has a label map to measure {', '.join(structures)} in; "
             f"say where the label maps are"
@@ -217,10 +224,10 @@ def add_volumes(scans: list[Scan], structures: dict[str, Labels]) -> list[Scan]:
     out = []
     for scan in scans:
         measured = dict.fromkeys(structures)
-        if scan.labels:
+        if scan.label_map:
             told = tuple((name, tuple(ids)) for name, ids in structures.items())
-            changed = scan.labels.stat().st_mtime_ns
-            measured = measure(scan.labels, changed, scan.form, told)
+            changed = scan.label_map.stat().st_mtime_ns
+            measured = measure(scan.label_map, changed, scan.form, told)
         out.append(replace(scan, covariates={**scan.covariates, **measured}))
     for name, ids in structures.items():
         if not any(s.covariates[name] for s in out):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from vol3d.data.dataset import Dataset
-from vol3d.data.scan import Scan
+from vol3d.data.visit import Visit
 from vol3d.io.header import read_header
 from vol3d.volume import Grid
 
@@ -13,15 +13,14 @@ PEOPLE = 4
 """They differ in their covariates, and fill a batch of validation."""
 
 
-def fake_scans(covariates: dict[str, str]) -> list[Scan]:
+def fake_scans(covariates: dict[str, str]) -> list[Visit]:
     """People who differ in their covariates, which are numbers or categories by name."""
     values = {"number": (0.0, 1.0), "category": ("a", "b")}
     return [
-        Scan(
+        Visit(
             f"{i}",
             None,
-            Path(),
-            None,
+            {"T1w": Path()},
             {n: values[k][i % 2] for n, k in covariates.items()},
             "train",
         )
@@ -36,14 +35,17 @@ class FakeImages:
         self.grid = Grid(shape, np.eye(4))
         self.train = self.val = fake_scans({})
 
-    def grid_of(self, scan: Scan) -> Grid:
+    def grid_of(self, scan: Visit) -> Grid:
         """The same for all."""
         return self.grid
 
-    def read(self, scan: Scan) -> dict[str, np.ndarray]:
-        """`x` and `labels`, [1, X, Y, Z]."""
-        shape = (1, *self.grid.shape)
-        return {"x": np.zeros(shape, np.float32), "labels": np.zeros(shape, np.int32)}
+    def image(self, scan: Visit) -> np.ndarray:
+        """[1, X, Y, Z]."""
+        return np.zeros((1, *self.grid.shape), np.float32)
+
+    def labels(self, scan: Visit) -> np.ndarray:
+        """[1, X, Y, Z]."""
+        return np.zeros((1, *self.grid.shape), np.int32)
 
 
 class FakeLatents:
@@ -58,7 +60,7 @@ class FakeLatents:
         self.shape, self.z_channels = shape, shape[0]
         self.train = self.val = fake_scans(covariates)
 
-    def read(self, scan: Scan) -> dict[str, np.ndarray]:
+    def read(self, scan: Visit) -> dict[str, np.ndarray]:
         """`mean` and `logvar`."""
         return {
             "mean": np.zeros(self.shape, np.float32),

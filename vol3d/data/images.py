@@ -3,10 +3,12 @@
 import hashlib
 import logging
 import re
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
-from vol3d.data.scan import Scan, kind_of
 from vol3d.data.scan_checks import (
     PREPARE,
     SAME_MM,
@@ -15,6 +17,7 @@ from vol3d.data.scan_checks import (
     doubts,
     tell_headers,
 )
+from vol3d.data.visit import Visit, kind_of
 from vol3d.distributed.ranks import launched
 from vol3d.errors import DataError
 from vol3d.io.files import sha256
@@ -33,13 +36,16 @@ NAMED = ("space", "res")
 
 
 class Images:
-    """The scans of a source, read on demand and kept in memory up to `cache_gb`.
+    """The visits of a source, whose images are read on demand and kept in memory up to `cache_gb`.
 
     `grid` is the finest where there are several.
 
     Args:
         source: a config of the menu in `data/datasets`.
-        with_labels: also read the label maps; only scans that have one are kept.
+        needs: contrasts without which a visit is left out; the source's main one if none are named.
+        may: contrasts that are read as well where they are there.
+        each: learn from each image of `needs` and `may` by itself, as if it were a visit.
+        with_labels: also read the label maps; only visits that have one are kept.
         cache_gb: how much memory the voxels may take, over all processes on this machine, before
             files are read again each time.
 
@@ -47,71 +53,124 @@ class Images:
         DataError: a header that is not as it should be, or a scan that lies on another grid than most.
     """
 
-    def __init__(self, source, *, with_labels: bool = False, cache_gb: float = 8.0) -> None:
-        scans = [s for s in source.scans() if s.labels is not None or not with_labels]
-        if not scans:
-            raise DataError(f"{source.path}: no scan has a label map, which this task learns from")
+    def __init__(
+        self,
+        source,
+        *,
+        needs: Collection[str] = (),
+        may: Collection[str] = (),
+        each: bool = False,
+        with_labels: bool = False,
+        cache_gb: float = 8.0,
+    ) -> None:
         self.source = source
-        self.train = [s for s in scans if s.split == "train"]
-        self.val = [s for s in scans if s.split == "val"]
+        visits = self.chosen(source.scans(), list(needs), list(may), each, with_labels)
+        self.train = [s for s in visits if s.split == "train"]
+        self.val = [s for s in visits if s.split == "val"]
         if not self.train:
             raise DataError(
-                f"{source.path}: none of the {len(scans)} scans is in the training split"
+                f"{source.path}: none of the {len(visits)} scans is in the training split"
             )
         self.with_labels = with_labels
         self.cache_bytes = cache_gb * 1e9 / launched().local_world
         self.cache: dict[str, dict[str, np.ndarray]] = {}
-        self.digests: dict[str, str] = {}
+        self.digests: dict[Path, str] = {}
         self.targets: dict[str, Grid] = source.target_grids()
-        self.seen: set[str] = set()  # scans that were looked at
+        self.seen: set[Path] = set()  # images that were checked
         self.told: set[str] = set()  # reasons for doubt
-        visits = list({s.visit: s for s in self.train + self.val}.values())
-        headers = [read_header(s.image, s.form) for s in visits]
+        alike = {
+            (s.who, s.only): s for s in self.train + self.val
+        }.values()  # one of each resolution
+        each_image = [image for s in alike for image in s.each()]
+        headers = [read_header(s.image, s.form) for s in each_image]
         tell_headers(headers)
-        for scan in visits if with_labels else []:
-            read_header(scan.labels, scan.form)
+        for visit in alike if with_labels else []:
+            for path in visit.labels.values():
+                read_header(path, visit.form)
         self.space_code = headers[0].space_code
-        self.grid: Grid = next(iter(self.targets.values()), None) or common_grid(visits, headers)
+        self.grid: Grid = next(iter(self.targets.values()), None) or common_grid(
+            each_image, headers
+        )
         for scan in self.train[:: max(1, len(self.train) // LOOKED_AT)][:LOOKED_AT]:
             self.read(scan)
 
-    def read(self, scan: Scan) -> dict[str, np.ndarray]:
-        """`x` [1, X, Y, Z] float32 in [0, 1], and `labels` [1, X, Y, Z] int32 where asked for."""
-        if scan.name in self.cache:
-            return self.cache[scan.name]
-        volume = within_mask(scan, Volume.of(read_header(scan.image, scan.form)))
-        is_new = scan.name not in self.seen
+    def chosen(
+        self, visits: list[Visit], needs: list[str], may: list[str], each: bool, with_labels: bool
+    ) -> list[Visit]:
+        """The visits that have what is needed, with the images that are asked for and no others.
+
+        Raises:
+            DataError: there is none.
+        """
+        self.main = needs[0] if needs else self.source.main_contrast(visits)
+        needs = needs or [self.main]
+        wanted = [*needs, *(c for c in may if c not in needs)]
+        found = [
+            replace(v, images={c: v.images[c] for c in wanted if c in v.images})
+            for v in visits
+            if (any if each else all)(c in v.images for c in needs)
+        ]
+        if not found:
+            raise DataError(f"{self.source.path}: no visit has {' and '.join(needs)}")
+        if with_labels:
+            found = [v for v in found if v.labels]
+            if not found:
+                raise DataError(
+                    f"{self.source.path}: no scan has a label map, which this task learns from"
+                )
+        return [one for v in found for one in v.each()] if each else found
+
+    def image(self, visit: Visit) -> np.ndarray:
+        """The main image of a visit, [1, X, Y, Z] float32 in [0, 1]."""
+        return self.read(visit)[visit.only or self.main]
+
+    def labels(self, visit: Visit) -> np.ndarray:
+        """The first label map of a visit, [1, X, Y, Z] int32."""
+        return self.read(visit)[next(iter(visit.labels))]
+
+    def read(self, visit: Visit) -> dict[str, np.ndarray]:
+        """Each image of a visit [1, X, Y, Z] float32 in [0, 1]; label maps, if asked for, int32."""
+        if visit.name in self.cache:
+            return self.cache[visit.name]
+        item = {c: self.read_image(visit, path) for c, path in visit.images.items()}
+        for name, path in visit.labels.items() if self.with_labels else ():
+            labels = self.on_grid(
+                visit, Volume.of(read_header(path, visit.form)), path, nearest=True
+            )
+            item[name] = np.rint(labels.data).astype(np.int32)[None]
+        if sum(a.nbytes for a in item.values()) * (len(self.cache) + 1) <= self.cache_bytes:
+            self.cache[visit.name] = item
+        return item
+
+    def read_image(self, visit: Visit, path: Path) -> np.ndarray:
+        """One of its images."""
+        volume = within_mask(visit, path, Volume.of(read_header(path, visit.form)))
+        is_new = path not in self.seen
         if is_new:
-            check_contrast(volume, scan.image)
-        item = {"x": normalise(self.on_grid(scan, volume).data)[None]}
-        if not item["x"].any():
+            check_contrast(volume, path)
+        x = normalise(self.on_grid(visit, volume, path).data)[None]
+        if not x.any():
             raise DataError(
-                f"{scan.image}: has no voxel above 0 on a grid of {self.grid_of(scan)}; is the scan "
+                f"{path}: has no voxel above 0 on a grid of {self.grid_of(visit)}; is the scan "
                 f"where the grid is, in MNI space?"
             )
         if is_new:
-            self.look_at(scan, volume)
-        if self.with_labels:
-            labels = Volume.of(read_header(scan.labels, scan.form))
-            labels = self.on_grid(scan, labels, nearest=True).data
-            item["labels"] = np.rint(labels).astype(np.int32)[None]
-        if sum(a.nbytes for a in item.values()) * (len(self.cache) + 1) <= self.cache_bytes:
-            self.cache[scan.name] = item
-        return item
+            self.check(visit, path, volume)
+        return x
 
-    def look_at(self, scan: Scan, volume: Volume) -> None:
-        """Tell, once for each reason, of a scan that does not look like a stripped brain on its grid."""
-        self.seen.add(scan.name)
+    def check(self, scan: Visit, path: Path, volume: Volume) -> None:
+        """Tell, once for each reason, of an image that is no stripped brain on its grid by its looks."""
+        self.seen.add(path)
         for kind, reason in doubts(volume, self.grid_of(scan)).items():
             if kind not in self.told:
                 self.told.add(kind)
-                log.warning("warning: %s: %s; %s (told once)", scan.image, reason, PREPARE)
+                log.warning("warning: %s: %s; %s (told once)", path, reason, PREPARE)
 
-    def grid_of(self, scan: Scan) -> Grid:
+    def grid_of(self, scan: Visit) -> Grid:
         """The grid that a scan is read on."""
         return self.targets[scan.res] if scan.res else self.grid
 
-    def on_grid(self, scan: Scan, volume: Volume, *, nearest: bool = False) -> Volume:
+    def on_grid(self, scan: Visit, volume: Volume, path: Path, *, nearest: bool = False) -> Volume:
         """Reorient to RAS+; resample where the source asks for a grid, else insist on the common one."""
         volume = volume.reorient("RAS")
         grid = self.grid_of(scan)
@@ -119,7 +178,7 @@ class Images:
             return volume.resample(grid, nearest=nearest)
         if not volume.grid.matches(grid, SAME_MM):
             raise DataError(
-                f"{scan.labels}: lies on a grid of {volume.grid}, {volume.grid.apart(grid):.1f} mm off "
+                f"{path}: lies on a grid of {volume.grid}, {volume.grid.apart(grid):.1f} mm off "
                 f"that of the scans, {grid}; resample it onto the scan"
             )
         return volume
@@ -136,19 +195,20 @@ class Images:
                 found[key] = said.pop()
         return found
 
-    def digest(self, scan: Scan) -> str:
-        """The SHA-256 of a scan's file, or of it and its mask; each is read for it once."""
-        if scan.visit not in self.digests:
-            both = "".join(map(sha256, filter(None, (scan.image, scan.mask))))
-            one = hashlib.sha256(bytes.fromhex(both)).hexdigest()
-            self.digests[scan.visit] = one if scan.mask else both
-        return self.digests[scan.visit]
+    def digest(self, scan: Visit) -> str:
+        """The SHA-256 of a visit's image, or of all its images and its mask; each is read for it once."""
+        files = [*scan.images.values(), *filter(None, [scan.mask])]
+        for path in files:
+            if path not in self.digests:
+                self.digests[path] = sha256(path)
+        every = "".join(self.digests[path] for path in files)
+        return every if len(files) == 1 else hashlib.sha256(bytes.fromhex(every)).hexdigest()
 
     def fingerprint(self) -> dict:
         """What the data are, without any person's row: counts, grid, and a digest of the files."""
         digest = hashlib.sha256()
-        for visit, scan in {s.visit: s for s in self.train + self.val}.items():
-            digest.update(visit.encode() + bytes.fromhex(self.digest(scan)))
+        for (who, _), scan in {(s.who, s.only): s for s in self.train + self.val}.items():
+            digest.update(who.encode() + bytes.fromhex(self.digest(scan)))
         people = {
             split: len({s.subject for s in scans})
             for split, scans in (("train", self.train), ("val", self.val))
@@ -162,14 +222,15 @@ class Images:
             "grids": [grid_as_dict(g) for g in self.targets.values() or [self.grid]],
             "space_code": self.space_code,
             "entities": self.entities(),
-            "kind": kind_of(s.image for s in self.train),
+            "kind": kind_of(s.images[self.main] for s in self.train if self.main in s.images),
+            "contrasts": list(dict.fromkeys(c for s in self.train for c in s.images)),
             "intensity": f"divided by {HEADROOM} x the 99.5th percentile of the voxels above 0",
             "sha256": digest.hexdigest(),
         }
 
 
-def within_mask(scan: Scan, volume: Volume) -> Volume:
-    """The scan with 0 outside its brain mask, where it has one.
+def within_mask(scan: Visit, path: Path, volume: Volume) -> Volume:
+    """The image with 0 outside its brain mask, where it has one.
 
     Raises:
         DataError: the mask lies elsewhere.

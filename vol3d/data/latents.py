@@ -8,13 +8,15 @@ from safetensors.numpy import load_file
 
 from vol3d.config import Config
 from vol3d.data.images import check_fingerprint
-from vol3d.data.scan import Scan
 from vol3d.data.splits import check_split
+from vol3d.data.visit import Visit
 from vol3d.distributed.ranks import launched
 from vol3d.errors import ConfigError, DataError
 from vol3d.io.reading import inside, read_json, understood
 
 MANIFEST = "latents.json"
+LATENT = "latent"
+"""What stands for the contrast of a file with latents."""
 CACHE_BYTES = 8e9
 """Memory that latents may take, over all processes on this machine, before files are read again."""
 
@@ -29,16 +31,16 @@ class Latents(Config):
     path: Path
     """The folder with latents.json."""
 
-    def scans(self) -> list[Scan]:
+    def scans(self) -> list[Visit]:
         """The scans that were encoded."""
         images = self.open()
         return images.train + images.val
 
-    def lies_on(self, scans: list[Scan]) -> str:
+    def lies_on(self, scans: list[Visit]) -> str:
         """The grid of the latents in words."""
         return f"latents of {'x'.join(map(str, self.open().manifest['latent_shape']))}"
 
-    def doubts(self, scans: list[Scan]) -> list[str]:
+    def doubts(self, scans: list[Visit]) -> list[str]:
         """None: files and tables were looked at when the scans were encoded."""
         return []
 
@@ -67,14 +69,13 @@ class LatentImages:
         self.manifest = read_json(manifest)
         with understood(manifest):
             scans = [
-                Scan(
+                Visit(
                     s["subject"],
                     s["session"],
-                    inside(self.path, s["file"], manifest),
-                    None,
+                    {LATENT: inside(self.path, s["file"], manifest)},
                     dict(s["covariates"]),
                     check_split(s["split"], s["name"]),
-                    s.get("res"),
+                    res=s.get("res"),
                 )
                 for s in self.manifest["scans"]
             ]
@@ -89,7 +90,7 @@ class LatentImages:
         self.cache: dict[str, dict[str, np.ndarray]] = {}
         self.cache_bytes = CACHE_BYTES / launched().local_world
 
-    def read(self, scan: Scan) -> dict[str, np.ndarray]:
+    def read(self, scan: Visit) -> dict[str, np.ndarray]:
         """`mean` and `logvar` [C, X, Y, Z] float32 of the standardised latent.
 
         Raises:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vol3d.data.scan import Scan
+from vol3d.data.visit import Visit
 from vol3d.errors import DataError
 from vol3d.io.header import Header
 from vol3d.volume import Grid, Volume
@@ -38,7 +38,7 @@ def warn(some: list[Header], of: list[Header], what: str) -> None:
     log.warning("warning: %d of %d scans (%s): %s", len(some), len(of), some[0].path.name, what)
 
 
-def common_grid(scans: list[Scan], headers: list[Header]) -> Grid:
+def common_grid(scans: list[Visit], headers: list[Header]) -> Grid:
     """The grid in RAS+ that all share.
 
     Raises:
@@ -51,7 +51,7 @@ def common_grid(scans: list[Scan], headers: list[Header]) -> Grid:
     if odd:
         (scan, grid), alike = odd[0], len(scans) - len(odd)
         raise DataError(
-            f"{scan.visit}: lies on a grid of {grid}, up to {grid.apart(rule):.1f} mm off the grid of "
+            f"{scan.who}: lies on a grid of {grid}, up to {grid.apart(rule):.1f} mm off the grid of "
             f"{rule} that {alike} of {len(scans)} scans share ({len(odd)} do not); mend its header, "
             f"leave it out (data.exclude), or resample all to a grid with a name, e.g. data.grid=2mm"
         )

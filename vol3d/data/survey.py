@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from vol3d.data.columns import Wanted, impossible, level_of
-from vol3d.data.scan import Scan
 from vol3d.data.tables import SEVERAL
+from vol3d.data.visit import Visit
 from vol3d.io.header import read_header
 from vol3d.volume import Grid
 
@@ -17,7 +17,7 @@ RARE = 2
 """A level that so few people have is hardly learnt."""
 
 
-def overview(scans: list[Scan], grid: str, wanted: Iterable[str] = ()) -> str:
+def overview(scans: list[Visit], grid: str, wanted: Iterable[str] = ()) -> str:
     """One line: how many scans of how many people, how they are split, grid, covariates.
 
     Args:
@@ -33,19 +33,19 @@ def overview(scans: list[Scan], grid: str, wanted: Iterable[str] = ()) -> str:
     return f"{train} to learn from, {val} held out; {grid}; {told or 'no covariates'}"
 
 
-def counted(scans: list[Scan]) -> str:
+def counted(scans: list[Visit]) -> str:
     """12 scans of 10 people."""
     people = len({s.subject for s in scans})
     who = "person" if people == 1 else "people"
     return f"{len(scans)} scan{'s' * (len(scans) != 1)} of {people} {who}"
 
 
-def names_in(scans: list[Scan]) -> list[str]:
+def names_in(scans: list[Visit]) -> list[str]:
     """All covariates that some scan has."""
     return list(dict.fromkeys(name for s in scans for name in s.covariates))
 
 
-def values(scans: list[Scan], name: str) -> str:
+def values(scans: list[Visit], name: str) -> str:
     """The range of a number, or how often there is each level; and how many scans lack it."""
     there = [v for s in scans if (v := s.covariates.get(name)) is not None]
     if not there:
@@ -59,18 +59,18 @@ def values(scans: list[Scan], name: str) -> str:
     return ", ".join(told)
 
 
-def grids(scans: list[Scan]) -> Counter[str]:
+def grids(scans: list[Visit]) -> Counter[str]:
     """The grids on which scans lie, and how many lie on each."""
     return Counter(str(grid_by_header(scan)) for scan in scans)
 
 
-def grid_by_header(scan: Scan) -> Grid:
+def grid_by_header(scan: Visit) -> Grid:
     """Where the voxels of a scan lie; only its header is read."""
     header = read_header(scan.image, scan.form)
     return Grid(header.shape, header.affine)
 
 
-def few_people(scans: list[Scan]) -> list[str]:
+def few_people(scans: list[Visit]) -> list[str]:
     """Warnings where a generator would have too few to learn from, or to be measured on."""
     people = len({s.subject for s in scans if s.split == "train"})
     found = []
@@ -86,7 +86,7 @@ def few_people(scans: list[Scan]) -> list[str]:
     return found
 
 
-def doubts(scans: list[Scan], wanted: dict[str, Wanted]) -> list[str]:
+def doubts(scans: list[Visit], wanted: dict[str, Wanted]) -> list[str]:
     """What is odd about covariates, a line each: what cannot be, and levels that may be one or are rare.
 
     Args:
@@ -101,7 +101,7 @@ def doubts(scans: list[Scan], wanted: dict[str, Wanted]) -> list[str]:
             scan, value, why = odd[0]
             more = f", and {len(odd) - 1} scans more are like that" if odd[1:] else ""
             found.append(
-                f"{scan.visit}: {name} is {value:g}{more}; {why}: mend the table, or write n/a"
+                f"{scan.who}: {name} is {value:g}{more}; {why}: mend the table, or write n/a"
             )
         people: dict[str, set[str]] = {}
         alike: list[str] = []

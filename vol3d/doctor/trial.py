@@ -11,7 +11,7 @@ import torch
 
 from vol3d.data.fake import FakeImages, FakeLatents
 from vol3d.data.rng import numpy_rng, torch_rng
-from vol3d.data.scan import Scan
+from vol3d.data.visit import Visit
 from vol3d.doctor.lines import Lines
 from vol3d.errors import RunError
 from vol3d.nn.precision import units_of, why
@@ -36,7 +36,7 @@ class Trial(Training):
 class RandomImages(FakeImages):
     """Scans of noise."""
 
-    def read(self, scan: Scan) -> dict[str, np.ndarray]:
+    def read(self, scan: Visit) -> dict[str, np.ndarray]:
         """`x`, uniform in [0, 1]."""
         x = numpy_rng("doctor", scan.name).random((1, *self.grid.shape), dtype=np.float32)
         return {"x": x}

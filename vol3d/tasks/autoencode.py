@@ -20,9 +20,9 @@ from vol3d.data.dataset import Dataset
 from vol3d.data.fake import FakeImages
 from vol3d.data.images import Images
 from vol3d.data.rng import randn
-from vol3d.data.scan import Scan
 from vol3d.data.slices import montage
 from vol3d.data.survey import few_people
+from vol3d.data.visit import Visit
 from vol3d.errors import ConfigError, Vol3dError
 from vol3d.metrics.reconstruction import measure_reconstructions
 from vol3d.metrics.verdict import tell_reconstruction
@@ -93,7 +93,7 @@ class Autoencode(Config):
     covariates: Annotated[dict[str, Wanted], BeforeValidator(without_nulls)] = {}
     """What the diffusion model is to be told; nothing is learnt from it here, but what lacks is told."""
 
-    def check(self, scans: list[Scan]) -> list[str]:
+    def check(self, scans: list[Visit]) -> list[str]:
         """What a later stage would lack, which may still be added before `vol3d encode`."""
         found = few_people(scans)
         try:
@@ -148,9 +148,9 @@ class AutoencodeJob:
                 f"have {edge}; lower its layers or scales, or enlarge task.patch"
             )
 
-    def draw(self, scan: Scan, rng: torch.Generator) -> dict[str, Tensor]:
+    def draw(self, scan: Visit, rng: torch.Generator) -> dict[str, Tensor]:
         """The scan, flipped or not, or a random patch of it."""
-        x = torch.from_numpy(self.images.read(scan)["x"])
+        x = torch.from_numpy(self.images.image(scan))
         if torch.rand((), generator=rng) < self.task.flip:
             x = x.flip(1)  # X is left to right
         return {"x": random_patch(x, self.task.patch, rng)}
@@ -221,11 +221,13 @@ class AutoencodeJob:
         }
 
     @torch.inference_mode()
-    def reconstructions(self, engine: Runner, scans: list[Scan]) -> Iterator[tuple[Tensor, Tensor]]:
+    def reconstructions(
+        self, engine: Runner, scans: list[Visit]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Each scan [1, 1, X, Y, Z] and its reconstruction by the averaged weights."""
         net = engine.averaged["autoencoder"].eval()
         for scan in scans:
-            x = torch.from_numpy(self.images.read(scan)["x"])[None]
+            x = torch.from_numpy(self.images.image(scan))[None]
             with engine.autocast():
                 z = net.encode(on(engine, x)).mean
                 y = net.decode(z, tuple(x.shape[2:]))

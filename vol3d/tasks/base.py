@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vol3d.data.covariates import Row
-from vol3d.data.scan import Scan
+from vol3d.data.visit import Visit
 
 
 @dataclass
@@ -101,9 +101,9 @@ class Job(Protocol):
     nets: dict[str, nn.Module]
     optims: dict[str, Any]
     averaged: list[str]
-    scans: list[Scan]
+    scans: list[Visit]
 
-    def draw(self, scan: Scan, rng: torch.Generator) -> dict[str, Tensor]:
+    def draw(self, scan: Visit, rng: torch.Generator) -> dict[str, Tensor]:
         """One training image, augmented, from its own generator."""
 
     def losses(self, engine: Runner, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:

@@ -4,8 +4,8 @@ import logging
 
 from vol3d.data.dataset import Dataset
 from vol3d.data.latents import Latents
-from vol3d.data.scan import Scan
 from vol3d.data.survey import doubts, few_people, overview
+from vol3d.data.visit import Visit
 from vol3d.tasks import Task
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ def report_data(data: Dataset | Latents, task: Task | None = None) -> None:
     warn(data, scans, task)
 
 
-def warn(data: Dataset | Latents, scans: list[Scan], task: Task | None = None) -> None:
+def warn(data: Dataset | Latents, scans: list[Visit], task: Task | None = None) -> None:
     """Warn of what is doubtful about scans; see `report_data`."""
     for line in [*data.doubts(scans), *doubts(scans, getattr(task, "covariates", {}))]:
         log.warning("warning: %s", line)

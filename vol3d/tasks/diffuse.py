@@ -17,9 +17,9 @@ from vol3d.data.dataset import SPACING
 from vol3d.data.fake import FakeLatents
 from vol3d.data.latents import LatentImages, Latents
 from vol3d.data.rng import randn, torch_rng
-from vol3d.data.scan import Scan
 from vol3d.data.slices import montage
 from vol3d.data.survey import few_people
+from vol3d.data.visit import Visit
 from vol3d.diffusion.model import Diffusion
 from vol3d.errors import ConfigError, DataError
 from vol3d.metrics.verdict import tell_reconstruction
@@ -45,7 +45,7 @@ class Diffuse(Diffusion):
     sample_posterior: bool = True
     """Train on draws from the autoencoder's posterior, new each time; false trains on its means."""
 
-    def check(self, scans: list[Scan]) -> list[str]:
+    def check(self, scans: list[Visit]) -> list[str]:
         """Refuse covariates that cannot be learnt; what is doubtful.
 
         Raises:
@@ -97,7 +97,7 @@ class DiffuseJob:
                 f"give task.covariates.{SPACING}.unit=mm"
             )
 
-    def draw(self, scan: Scan, rng: torch.Generator) -> dict[str, Tensor]:
+    def draw(self, scan: Visit, rng: torch.Generator) -> dict[str, Tensor]:
         """A latent, its noise level, and the covariates that are not hidden."""
         stored = self.latents.read(scan)
         z = torch.from_numpy(stored["mean"])

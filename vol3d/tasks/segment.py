@@ -13,9 +13,9 @@ from vol3d.config import Config
 from vol3d.data.dataset import Dataset
 from vol3d.data.fake import FakeImages
 from vol3d.data.images import Images
-from vol3d.data.scan import Scan
 from vol3d.data.slices import montage
 from vol3d.data.tables import few
+from vol3d.data.visit import Visit
 from vol3d.data.volumes import Labels, label_ids
 from vol3d.errors import DataError
 from vol3d.models.segmenters import Segmenter
@@ -60,13 +60,13 @@ class Segment(Config):
             )
         return self
 
-    def check(self, scans: list[Scan]) -> list[str]:
+    def check(self, scans: list[Visit]) -> list[str]:
         """Who cannot be learnt from.
 
         Raises:
             DataError: nobody can.
         """
-        without = [s.visit for s in scans if s.labels is None]
+        without = [s.who for s in scans if not s.labels]
         if len(without) == len(scans):
             raise DataError(
                 "no scan has a label map, which this task learns from; see labels_entities"
@@ -109,10 +109,10 @@ class SegmentJob:
             out[np.isin(labels, label_ids(self.task.structures[name]))] = i + 1
         return torch.from_numpy(out)
 
-    def draw(self, scan: Scan, rng: torch.Generator) -> dict[str, Tensor]:
+    def draw(self, scan: Visit, rng: torch.Generator) -> dict[str, Tensor]:
         """A scan with its structures, flipped or not, a little brighter or darker."""
-        item = self.images.read(scan)
-        both = torch.cat([torch.from_numpy(item["x"]), self.targets(item["labels"]).float()])
+        x, labels = self.images.image(scan), self.images.labels(scan)
+        both = torch.cat([torch.from_numpy(x), self.targets(labels).float()])
         if torch.rand((), generator=rng) < self.task.flip:
             both = both.flip(1)  # X is left to right
         both = random_patch(both, self.task.patch, rng)
@@ -129,19 +129,19 @@ class SegmentJob:
         )
 
     @torch.inference_mode()
-    def predict(self, engine: Runner, scans: list[Scan]) -> Iterator[tuple[Scan, Tensor, Tensor]]:
+    def predict(self, engine: Runner, scans: list[Visit]) -> Iterator[tuple[Visit, Tensor, Tensor]]:
         """Each scan with its probabilities [1 + S, X, Y, Z] and its targets [X, Y, Z]."""
         net = engine.averaged["segmenter"].eval()
         for scan in scans:
-            item = self.images.read(scan)
-            logits = net(on(engine, torch.from_numpy(item["x"])[None])).float()
-            yield scan, logits.softmax(1)[0].cpu(), self.targets(item["labels"])[0]
+            x, labels = self.images.image(scan), self.images.labels(scan)
+            logits = net(on(engine, torch.from_numpy(x)[None])).float()
+            yield scan, logits.softmax(1)[0].cpu(), self.targets(labels)[0]
 
     def validate(self, engine: Runner) -> dict[str, float]:
         """Dice of each structure on up to eight held-out scans."""
         return self.agreement(engine, self.images.val[:8])
 
-    def agreement(self, engine: Runner, scans: list[Scan]) -> dict[str, float]:
+    def agreement(self, engine: Runner, scans: list[Visit]) -> dict[str, float]:
         """Mean Dice overlap, and mean absolute error in ml, per structure."""
         found: dict[str, list[float]] = {}
         for scan, p, target in self.predict(engine, scans):
@@ -161,7 +161,7 @@ class SegmentJob:
         scans = [s for s in scans if s.res == scans[0].res][:2]
         for scan, p, target in self.predict(engine, scans):
             shades = [t.numpy() / len(self.names) for t in (p.argmax(0), target)]
-            rows.append(montage([self.images.read(scan)["x"][0], *shades]))
+            rows.append(montage([self.images.image(scan)[0], *shades]))
         return np.vstack(rows)
 
     def bundle(self, engine: Runner) -> dict[str, Any]:

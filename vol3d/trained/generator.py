@@ -14,7 +14,7 @@ from vol3d.data.covariates import Covariates, Row
 from vol3d.data.dataset import SPACING
 from vol3d.data.images import grids_of
 from vol3d.data.rng import numpy_rng, randn, torch_rng
-from vol3d.data.scan import KINDS
+from vol3d.data.visit import KINDS
 from vol3d.diffusion.condition import Condition
 from vol3d.diffusion.guidance import Guided
 from vol3d.diffusion.model import Diffusion, Sampler

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vol3d.data.scan import Scan
+from vol3d.data.visit import Visit
 from vol3d.errors import ConfigError, DataError, RunError
 from vol3d.io.files import sha256
 from vol3d.io.reading import inside, read_json
@@ -132,7 +132,7 @@ def damage(path: Path) -> str | None:
     return None
 
 
-def digest(scans: list[Scan]) -> str:
+def digest(scans: list[Visit]) -> str:
     """What a run learns from: names, covariates and file sizes, as a hash."""
     told = [[s.name, s.covariates, s.image.stat().st_size] for s in scans]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

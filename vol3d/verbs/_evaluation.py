@@ -14,7 +14,7 @@ from vol3d.data.bids_writer import write_json, write_text, write_tsv
 from vol3d.data.dataset import SPACING
 from vol3d.data.datasets import Bids
 from vol3d.data.images import Images
-from vol3d.data.scan import Scan
+from vol3d.data.visit import Visit
 from vol3d.errors import ConfigError, DataError
 from vol3d.io.progress import track
 from vol3d.metrics.agreement import agreement
@@ -64,7 +64,7 @@ class Evaluation:
         self.notes = [f"{words[:1].upper()}{words[1:]}." for words in self.generator.unfinished]
         self.rows: list[dict[str, object]] = []  # of measurements.tsv
         self.known = self.segmenter.structures if self.segmenter else []
-        self.samples: list[Scan] = []
+        self.samples: list[Visit] = []
 
     # -- reconstruction ---------------------------------------------------------------------------
 
@@ -106,9 +106,9 @@ class Evaluation:
                 Reconstructed(name, x[0].numpy(), y[0].numpy(), rows[name]["psnr_brain_db"])
             )
 
-    def reconstruction(self, scan: Scan) -> tuple[torch.Tensor, torch.Tensor]:
+    def reconstruction(self, scan: Visit) -> tuple[torch.Tensor, torch.Tensor]:
         """A scan and its reconstruction, [1, X, Y, Z]."""
-        x = torch.from_numpy(self.images.read(scan)["x"])
+        x = torch.from_numpy(self.images.image(scan))
         return x, self.generator.autoencoder.reconstruct(x[None])[0].cpu()
 
     # -- volumes ----------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ class Evaluation:
                 "too small if a held-out person here was among its training people."
             )
         val = track(self.images.val, "measure real scans")
-        measured = [(s, self.measure(self.images.read(s)["x"])) for s in val]
+        measured = [(s, self.measure(self.images.image(s))) for s in val]
         self.summary["segmenter"], self.evidence.segmenter = self.agree(measured, "held-out")
 
     def find_samples(self) -> None:
@@ -139,7 +139,7 @@ class Evaluation:
                 sampler=self.asked.sampler,
                 device=self.asked.device,
             ).execute()
-        cohort = Bids(path=folder, suffix=self.generator.kind)
+        cohort = Bids(path=folder, contrasts=[self.generator.kind])
         self.samples = cohort.scans()[: self.asked.n]
 
     def write_requests(self) -> Path:
@@ -164,7 +164,7 @@ class Evaluation:
         part.replace(path)
         return path
 
-    def read_sample(self, sample: Scan) -> np.ndarray:
+    def read_sample(self, sample: Visit) -> np.ndarray:
         """A sample [1, X, Y, Z] as it is: already in [0, 1]."""
         volume = Volume.read(sample.image).reorient("RAS")
         if not volume.grid.matches(self.grid, tolerance_mm=0.01):
@@ -204,7 +204,7 @@ class Evaluation:
         return self.segmenter.measure(torch.from_numpy(x)[None], self.grid.voxel_ml)[0]
 
     def agree(
-        self, measured: list[tuple[Scan, dict[str, float]]], which: str
+        self, measured: list[tuple[Visit, dict[str, float]]], which: str
     ) -> tuple[dict[str, dict], list[Cloud]]:
         """Agreement of each structure that the scans know, and its points."""
         stats, points = {}, []
@@ -233,7 +233,7 @@ class Evaluation:
             points.append(Cloud(plain(name), reference, got, stats[name]))
         return stats, points
 
-    def show_range(self, name: str, measured: list[tuple[Scan, dict[str, float]]]) -> None:
+    def show_range(self, name: str, measured: list[tuple[Visit, dict[str, float]]]) -> None:
         """Samples from small to large beside real scans of about those volumes."""
         asked = [
             (s.covariates[name], ml[name], s)
@@ -258,12 +258,12 @@ class Evaluation:
                 f"{nearest[1].name}, real: {nearest[0]:.1f} ml",
             )
 
-    def show(self, sample: Scan, sample_title: str, real: Scan, real_title: str) -> None:
+    def show(self, sample: Visit, sample_title: str, real: Visit, real_title: str) -> None:
         """Put a sample into the report's picture, and a real scan if people are pictured."""
         beside = ()
         if self.asked.pictures_of_people:
             self.evidence.people.add(real.subject)
-            beside = (real_title, self.images.read(real)["x"][0])
+            beside = (real_title, self.images.image(real)[0])
         self.evidence.compared.append(Compared(sample_title, self.read_sample(sample)[0], *beside))
 
     # -- diversity --------------------------------------------------------------------------------
@@ -277,7 +277,7 @@ class Evaluation:
             return
         sets = {
             "samples": [self.read_sample(s) for s in self.samples[: 2 * pairs]],
-            "real": [self.images.read(s)["x"] for s in scans[: 2 * pairs]],
+            "real": [self.images.image(s) for s in scans[: 2 * pairs]],
         }
         self.summary["diversity"] = {
             key: mean_ms_ssim(

@@ -8,13 +8,13 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, model_validator
 
 from vol3d.config import Config
-from vol3d.data.dataset import Dataset
+from vol3d.data.dataset import MAIN_LABELS, Dataset
 from vol3d.data.datasets import Source
 from vol3d.data.images import Images
 from vol3d.data.latents import Latents
-from vol3d.data.scan import Scan
 from vol3d.data.survey import counted, grids, names_in, values
 from vol3d.data.tables import few
+from vol3d.data.visit import Visit
 from vol3d.errors import ConfigError
 from vol3d.io.files import whole
 from vol3d.tasks import Task
@@ -64,25 +64,29 @@ class Check(Config):
         images = Images(self.data) if isinstance(self.data, Dataset) else None
         return [self.show(scans, images)] if self.picture else []
 
-    def lines(self, scans: list[Scan]) -> Iterator[tuple[str, str]]:
+    def lines(self, scans: list[Visit]) -> Iterator[tuple[str, str]]:
         """Scans, people, split, grids, label maps, masks and covariates."""
-        visits = list({s.visit: s for s in scans}.values())
+        visits = list({s.who: s for s in scans}.values())
         yield "scans", counted(visits)
         yield "to learn from", counted([s for s in visits if s.split == "train"])
         yield "held out", counted([s for s in visits if s.split == "val"])
         if isinstance(self.data, Dataset):
-            if left := {s.visit for s in self.data.find()} - {s.visit for s in visits}:
+            if left := {s.who for s in self.data.find()} - {s.who for s in visits}:
                 yield "left out", f"{few(left)}, by subjects and exclude"
             for grid, n in grids(visits).most_common():
                 yield "grid", f"{grid}: {n} of {len(visits)}"
-            for what, field in (("label maps", "labels"), ("brain masks", "mask")):
-                yield what, f"{sum(getattr(s, field) is not None for s in visits)} of {len(visits)}"
+            for contrast in dict.fromkeys(c for s in visits for c in s.images):
+                yield contrast, f"{sum(contrast in s.images for s in visits)} of {len(visits)}"
+            for name in dict.fromkeys(n for s in visits for n in s.labels) or [MAIN_LABELS]:
+                what = "label maps" if name == MAIN_LABELS else f"labels of {name}"
+                yield what, f"{sum(name in s.labels for s in visits)} of {len(visits)}"
+            yield "brain masks", f"{sum(s.mask is not None for s in visits)} of {len(visits)}"
         if not isinstance(self.data, Dataset) or self.data.grid:
             yield "learnt from", self.data.lies_on(scans)
         for name in names_in(scans):
             yield name, values(scans, name)
 
-    def show(self, scans: list[Scan], images: Images | None) -> Path:
+    def show(self, scans: list[Visit], images: Images | None) -> Path:
         """The picture: the first, the middle and the last of the scans."""
         from vol3d.report.pictures import Panel, middle, panels_in_rows
 
@@ -90,7 +94,7 @@ class Check(Config):
             raise ConfigError(f"picture={self.picture}: latents cannot be shown; check the scans")
         scans = [s for s in scans if images.grid_of(s).matches(images.grid)]
         some = {scans[i].name: scans[i] for i in (0, len(scans) // 2, -1)}
-        panels = [Panel(name, images.read(s)["x"][0]) for name, s in some.items()]
+        panels = [Panel(name, images.image(s)[0]) for name, s in some.items()]
         at = middle([p.x for p in panels])
         self.picture.parent.mkdir(parents=True, exist_ok=True)
         figure = panels_in_rows([[p] for p in panels], images.grid.spacing, at)

@@ -16,7 +16,7 @@ from vol3d.data.bids_writer import write_json
 from vol3d.data.datasets import Source
 from vol3d.data.images import Images
 from vol3d.data.latents import MANIFEST
-from vol3d.data.scan import Scan
+from vol3d.data.visit import Visit
 from vol3d.distributed.shards import ALL, Shard, share, tell
 from vol3d.errors import ConfigError, DataError
 from vol3d.io.files import copy_folder, is_free, make_folder, whole
@@ -144,7 +144,7 @@ class Encode(Config):
         self.images(autoencoder)
 
 
-def origin_of(autoencoder: TrainedAutoencoder, images: Images, scan: Scan) -> dict[str, str]:
+def origin_of(autoencoder: TrainedAutoencoder, images: Images, scan: Visit) -> dict[str, str]:
     """What a latent comes from: autoencoder, precision, the image's bytes, where its voxels lie."""
     affine = autoencoder.latent_grid(images.grid_of(scan)).affine
     return {
@@ -158,12 +158,12 @@ def origin_of(autoencoder: TrainedAutoencoder, images: Images, scan: Scan) -> di
 def encode_scan(
     autoencoder: TrainedAutoencoder,
     images: Images,
-    scan: Scan,
+    scan: Visit,
     file: Path,
     origin: dict[str, str],
 ) -> None:
     """One scan's posterior, written whole or not at all."""
-    x = torch.from_numpy(images.read(scan)["x"])[None]
+    x = torch.from_numpy(images.image(scan))[None]
     mean, logvar = (t[0].float().cpu().numpy() for t in autoencoder.encode(x))
     if not (np.isfinite(mean).all() and np.isfinite(logvar).all()):
         raise DataError(f"{scan.name}: its latent is not finite; is the autoencoder sound?")

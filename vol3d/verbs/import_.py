@@ -202,7 +202,7 @@ class Import(Config):
             raise DataError(
                 f"{self.data.path}: no scan is held out to measure on (data.val_fraction)"
             )
-        scans = (torch.from_numpy(images.read(s)["x"])[None] for s in track(images.val, "measure"))
+        scans = (torch.from_numpy(images.image(s))[None] for s in track(images.val, "measure"))
         pairs = ((x, autoencoder.reconstruct(x).cpu()) for x in scans)
         names = [f"held-out scan {i + 1}" for i in range(len(images.val))]
         quality = measure_reconstructions(

@@ -23,8 +23,8 @@ from vol3d.data.preparation.pipeline import STAGES, Steps
 from vol3d.data.preparation.qc import LEAST, MOST, flags
 from vol3d.data.preparation.side_by_side import side_by_side
 from vol3d.data.preparation.tables import MEASURED, write_tables
-from vol3d.data.scan import Scan
 from vol3d.data.survey import counted
+from vol3d.data.visit import Visit
 from vol3d.distributed.shards import ALL, Shard, share, sum_up, tell
 from vol3d.errors import ConfigError, RunError
 from vol3d.io.files import is_free, make_folder, sha256
@@ -65,8 +65,8 @@ class Prepare(Steps):
     """The raw dataset, the folder with participants.tsv."""
     out: Path
     """Folder to write; new, empty, or one of the same settings."""
-    suffix: str = "T1w"
-    """Which kind of image: the last word of the file names."""
+    contrast: str = "T1w"
+    """Which kind of image: the last word of the file names, T1w, T2w, FLAIR."""
     entities: Entities = Field(default_factory=dict)
     """What the file names must say, where a person has several: {acq: mprage, run: 1}."""
     first_run: bool = False
@@ -90,9 +90,9 @@ class Prepare(Steps):
         with at_work(self.out, [self.settings(), [s.name for s in scans]], self.shard):
             return self.work(scans)
 
-    def work(self, scans: list[Scan]) -> list[Path]:
+    def work(self, scans: list[Visit]) -> list[Path]:
         """Prepare what is missing of our share, in a folder that is ours or is made so."""
-        place = Place(self.out, self.bids_dir, self.suffix)
+        place = Place(self.out, self.bids_dir, self.contrast)
         self.claim()
         ours = share(scans, self.shard)
         missing = [s for s in ours if not self.is_made(s, place)]
@@ -141,17 +141,19 @@ class Prepare(Steps):
         log.info("would prepare %s", counted(scans))
         self.warn(scans)
 
-    def warn(self, scans: list[Scan]) -> None:
+    def warn(self, scans: list[Visit]) -> None:
         """Tell who is left out, and why."""
         for line in self.source().doubts(scans):
             log.warning("warning: %s", line)
 
-    def announce(self, scans: list[Scan], ours: list[Scan], missing: list[Scan], jobs: int) -> None:
+    def announce(
+        self, scans: list[Visit], ours: list[Visit], missing: list[Visit], jobs: int
+    ) -> None:
         """Say at once what there is to do, and what the tables will lack when it is done."""
         share = f"; shard {self.shard} is {len(ours)}" if self.shard != ALL else ""
         log.info("%s%s; %d to prepare, %d at a time", counted(scans), share, len(missing), jobs)
         known = {c for s in scans for c, value in s.covariates.items() if value is not None}
-        measured = MEASURED if self.suffix == "T1w" else ["brain_ml"]
+        measured = MEASURED if self.contrast == "T1w" else ["brain_ml"]
         if lacking := [c for c in ASKED_FOR if c not in {*known, *measured}]:
             log.warning(
                 "warning: no scan has %s, which the diffusion configs ask for: add what you have to "
@@ -163,7 +165,7 @@ class Prepare(Steps):
         """The raw scans."""
         return Bids(
             path=self.bids_dir,
-            suffix=self.suffix,
+            contrasts=[self.contrast],
             entities=self.entities,
             first_run=self.first_run,
             mask_entities=None,
@@ -231,13 +233,13 @@ class Prepare(Steps):
             },
             keep=keep,
         )
-        write_text(self.out / "README", README.format(name=name, kind=self.suffix), keep=keep)
+        write_text(self.out / "README", README.format(name=name, kind=self.contrast), keep=keep)
 
     def raw_link(self) -> str:
         """The raw dataset, seen from this one."""
         return Path(os.path.relpath(self.bids_dir, self.out)).as_posix()
 
-    def is_made(self, scan: Scan, place: Place) -> bool:
+    def is_made(self, scan: Visit, place: Place) -> bool:
         """Whether all files of a scan are there, made from the raw file as it is now."""
         image = place.image(scan, self)
         files = [sidecar_of(image), image, place.mask(scan, self), place.transform(scan)]
@@ -249,11 +251,11 @@ class Prepare(Steps):
         measured = {*MEASURED, *LEAST, *MOST} <= under(said, "QC").keys()
         return measured and said.get("SourceSHA256") == sha256(scan.image)
 
-    def made(self, scans: list[Scan], place: Place) -> list[Scan]:
+    def made(self, scans: list[Visit], place: Place) -> list[Visit]:
         """Those of the scans that are complete."""
         return [s for s in scans if self.is_made(s, place)]
 
-    def write_results(self, scans: list[Scan], place: Place) -> list[Path]:
+    def write_results(self, scans: list[Visit], place: Place) -> list[Path]:
         """The people's tables, the QC table and the montage of all scans that are complete."""
         images = [place.image(s, self) for s in scans]
         measures = [qc_row(image) for image in images]

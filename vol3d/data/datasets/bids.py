@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from vol3d.data.dataset import Dataset, Text
-from vol3d.data.scan import KINDS, Scan
+from vol3d.data.dataset import MAIN_LABELS, Dataset, Names, Text
 from vol3d.data.tables import (
     SESSION,
     Person,
@@ -20,6 +19,7 @@ from vol3d.data.tables import (
     spelt,
     unmatched,
 )
+from vol3d.data.visit import KINDS, Visit
 from vol3d.errors import ConfigError, DataError
 
 Entities = dict[str, Text | None]
@@ -35,8 +35,9 @@ class Bids(Dataset):
     kind: Literal["bids"] = "bids"
     path: Path
     """The dataset's folder, the one with participants.tsv."""
-    suffix: str = "T1w"
-    """Which kind of image: the last word of the file names."""
+    contrasts: Names = ["T1w"]
+    """Which kinds of image, by the last word of their file names: T1w, or [T1w, FLAIR]. The first is what
+    most tasks learn from; a visit may lack any."""
     entities: Entities = Field(default_factory=dict)
     """What the file names must say, for example {res: 2, desc: brain}; null: must not say."""
     first_run: bool = False
@@ -48,10 +49,20 @@ class Bids(Dataset):
     """The same for label maps, for example {desc: muse}; without it none are looked for."""
     labels_suffix: str = "dseg"
     """The last word of the label maps' names."""
+    raters: dict[str, Entities] = {}
+    """Label maps of several raters, by a name for each: what the names of their files say, for example
+    {anna: {desc: rater1}, ben: {desc: rater2}}."""
 
     @model_validator(mode="after")
-    def volumes_need_labels(self) -> "Bids":
-        """Measured volumes need label maps."""
+    def check_names(self) -> "Bids":
+        """Contrasts and raters have names of their own; measured volumes need label maps."""
+        if not self.contrasts or len({*self.contrasts, *self.raters, MAIN_LABELS}) <= len(
+            [*self.contrasts, *self.raters]
+        ):
+            raise ValueError(
+                f"contrasts={self.contrasts} and raters={list(self.raters)}: at least one contrast, and "
+                f"a name for each that no other has ('{MAIN_LABELS}' are those of labels_entities)"
+            )
         if self.volumes and self.labels_entities is None:
             raise ValueError(
                 "volumes are measured in label maps: say which with labels_entities, "
@@ -59,21 +70,13 @@ class Bids(Dataset):
             )
         return self
 
-    def find(self) -> list[Scan]:
-        """One scan per person and session that has an image of the wanted name."""
+    def find(self) -> list[Visit]:
+        """A visit for each person and session that has an image of a wanted contrast."""
         if not self.path.is_dir():
             raise ConfigError(f"{self.path}: no such folder")
-        images = self.files(self.suffix, self.entities, "entities")
-        if not images:
-            raise ConfigError(self.nothing_found())
-        labels = {}
-        if self.labels_entities is not None:
-            labels = self.files(self.labels_suffix, self.labels_entities, "labels_entities", images)
-            if not labels:
-                raise ConfigError(
-                    f"{self.path}: no label map *_{self.labels_suffix}.nii.gz with "
-                    f"labels_entities {spell(self.labels_entities)}"
-                )
+        of_visits = self.images()
+        images = {visit: next(iter(some.values())) for visit, some in of_visits.items()}
+        maps = self.label_maps(images)
         people, splits = self.participants(with_visits=any(session for _, session in images))
         self.check_ids(set(people), set(images))
         empty = dict.fromkeys(next(iter(people.values()), {}))
@@ -81,15 +84,41 @@ class Bids(Dataset):
         visits = {subject: self.sessions(subject) for subject in {who for who, _ in images}}
         columns = {c: None for rows in visits.values() for row in rows.values() for c in row}
         scans = []
-        for (subject, session), image in images.items():
+        for subject, session in images:
             row = people.get((subject, session), people.get((subject, None), empty))
             covariates = {**columns, **row}
             covariates.update(visits[subject].get(session, {}))
             split = self.split_of(subject, splits.get(subject))
-            known, mask = labels.get((subject, session)), masks.get((subject, session))
-            scan = Scan(subject, session, image, known, covariates, split, mask=mask)
-            scans.append(scan)
+            visit = (subject, session)
+            known = {name: found[visit] for name, found in maps.items() if visit in found}
+            mask, several = masks.get(visit), of_visits[visit]
+            scans.append(Visit(*visit, several, covariates, split, labels=known, mask=mask))
         return scans
+
+    def images(self) -> dict[Person, dict[str, Path]]:
+        """The images of each person and session by contrast, in the order of `contrasts`."""
+        found: dict[Person, dict[str, Path]] = {}
+        for contrast in self.contrasts:
+            images = self.files(contrast, self.entities, "entities")
+            if not images:
+                raise ConfigError(self.nothing_found(contrast))
+            for visit, path in images.items():
+                found.setdefault(visit, {})[contrast] = path
+        return found
+
+    def label_maps(self, images: Images) -> dict[str, Images]:
+        """The label maps beside images, by name: "labels", and those of the raters."""
+        wanted = {} if self.labels_entities is None else {MAIN_LABELS: self.labels_entities}
+        keys = {MAIN_LABELS: "labels_entities", **{name: f"raters.{name}" for name in self.raters}}
+        found = {}
+        for name, entities in {**wanted, **self.raters}.items():
+            found[name] = self.files(self.labels_suffix, entities, keys[name], images)
+            if not found[name]:
+                raise ConfigError(
+                    f"{self.path}: no label map *_{self.labels_suffix}.nii.gz with "
+                    f"{keys[name]} {spell(entities)}"
+                )
+        return found
 
     def files(
         self, suffix: str, entities: Entities, key: str, beside: Images | None = None
@@ -179,13 +208,13 @@ class Bids(Dataset):
                 f"{'; '.join(unmatched(path, rows, images))}; name people as the folders do"
             )
 
-    def doubts(self, scans: list[Scan]) -> list[str]:
+    def doubts(self, scans: list[Visit]) -> list[str]:
         """Who is left out by what the names must say, and rows that are of no scan."""
-        images = self.files(self.suffix, self.entities, "entities")
-        left = self.matching(self.suffix, {}).keys() - images
+        images = {(s.subject, s.session) for s in self.find()}
+        left = {visit for c in self.contrasts for visit in self.matching(c, {})} - images
         found = super().doubts(scans)
         if left:
-            everyone = left | images.keys()
+            everyone = left | images
             people = [len({who for who, _ in some}) for some in (images, everyone)]
             found.append(
                 f"entities={spell(self.entities)}: {len(images)} of {len(everyone)} scans, of "
@@ -199,10 +228,10 @@ class Bids(Dataset):
             ]
         people, _ = self.participants(with_visits=any(session for _, session in images))
         told = {row for row in people if row[0] not in {who for who, _ in left}}
-        found += unmatched(table, told, set(images))
+        found += unmatched(table, told, images)
         for subject in sorted({who for who, _ in images}):
             rows = {(subject, session) for session in self.sessions(subject)}
-            if lost := rows - images.keys():
+            if lost := rows - images:
                 found.append(f"sub-{subject}_sessions.tsv: no scan is of {few(map(spelt, lost))}")
         return found
 
@@ -226,16 +255,18 @@ class Bids(Dataset):
             visits[session] = choose_columns(row, {"session_id"})
         return visits
 
-    def nothing_found(self) -> str:
-        """Why a folder has no scans: nothing of BIDS in it, or names that do not match."""
+    def nothing_found(self, contrast: str) -> str:
+        """Why a folder has no image of a contrast: nothing of BIDS in it, or names that do not match."""
         if not any(self.path.glob("sub-*")):
             return f"{self.path}: holds no sub-* folder, so it is no BIDS dataset"
         there = sorted({p.name.split("_", 1)[-1] for p in self.path.glob("sub-*/**/sub-*.nii*")})
-        others = {re.sub(r".*_|\.nii.*", "", f"_{name}") for name in there} & KINDS - {self.suffix}
+        others = {re.sub(r".*_|\.nii.*", "", f"_{name}") for name in there} & KINDS - {
+            *self.contrasts
+        }
         return (
-            f"{self.path}: no image *_{self.suffix}.nii.gz with entities {spell(self.entities)}. "
+            f"{self.path}: no image *_{contrast}.nii.gz with entities {spell(self.entities)}. "
             f"It has: {', '.join('*_' + n for n in there[:5]) or 'no .nii.gz at all'}."
-            + (f" Other kinds of image are chosen with suffix={min(others)}." if others else "")
+            + (f" Other kinds of image are chosen with contrasts={min(others)}." if others else "")
         )
 
 

@@ -3,55 +3,65 @@
 from pathlib import Path
 from typing import Literal
 
-from vol3d.data.dataset import Dataset
-from vol3d.data.scan import Scan
+from vol3d.data.dataset import MAIN_LABELS, Dataset
 from vol3d.data.tables import SESSION, bare, cell, choose_columns, read_rows
+from vol3d.data.visit import KINDS, Visit, kind_of
 from vol3d.errors import ConfigError, DataError
 
-NOT_COVARIATES = {"subject", "participant_id", "image", "labels", "mask", "split", *SESSION}
+NO_IMAGE = {"subject", "participant_id", MAIN_LABELS, "mask", "split", *SESSION}
+RATER = f"{MAIN_LABELS}_"
+"""The beginning of a column with the label maps of a rater: labels_anna."""
 
 
 class Table(Dataset):
-    """Scans listed in a TSV, one row per image.
+    """Visits listed in a TSV, a row each.
 
-    Columns: `subject` and `image`; if wanted `session`, `labels`, `mask` (of the brain), `split` and
-    covariates. Paths in the table are relative to the table's folder.
+    Columns: `subject` and `image`, or instead of `image` several that are called by their contrast (T1w,
+    T2w, FLAIR), any of which may be n/a; if wanted `session`, `labels`, `labels_NAME` for each of several
+    raters, `mask` (of the brain), `split` and covariates. Paths are relative to the table's folder.
     """
 
     kind: Literal["table"] = "table"
     path: Path
     """The TSV (or CSV) file."""
 
-    def find(self) -> list[Scan]:
-        """One scan per row."""
+    def find(self) -> list[Visit]:
+        """One visit per row."""
         if not self.path.is_file():
             raise ConfigError(f"{self.path}: no such table")
         rows = read_rows(self.path)
         who = "subject" if "subject" in rows[0] else "participant_id"
-        for column in (who, "image"):
-            if column not in rows[0]:
+        contrasts = {c: c for c in rows[0] if c in KINDS}
+        if "image" in rows[0]:
+            kind = kind_of(Path(row["image"]) for row in rows)
+            contrasts = {kind: "image", **contrasts}
+        for column, is_there in ((who, who in rows[0]), ("image", contrasts)):
+            if not is_there:
                 raise DataError(
                     f"{self.path}: has no column '{column.replace('participant_id', 'subject')}'. "
                     f"It has: {', '.join(rows[0])}."
                 )
-        scans = [self.scan(row, who) for row in rows]
+        scans = [self.visit(row, who, contrasts) for row in rows]
         self.check_people(scans)
         return scans
 
-    def scan(self, row: dict[str, str], who: str) -> Scan:
-        """One row as a scan."""
+    def visit(self, row: dict[str, str], who: str, contrasts: dict[str, str]) -> Visit:
+        """One row as a visit; `contrasts` are the columns with its images."""
         subject = bare(row[who])
         session = cell(row, *SESSION)
         if not subject:
-            raise DataError(f"{self.path}: the row of image '{row['image']}' names no {who}")
-        if cell(row, "image") is None:
+            images = ", ".join(row[column] for column in contrasts.values())
+            raise DataError(f"{self.path}: the row of image '{images}' names no {who}")
+        images = {c: row[column] for c, column in contrasts.items() if cell(row, column)}
+        if not images:
             raise DataError(f"{self.path}: the row of subject '{subject}' names no image")
-        return Scan(
+        maps = {c.removeprefix(RATER): row[c] for c in row if is_map(c) and cell(row, c)}
+        return Visit(
             subject=subject,
             session=session.removeprefix("ses-") if session else None,
-            image=self.file(row["image"], subject),
-            labels=self.file(row["labels"], subject) if cell(row, "labels") else None,
-            covariates=choose_columns(row, NOT_COVARIATES),
+            images={c: self.file(name, subject) for c, name in images.items()},
+            labels={name: self.file(path, subject) for name, path in maps.items()},
+            covariates=choose_columns(row, {*NO_IMAGE, *contrasts.values(), *filter(is_map, row)}),
             split=self.split_of(subject, cell(row, "split")),
             mask=self.file(row["mask"], subject) if cell(row, "mask") else None,
         )
@@ -65,7 +75,7 @@ class Table(Dataset):
             )
         return path
 
-    def check_people(self, scans: list[Scan]) -> None:
+    def check_people(self, scans: list[Visit]) -> None:
         """Every scan is there once, and no person is in both splits."""
         names: set[str] = set()
         splits: dict[str, str] = {}
@@ -81,3 +91,8 @@ class Table(Dataset):
                     f"{self.path}: subject '{scan.subject}' is in both train and val, but people "
                     f"are split, not scans; give all rows of a person one split"
                 )
+
+
+def is_map(column: str) -> bool:
+    """Whether a column names label maps."""
+    return column == MAIN_LABELS or column.startswith(RATER)

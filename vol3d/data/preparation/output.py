@@ -20,7 +20,7 @@ from vol3d.data.datasets.bids import parse_entities
 from vol3d.data.preparation.intensity import MEANING, STEP
 from vol3d.data.preparation.pipeline import Prepared, Steps, ignore, prepare
 from vol3d.data.preparation.transforms import transform_path, write_transform
-from vol3d.data.scan import Scan
+from vol3d.data.visit import Visit
 from vol3d.errors import Vol3dError
 from vol3d.io.files import sha256
 from vol3d.io.reading import read_json, understood
@@ -33,29 +33,29 @@ class Place:
     Attributes:
         folder: the prepared dataset.
         raw: the BIDS dataset that the scan is of.
-        suffix: which kind of image, such as T1w.
+        contrast: which kind of image, such as T1w.
     """
 
     folder: Path
     raw: Path
-    suffix: str
+    contrast: str
 
-    def image(self, scan: Scan, steps: Steps) -> Path:
+    def image(self, scan: Visit, steps: Steps) -> Path:
         """The brain."""
-        return anat_path(self.folder, scan.name, entities(steps, "brain"), self.suffix)
+        return anat_path(self.folder, scan.name, entities(steps, "brain"), self.contrast)
 
-    def mask(self, scan: Scan, steps: Steps) -> Path:
+    def mask(self, scan: Visit, steps: Steps) -> Path:
         """Its mask."""
         return anat_path(self.folder, scan.name, entities(steps, "brain"), "mask")
 
-    def labels(self, scan: Scan, steps: Steps) -> Path:
+    def labels(self, scan: Visit, steps: Steps) -> Path:
         """Its label map; it keeps its word for what the labels are."""
-        desc = parse_entities(scan.labels).get("desc", "labels")
+        desc = parse_entities(scan.label_map).get("desc", "labels")
         return anat_path(self.folder, scan.name, entities(steps, desc), "dseg")
 
-    def transform(self, scan: Scan) -> Path:
+    def transform(self, scan: Visit) -> Path:
         """The way back."""
-        return transform_path(self.folder, scan.name, self.suffix)
+        return transform_path(self.folder, scan.name, self.contrast)
 
 
 def entities(steps: Steps, desc: str) -> dict[str, str]:
@@ -64,7 +64,7 @@ def entities(steps: Steps, desc: str) -> dict[str, str]:
 
 
 def prepare_and_write(
-    scan: Scan, place: Place, steps: Steps, on_stage: Callable[[str], None] = ignore
+    scan: Visit, place: Place, steps: Steps, on_stage: Callable[[str], None] = ignore
 ) -> str | None:
     """Prepare a scan and write its files; why not in one line, where that failed.
 
@@ -95,7 +95,7 @@ def one_thread() -> Iterator[None]:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
-def write(scan: Scan, place: Place, steps: Steps, done: Prepared, start: float) -> None:
+def write(scan: Visit, place: Place, steps: Steps, done: Prepared, start: float) -> None:
     """All files of a scan; the image's sidecar last."""
     source = f"bids:raw:{scan.image.relative_to(place.raw).as_posix()}"
     where = {
@@ -118,7 +118,7 @@ def write(scan: Scan, place: Place, steps: Steps, done: Prepared, start: float) 
     write_json(
         sidecar_of(image),
         {
-            "Description": f"{place.suffix} brain, {steps.align}ly aligned",
+            "Description": f"{place.contrast} brain, {steps.align}ly aligned",
             "SkullStripped": True,
             **where,
             "SourceSHA256": sha256(scan.image),

@@ -23,8 +23,8 @@ from vol3d.data.preparation.bias import BiasField
 from vol3d.data.preparation.intensity import levelled, scaled
 from vol3d.data.preparation.masks import Found, Mask, Own
 from vol3d.data.preparation.ventricles import ventricles_ml
-from vol3d.data.scan import Scan
 from vol3d.data.scan_checks import check_contrast
+from vol3d.data.visit import Visit
 from vol3d.errors import DataError
 from vol3d.volume import Grid, Volume, mni_grid
 
@@ -98,7 +98,7 @@ class Prepared:
 
 
 def prepare(
-    scan: Scan, folder: Path, steps: Steps, on_stage: Callable[[str], None] = ignore
+    scan: Visit, folder: Path, steps: Steps, on_stage: Callable[[str], None] = ignore
 ) -> Prepared:
     """Mask, bias field, alignment, resampling and intensity, in this order.
 
@@ -162,14 +162,14 @@ def prepare(
     )
 
 
-def read_labels(scan: Scan, native: Grid) -> Volume | None:
+def read_labels(scan: Visit, native: Grid) -> Volume | None:
     """The scan's label map, which lies on the scan's grid."""
-    if scan.labels is None:
+    if scan.label_map is None:
         return None
-    labels = Volume.read(scan.labels, scan.form)
+    labels = Volume.read(scan.label_map, scan.form)
     if not labels.grid.matches(native, tolerance_mm=0.01):
         raise DataError(
-            f"{scan.labels}: lies on a grid of {labels.grid}, the scan on {native} (or elsewhere in "
+            f"{scan.label_map}: lies on a grid of {labels.grid}, the scan on {native} (or elsewhere in "
             f"the world); resample it onto the scan"
         )
     whole = np.rint(labels.data).astype(np.int32)

@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 
 from vol3d.data.preparation.output import Place, prepare_and_write
 from vol3d.data.preparation.pipeline import Steps
-from vol3d.data.scan import Scan
+from vol3d.data.visit import Visit
 
 LOOK_EVERY_S = 0.5
 OnStage = Callable[[str, str], None]
@@ -18,8 +18,8 @@ PARENT: list[Connection] = []
 
 
 def side_by_side(
-    scans: list[Scan], place: Place, steps: Steps, jobs: int, on_stage: OnStage
-) -> Iterator[tuple[Scan, str | None]]:
+    scans: list[Visit], place: Place, steps: Steps, jobs: int, on_stage: OnStage
+) -> Iterator[tuple[Visit, str | None]]:
     """Prepare scans, so many at a time; each, as it is done, with why it failed, or None."""
     if jobs == 1:
         for s in scans:
@@ -48,6 +48,6 @@ def begin(tell: Connection) -> None:
     PARENT.append(tell)
 
 
-def one(scan: Scan, place: Place, steps: Steps) -> str | None:
+def one(scan: Visit, place: Place, steps: Steps) -> str | None:
     """Prepare a scan in a process of the pool."""
     return prepare_and_write(scan, place, steps, lambda stage: PARENT[0].send((scan.name, stage)))

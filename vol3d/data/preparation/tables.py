@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from vol3d.data.bids_writer import write_json, write_participants, write_tsv
-from vol3d.data.scan import Scan
 from vol3d.data.tables import participants_table, read_rows
+from vol3d.data.visit import Visit
 from vol3d.io.reading import read_json
 
 MEASURED = {
@@ -18,7 +18,7 @@ MEASURED = {
 Row = dict[str, object]
 
 
-def write_tables(raw: Path, folder: Path, scans: list[Scan], measures: list[Row]) -> None:
+def write_tables(raw: Path, folder: Path, scans: list[Visit], measures: list[Row]) -> None:
     """participants.tsv and the sessions' tables, for the people and visits that were prepared.
 
     What was measured is added, but where the raw dataset has a column of that name: that stays. It

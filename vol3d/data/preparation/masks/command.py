@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import PositiveFloat, field_validator
 
 from vol3d.data.preparation.masks.mask import BrainMask, Found, checked
-from vol3d.data.scan import Scan
+from vol3d.data.visit import Visit
 from vol3d.errors import DataError
 from vol3d.volume import Volume
 
@@ -36,7 +36,7 @@ class Command(BrainMask):
                 )
         return command
 
-    def find(self, head: Volume, scan: Scan, folder: Path) -> Found:
+    def find(self, head: Volume, scan: Visit, folder: Path) -> Found:
         """What the tool writes, without a shell in between."""
         with tempfile.TemporaryDirectory() as place:
             image, made = Path(place) / "image.nii.gz", Path(place) / "mask.nii.gz"
@@ -57,7 +57,7 @@ class Command(BrainMask):
         found = Found(Volume(mask.data > 0, mask.affine), f"made by: {self.command}")
         return checked(found, scan.name)
 
-    def run(self, words: list[str], scan: Scan) -> None:
+    def run(self, words: list[str], scan: Visit) -> None:
         """Run the tool.
 
         Raises:

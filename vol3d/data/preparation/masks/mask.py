@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vol3d.config import Config
-from vol3d.data.scan import Scan
+from vol3d.data.visit import Visit
 from vol3d.errors import DataError
 from vol3d.volume import Volume
 
@@ -32,7 +32,7 @@ class BrainMask(Config, ABC):
     """See `vol3d.data.preparation.masks` for what goes in and out."""
 
     @abstractmethod
-    def find(self, head: Volume, scan: Scan, folder: Path) -> Found:
+    def find(self, head: Volume, scan: Visit, folder: Path) -> Found:
         """The brain in a head.
 
         Args:

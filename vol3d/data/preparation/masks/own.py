@@ -10,8 +10,8 @@ from vol3d.data.datasets.bids import Bids, Entities, place_of
 from vol3d.data.preparation.masks.command import Command
 from vol3d.data.preparation.masks.mask import BrainMask, Found, checked
 from vol3d.data.preparation.masks.template import Template
-from vol3d.data.scan import Scan
 from vol3d.data.scan_checks import is_stripped
+from vol3d.data.visit import Visit
 from vol3d.errors import DataError
 from vol3d.volume import Volume
 
@@ -28,7 +28,7 @@ class Own(BrainMask):
     otherwise: Annotated[Template | Command, Field(discriminator="kind")] | None = Template()
     """For a scan that has no mask and is not stripped; null: such a scan fails."""
 
-    def find(self, head: Volume, scan: Scan, folder: Path) -> Found:
+    def find(self, head: Volume, scan: Visit, folder: Path) -> Found:
         """The mask's file, what is above 0 in a stripped scan, or `otherwise`."""
         visit, entities = (scan.subject, scan.session), {**place_of(scan.image), **self.entities}
         masks = Bids(path=self.path or folder)

@@ -23,7 +23,7 @@ from vol3d.data.preparation.alignment import (
 )
 from vol3d.data.preparation.bias import BiasField
 from vol3d.data.preparation.masks.mask import BrainMask, Found, checked
-from vol3d.data.scan import Scan
+from vol3d.data.visit import Visit
 from vol3d.volume import Volume
 
 BELOW_CROWN_MM = 85.0
@@ -51,7 +51,7 @@ class Template(BrainMask):
 
     kind: Literal["template"] = "template"
 
-    def find(self, head: Volume, scan: Scan, folder: Path) -> Found:
+    def find(self, head: Volume, scan: Visit, folder: Path) -> Found:
         """Affine and B-spline registration of the template, then trimming by intensity."""
         tissue = Volume(head.data > otsu(head), head.affine)
         flat = head.data / HEAD_FIELD.estimate(head, tissue)
