@@ -19,6 +19,7 @@ from vol3d.config import lay
 from vol3d.data.covariates import Covariates, Wanted
 from vol3d.data.datasets.table import Table
 from vol3d.diffusion.model import Diffusion, Sampler
+from vol3d.diffusion.way import Known
 from vol3d.tasks.autoencode import Adversarial, Autoencode
 from vol3d.tasks.base import Batch, Job
 from vol3d.trained.generator import TrainedGenerator
@@ -97,7 +98,7 @@ def write_generator(sizes: Sizes, folder: Path) -> None:
         "entities": {},
         "latents": {"shift": [0.0] * z_channels, "scale": [1.0] * z_channels},
     }
-    autoencoder, denoiser = model.build(), settings.build(z_channels, schema)
+    autoencoder, denoiser = model.build(), settings.build(Known(schema, z_channels))
     fill(autoencoder)
     fill(denoiser)
     write_bundle(

@@ -19,7 +19,9 @@ from tests.conftest import verb
 from vol3d.data.covariates import Covariates, Wanted
 from vol3d.data.rng import randn, torch_rng
 from vol3d.diffusion.model import Diffusion
-from vol3d.trained.generator import TrainedGenerator, sample_latents
+from vol3d.diffusion.way import COVARIATES, Known
+from vol3d.trained.generator import TrainedGenerator
+from vol3d.trained.sampling import draw_samples
 from vol3d.training.loop import read_log
 from vol3d.volume import Volume
 
@@ -237,16 +239,16 @@ def test_solvers_and_losses_give_what_they_give_on_a_cpu(
     found = []
     for where in (device, CPU):
         torch.manual_seed(0)
-        net = settings.build(3, schema)
+        net = settings.build(Known(schema, 3))
         for p in net.parameters():
             torch.nn.init.normal_(p, std=0.1)
         net.to(where, memory_format=torch.channels_last_3d)
-        z = sample_latents(net, schema, rows[:2], [0, 1], settings.sampler, (3, 6, 7, 6))
+        z = draw_samples(net, schema, rows[:2], [0, 1], settings.sampler, (3, 6, 7, 6))
         rngs = [torch_rng("test", i) for i in range(2)]
         x0, noise = (randn((3, 6, 7, 6), rngs).to(where) for _ in range(2))
         sigma = torch.stack([settings.schedule.draw_sigma(rng) for rng in rngs])
         encoded = torch.tensor([schema.encode(row) for row in rows[:2]], device=where)
-        loss = net(x0, noise, sigma, encoded)
+        loss = net(x0, noise, sigma, {COVARIATES: encoded})
         loss.sum().backward()
         found.append([z, loss, net.denoiser.net.conv_in.weight.grad])
     for mine, theirs in zip(*found, strict=True):

@@ -38,7 +38,7 @@ def test_volumes_measured_from_label_maps_agree_with_the_table():
 
 
 def test_scans_lie_on_the_grid_of_their_name():
-    images = Images(ixi(), with_labels=True)
+    images = Images(ixi(), needs=["labels"])
     assert images.grid.matches(mni_grid(2.0))
     x, labels = images.image(images.train[0]), images.labels(images.train[0])
     assert x.shape == labels.shape == (1, 80, 112, 80)

@@ -7,6 +7,7 @@ from vol3d.data.covariates import Covariates, Wanted
 from vol3d.diffusion.condition import Condition, Ports, join, join_widths
 from vol3d.diffusion.conditions import Addition, Channels, Tokens, Vector
 from vol3d.diffusion.model import Diffusion
+from vol3d.diffusion.way import COVARIATES, Known
 from vol3d.errors import ConfigError
 
 ROWS = [
@@ -38,6 +39,10 @@ def test_places_are_where_encode_puts_a_covariate(schema):
         assert len(places) == schema.columns[i].width + 1
 
 
+def given(schema, *rows):
+    return {COVARIATES: torch.tensor([schema.encode(r) for r in rows])}
+
+
 def build(schema, **conditions):
     torch.manual_seed(0)
     settings = Diffusion.parse(
@@ -46,7 +51,7 @@ def build(schema, **conditions):
             "conditions": {"vector": None, **conditions},
         }
     )
-    return settings.build(2, schema)
+    return settings.build(Known(schema, 2))
 
 
 @pytest.mark.parametrize(
@@ -82,14 +87,14 @@ def build(schema, **conditions):
 )
 def test_covariates_reach_the_ports_they_are_sent_to(schema, conditions, ports):
     model = build(schema, **conditions)
-    told = model.condition(torch.tensor([schema.encode(r) for r in ROWS[:3]]), SHAPE)
+    told = model.condition(given(schema, *ROWS[:3]), SHAPE)
     for name, value in told.ports().items():
         assert (None if value is None else tuple(value.shape)) == ports.get(name), name
 
 
 def test_braindlm_s_way_channels_and_tokens_at_once(schema):
     model = build(schema, maps={"kind": "channels"}, context={"kind": "tokens"})
-    told = model.condition(torch.tensor([schema.encode(ROWS[0])]), SHAPE)
+    told = model.condition(given(schema, ROWS[0]), SHAPE)
     assert told.channels is not None
     assert told.tokens is not None
     assert told.vector is None
@@ -102,7 +107,7 @@ def test_numbers_as_they_are(schema):
     model = build(schema, t={"kind": "tokens", **plain}, v={"kind": "vector", **plain})
     assert not list(model.conditions.parameters())
     row = torch.tensor([schema.encode(ROWS[5])])
-    told = model.condition(row, SHAPE)
+    told = model.condition({COVARIATES: row}, SHAPE)
     torch.testing.assert_close(told.vector, row[:, :-4])  # without what is known
     torch.testing.assert_close(told.tokens, row[:, None, :-4])
 
@@ -119,11 +124,11 @@ def test_each_way_is_learnt(schema, kind):
     for _ in range(60):
         noise = torch.randn(z.shape, generator=rng)
         optimizer.zero_grad()
-        model(z, noise, sigma, encoded).mean().backward()
+        model(z, noise, sigma, {COVARIATES: encoded}).mean().backward()
         optimizer.step()
     noise = torch.randn(z.shape, generator=rng)
-    known = model(z, noise, sigma, encoded).mean()
-    swapped = model(z, noise, sigma, encoded.flip(0)).mean()
+    known = model(z, noise, sigma, {COVARIATES: encoded}).mean()
+    swapped = model(z, noise, sigma, {COVARIATES: encoded.flip(0)}).mean()
     assert known < 0.5 * swapped
 
 
@@ -131,7 +136,7 @@ def test_addition_begins_as_nothing(schema):
     model = build(schema, way={"kind": "addition"})
     x, sigma = torch.randn(1, 2, 4, 4, 4), torch.tensor(0.5, dtype=torch.float64)
     a, b = (
-        model.denoiser(x, sigma, model.condition(torch.tensor([schema.encode(r)]), (4, 4, 4)))
+        model.denoiser(x, sigma, model.condition(given(schema, r), (4, 4, 4)))
         for r in (ROWS[0], ROWS[7])
     )
     assert torch.equal(a, b)
@@ -167,7 +172,7 @@ def test_wrong_ways_are_refused(schema, conditions, message):
 def test_no_covariates_need_no_way():
     empty = Covariates.measure({}, ROWS, [str(i) for i in range(12)])
     model = build(empty, v={"kind": "vector"})
-    assert model.condition(torch.zeros(2, 0), SHAPE) == Condition()
+    assert model.condition({COVARIATES: torch.zeros(2, 0)}, SHAPE) == Condition()
 
 
 def test_kinds_have_their_own_files():

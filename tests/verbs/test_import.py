@@ -26,7 +26,7 @@ from vol3d.data.tables import read_rows
 from vol3d.diffusion.guidance import Guided
 from vol3d.errors import ConfigError, DataError
 from vol3d.trained import TrainedAutoencoder, TrainedGenerator
-from vol3d.trained.generator import conditions
+from vol3d.trained.sampling import conditions
 from vol3d.volume import Volume, mni_grid
 
 NARROW = {"channels": (8, 16, 16, 16)}

@@ -85,7 +85,7 @@ def name(person: str, last: str) -> str:
 
 def test_it_is_a_dataset_to_train_on(prepared):
     words = {"path": prepared, "entities": {"desc": "brain"}, "labels_entities": {"desc": "spots"}}
-    images = Images(Bids.parse({**words, "val_fraction": 0.0}), with_labels=True)
+    images = Images(Bids.parse({**words, "val_fraction": 0.0}), needs=["labels"])
     assert images.grid.matches(mni_grid(4.0))
     assert [s.covariates["age"] for s in images.train] == [30, None]
     x = images.image(images.train[0])[0]

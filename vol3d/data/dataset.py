@@ -26,8 +26,6 @@ Names = Annotated[list[Text], BeforeValidator(several)]
 GridName = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?mm$")]
 """The field of view of 160 x 224 x 160 mm in MNI space, and its spacing: 1mm, 2mm, 1.5mm."""
 
-MAIN_LABELS = "labels"
-"""The name of label maps that are no rater's."""
 SPACING = "spacing_mm"
 """The covariate that tells a model the voxel size."""
 

@@ -1,11 +1,12 @@
 """Data of a given size with nothing in it: what a rehearsal of a training sees (`vol3d plan`)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from vol3d.data.dataset import Dataset
-from vol3d.data.visit import Visit
+from vol3d.data.visit import MAIN_LABELS, Visit
 from vol3d.io.header import read_header
 from vol3d.volume import Grid
 
@@ -13,14 +14,14 @@ PEOPLE = 4
 """They differ in their covariates, and fill a batch of validation."""
 
 
-def fake_scans(covariates: dict[str, str]) -> list[Visit]:
+def fake_scans(covariates: dict[str, str], images: Sequence[str] = ("T1w",)) -> list[Visit]:
     """People who differ in their covariates, which are numbers or categories by name."""
     values = {"number": (0.0, 1.0), "category": ("a", "b")}
     return [
         Visit(
             f"{i}",
             None,
-            {"T1w": Path()},
+            {name: Path() for name in images},
             {n: values[k][i % 2] for n, k in covariates.items()},
             "train",
         )
@@ -29,11 +30,26 @@ def fake_scans(covariates: dict[str, str]) -> list[Visit]:
 
 
 class FakeImages:
-    """Stands in for `Images`: scans of one shape, blank."""
+    """Stands in for `Images`: scans of one shape, blank.
 
-    def __init__(self, shape: tuple[int, int, int]) -> None:
-        self.grid = Grid(shape, np.eye(4))
-        self.train = self.val = fake_scans({})
+    Args:
+        shape: of the scans.
+        covariates: what is known of people: number or category, by name.
+        images: of each visit beside the main one, by name.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        covariates: dict[str, str] | None = None,
+        images: Sequence[str] = (),
+    ) -> None:
+        self.path, self.grid = Path(), Grid(shape, np.eye(4))
+        self.train = self.val = fake_scans(covariates or {}, ["T1w", *images])
+
+    def read(self, scan: Visit) -> dict[str, np.ndarray]:
+        """Every image of a visit."""
+        return {name: self.image(scan) for name in scan.images}
 
     def grid_of(self, scan: Visit) -> Grid:
         """The same for all."""
@@ -43,7 +59,7 @@ class FakeImages:
         """[1, X, Y, Z]."""
         return np.zeros((1, *self.grid.shape), np.float32)
 
-    def labels(self, scan: Visit) -> np.ndarray:
+    def labels(self, scan: Visit, name: str = MAIN_LABELS) -> np.ndarray:
         """[1, X, Y, Z]."""
         return np.zeros((1, *self.grid.shape), np.int32)
 
@@ -54,18 +70,23 @@ class FakeLatents:
     Args:
         shape: of the latent.
         covariates: what is known of people: number or category, by name.
+        images: contrasts beside the main one.
     """
 
-    def __init__(self, shape: tuple[int, int, int, int], covariates: dict[str, str]) -> None:
-        self.shape, self.z_channels = shape, shape[0]
+    def __init__(
+        self,
+        shape: tuple[int, int, int, int],
+        covariates: dict[str, str],
+        images: Sequence[str] = (),
+    ) -> None:
+        self.path = Path()
+        self.shape, self.z_channels, self.contrasts = shape, shape[0], ["T1w", *images]
         self.train = self.val = fake_scans(covariates)
 
     def read(self, scan: Visit) -> dict[str, np.ndarray]:
-        """`mean` and `logvar`."""
-        return {
-            "mean": np.zeros(self.shape, np.float32),
-            "logvar": np.zeros(self.shape, np.float32),
-        }
+        """`mean`, `logvar`, and the latents of further contrasts."""
+        names = ["mean", "logvar", *self.contrasts[1:]]
+        return {name: np.zeros(self.shape, np.float32) for name in names}
 
 
 def largest_shape(data: Dataset) -> tuple[int, int, int]:

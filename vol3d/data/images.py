@@ -15,9 +15,10 @@ from vol3d.data.scan_checks import (
     check_contrast,
     common_grid,
     doubts,
+    is_stripped,
     tell_headers,
 )
-from vol3d.data.visit import Visit, kind_of
+from vol3d.data.visit import MAIN_LABELS, Visit, kind_of
 from vol3d.distributed.ranks import launched
 from vol3d.errors import DataError
 from vol3d.io.files import sha256
@@ -42,10 +43,10 @@ class Images:
 
     Args:
         source: a config of the menu in `data/datasets`.
-        needs: contrasts without which a visit is left out; the source's main one if none are named.
-        may: contrasts that are read as well where they are there.
-        each: learn from each image of `needs` and `may` by itself, as if it were a visit.
-        with_labels: also read the label maps; only visits that have one are kept.
+        needs: contrasts and label maps without which a visit is left out; beside label maps alone, and if
+            none are named, the source's main contrast.
+        may: contrasts and label maps that are read as well where they are there; None: every contrast.
+        each: learn from every image by itself, as if it were a visit.
         cache_gb: how much memory the voxels may take, over all processes on this machine, before
             files are read again each time.
 
@@ -58,33 +59,32 @@ class Images:
         source,
         *,
         needs: Collection[str] = (),
-        may: Collection[str] = (),
+        may: Collection[str] | None = (),
         each: bool = False,
-        with_labels: bool = False,
         cache_gb: float = 8.0,
     ) -> None:
-        self.source = source
-        visits = self.chosen(source.scans(), list(needs), list(may), each, with_labels)
+        self.source, self.path = source, source.path
+        visits = self.chosen(source.scans(), needs, may, each)
         self.train = [s for s in visits if s.split == "train"]
         self.val = [s for s in visits if s.split == "val"]
         if not self.train:
             raise DataError(
                 f"{source.path}: none of the {len(visits)} scans is in the training split"
             )
-        self.with_labels = with_labels
         self.cache_bytes = cache_gb * 1e9 / launched().local_world
         self.cache: dict[str, dict[str, np.ndarray]] = {}
         self.digests: dict[Path, str] = {}
         self.targets: dict[str, Grid] = source.target_grids()
         self.seen: set[Path] = set()  # images that were checked
         self.told: set[str] = set()  # reasons for doubt
+        self.are_stripped = True  # those that were checked
         alike = {
             (s.who, s.only): s for s in self.train + self.val
         }.values()  # one of each resolution
         each_image = [image for s in alike for image in s.each()]
         headers = [read_header(s.image, s.form) for s in each_image]
         tell_headers(headers)
-        for visit in alike if with_labels else []:
+        for visit in alike:
             for path in visit.labels.values():
                 read_header(path, visit.form)
         self.space_code = headers[0].space_code
@@ -95,45 +95,54 @@ class Images:
             self.read(scan)
 
     def chosen(
-        self, visits: list[Visit], needs: list[str], may: list[str], each: bool, with_labels: bool
+        self,
+        visits: list[Visit],
+        needs: Collection[str],
+        may: Collection[str] | None,
+        each: bool,
     ) -> list[Visit]:
-        """The visits that have what is needed, with the images that are asked for and no others.
+        """The visits that have what is needed, with what is asked for and nothing else.
 
         Raises:
             DataError: there is none.
         """
-        self.main = needs[0] if needs else self.source.main_contrast(visits)
-        needs = needs or [self.main]
-        wanted = [*needs, *(c for c in may if c not in needs)]
+        maps = {name for v in visits for name in v.labels}
+        named = [n for n in needs if n not in maps]
+        self.main = named[0] if named else self.source.main_contrast(visits)
+        needs = list(dict.fromkeys([self.main, *needs]))
+        may = [c for v in visits for c in v.images] if may is None else may
         found = [
-            replace(v, images={c: v.images[c] for c in wanted if c in v.images})
+            replace(
+                v,
+                images={c: v.images[c] for c in [*needs, *may] if c in v.images},
+                labels={n: v.labels[n] for n in [*needs, *may] if n in v.labels},
+            )
             for v in visits
-            if (any if each else all)(c in v.images for c in needs)
+            if each or {*v.images, *v.labels} >= {*needs}
         ]
+        found = [one for v in found for one in v.each()] if each else found
         if not found:
-            raise DataError(f"{self.source.path}: no visit has {' and '.join(needs)}")
-        if with_labels:
-            found = [v for v in found if v.labels]
-            if not found:
-                raise DataError(
-                    f"{self.source.path}: no scan has a label map, which this task learns from"
-                )
-        return [one for v in found for one in v.each()] if each else found
+            raise DataError(f"{self.source.path}: no scan has {' and '.join(needs)}")
+        return found
+
+    def has_map(self, name: str) -> bool:
+        """Whether some visit has a label map of that name."""
+        return any(name in v.labels for v in self.train)
 
     def image(self, visit: Visit) -> np.ndarray:
         """The main image of a visit, [1, X, Y, Z] float32 in [0, 1]."""
         return self.read(visit)[visit.only or self.main]
 
-    def labels(self, visit: Visit) -> np.ndarray:
-        """The first label map of a visit, [1, X, Y, Z] int32."""
-        return self.read(visit)[next(iter(visit.labels))]
+    def labels(self, visit: Visit, name: str = MAIN_LABELS) -> np.ndarray:
+        """A label map of a visit, [1, X, Y, Z] int32."""
+        return self.read(visit)[name]
 
     def read(self, visit: Visit) -> dict[str, np.ndarray]:
-        """Each image of a visit [1, X, Y, Z] float32 in [0, 1]; label maps, if asked for, int32."""
+        """Each image of a visit by name, [1, X, Y, Z] float32 in [0, 1], and each label map, int32."""
         if visit.name in self.cache:
             return self.cache[visit.name]
         item = {c: self.read_image(visit, path) for c, path in visit.images.items()}
-        for name, path in visit.labels.items() if self.with_labels else ():
+        for name, path in visit.labels.items():
             labels = self.on_grid(
                 visit, Volume.of(read_header(path, visit.form)), path, nearest=True
             )
@@ -161,6 +170,7 @@ class Images:
     def check(self, scan: Visit, path: Path, volume: Volume) -> None:
         """Tell, once for each reason, of an image that is no stripped brain on its grid by its looks."""
         self.seen.add(path)
+        self.are_stripped &= is_stripped(volume)
         for kind, reason in doubts(volume, self.grid_of(scan)).items():
             if kind not in self.told:
                 self.told.add(kind)
@@ -223,6 +233,7 @@ class Images:
             "space_code": self.space_code,
             "entities": self.entities(),
             "kind": kind_of(s.images[self.main] for s in self.train if self.main in s.images),
+            "stripped": self.are_stripped,
             "contrasts": list(dict.fromkeys(c for s in self.train for c in s.images)),
             "intensity": f"divided by {HEADROOM} x the 99.5th percentile of the voxels above 0",
             "sha256": digest.hexdigest(),

@@ -56,9 +56,9 @@ class Latents(Config):
 class LatentImages:
     """The latents of a set of scans, standardised per channel over the whole training set.
 
-    On disk: one safetensors file a scan with `mean` and `logvar` [C, X, Y, Z], float32, never a
-    noisy draw; `latents.json` with the scans, the autoencoder's checksum, the affines, and
-    `shift` and `scale` per channel; the autoencoder's bundle beside them.
+    On disk: one safetensors file a visit with `mean` and `logvar` [C, X, Y, Z] of its main contrast, and
+    the mean of each other by name, float32, never a noisy draw; `latents.json` with the visits, the
+    autoencoder's checksum, the affines, and `shift` and `scale` per channel; the autoencoder's bundle.
     """
 
     def __init__(self, path: Path) -> None:
@@ -85,13 +85,16 @@ class LatentImages:
                 for k in ("shift", "scale")
             )
             check_fingerprint(self.fingerprint())
+            self.contrasts: list[str] = list(self.manifest["images"].get("contrasts", ["T1w"]))
         self.train = [s for s in scans if s.split == "train"]
         self.val = [s for s in scans if s.split == "val"]
         self.cache: dict[str, dict[str, np.ndarray]] = {}
         self.cache_bytes = CACHE_BYTES / launched().local_world
 
     def read(self, scan: Visit) -> dict[str, np.ndarray]:
-        """`mean` and `logvar` [C, X, Y, Z] float32 of the standardised latent.
+        """`mean` and `logvar` [C, X, Y, Z] float32 of the standardised latent of the main contrast.
+
+        Further contrasts that the visit has are there by their names: means, standardised alike.
 
         Raises:
             DataError: the file is damaged.
@@ -101,9 +104,11 @@ class LatentImages:
             try:
                 raw = load_file(scan.image)
                 item = {
-                    "mean": (raw["mean"] - self.shift[by_channel]) / self.scale[by_channel],
-                    "logvar": raw["logvar"] - 2 * np.log(self.scale[by_channel]),
+                    name: (z - self.shift[by_channel]) / self.scale[by_channel]
+                    for name, z in raw.items()
+                    if name != "logvar"
                 }
+                item["logvar"] = raw["logvar"] - 2 * np.log(self.scale[by_channel])
             except Exception as error:
                 raise DataError(f"{scan.image}: cannot be read ({error}); encode again") from None
             if sum(a.nbytes for a in item.values()) * (len(self.cache) + 1) > self.cache_bytes:

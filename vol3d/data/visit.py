@@ -9,6 +9,8 @@ from vol3d.io.header import Form
 
 KINDS = {"T1w", "T2w", "FLAIR", "PDw", "T2starw", "UNIT1", "inplaneT2", "angio"}
 """Kinds of anatomical image, by BIDS's last word of their names."""
+MAIN_LABELS = "labels"
+"""The name of label maps that are no rater's."""
 
 
 @dataclass(frozen=True)

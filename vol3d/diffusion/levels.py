@@ -14,6 +14,9 @@ from torch import Tensor
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """`denoise(x [B, C, X, Y, Z], sigma [])`: the estimate of x0, whatever the network predicts."""
 
+Around = Callable[[Denoise], Denoise]
+"""`around(denoise)`: a denoiser around a denoiser; how a solver is told of more than the model."""
+
 Draw = Callable[[], Tensor]
 """`draw()`: standard normal noise of x's shape, each image from its own generator."""
 
@@ -59,3 +62,8 @@ class Levels:
 
 def ignore(i: int, steps: int, denoised: Tensor) -> None:
     """The `on_step` of one who does not listen."""
+
+
+def as_it_is(denoise: Denoise) -> Denoise:
+    """Nothing around it."""
+    return denoise

@@ -1,4 +1,4 @@
-"""A latent diffusion model: conditions, network, prediction and schedule put together."""
+"""A diffusion model: conditions, network, prediction and schedule put together."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,11 +7,12 @@ import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from vol3d.config import Config, did_you_mean
+from vol3d.config import Config
 from vol3d.data.covariates import Covariates
 from vol3d.diffusion.condition import Condition, join, join_widths
 from vol3d.diffusion.conditions import ConditionKind
 from vol3d.diffusion.conditions.vector import Vector
+from vol3d.diffusion.covariate_way import CovariateWay
 from vol3d.diffusion.denoiser import Denoiser
 from vol3d.diffusion.pairs import check_pair
 from vol3d.diffusion.prediction import FlowVelocity, Prediction
@@ -20,6 +21,7 @@ from vol3d.diffusion.schedules.flow import Flow
 from vol3d.diffusion.solvers import Solver
 from vol3d.diffusion.solvers.dpmpp_2m import DPMpp2M
 from vol3d.diffusion.variance import LearnedVariance
+from vol3d.diffusion.way import Given, Known, Way
 from vol3d.diffusion.weighting import Uniform, Weighting
 from vol3d.errors import ConfigError
 from vol3d.models.denoisers import DenoiserNet
@@ -36,7 +38,7 @@ class Sampler(Config):
     steps: PositiveInt = 16
     """Noise levels visited; Heun calls the network twice at each but the last."""
     guidance: float | None = Field(default=None, ge=0)
-    """One guidance scale for all covariates; null takes each covariate's own default."""
+    """One guidance scale for all that guides; null takes each one's own default."""
     micro_batch: PositiveInt = 4
     """Samples made at a time. Voxels are the same bit for bit only at the same number, and on CPUs with
     the same number of threads."""
@@ -59,7 +61,7 @@ class Diffusion(Config):
     variance: LearnedVariance | None = None
     """Learn the variance of the reverse steps as well, as iDDPM does."""
     conditions: dict[str, ConditionKind | None] = {"vector": Vector()}
-    """The ways by which covariates reach the network, by any name; `of` says which go where, and
+    """The ways by which what guides reaches the network, by any name; `of` says what goes where, and
     null takes the default one away."""
     sampler: Sampler = Sampler()
     """The defaults of `vol3d generate`."""
@@ -92,40 +94,47 @@ class Diffusion(Config):
                 f"none; take another of its variances, or train with task.variance.kind=learned"
             )
 
-    def build(self, z_channels: int, schema: Covariates) -> "LatentDiffusion":
-        """The network for latents of `z_channels` and the covariates of a schema.
+    @property
+    def images(self) -> dict[str, float]:
+        """The images and label maps of a visit that guide, and their guidance scales."""
+        return dict(filter(None, (way.image() for way in self.conditions.values() if way)))
+
+    @property
+    def wants_coordinates(self) -> bool:
+        """Whether the network is told where each voxel lies."""
+        return any(way.wants_coordinates for way in self.conditions.values() if way)
+
+    def build(self, known: Known) -> "DiffusionNet":
+        """The network for what there is to draw and to be guided by.
 
         Raises:
             ConfigError: a condition is of a covariate that there is not, or one goes no way.
         """
-        return LatentDiffusion(self, z_channels, schema)
+        return DiffusionNet(self, known)
 
 
-class LatentDiffusion(nn.Module):
-    """The trained part: `condition(encoded, shape)` and `denoiser(z, sigma, condition)`.
+class DiffusionNet(nn.Module):
+    """The trained part: `condition(given, shape)` and `denoiser(x, sigma, condition)`.
 
     Called, it is a training pass.
     """
 
-    def __init__(self, settings: Diffusion, z_channels: int, schema: Covariates) -> None:
+    def __init__(self, settings: Diffusion, known: Known) -> None:
         super().__init__()
-        ways = ways_of(settings.conditions, schema)
-        kinds = [settings.conditions[name] for name in ways]
-        self.places = [
-            [schema.places(n) if c.mask else schema.places(n)[:-1] for n in names]
-            for c, names in zip(kinds, ways.values(), strict=True)
-        ]
-        widths = [[len(place) for place in places] for places in self.places]
-        self.conditions = nn.ModuleDict(
-            {name: c.build(w) for name, c, w in zip(ways, kinds, widths, strict=True)}
-        )
+        self.conditions, ports = nn.ModuleDict(), []
+        for name, way in ways_of(settings.conditions, known.schema).items():
+            try:
+                port, self.conditions[name] = way.connect(known)
+            except ConfigError as error:
+                raise ConfigError(f"conditions.{name}.{error}") from None
+            ports.append(port)
         try:
-            ports = join_widths(c.ports(w) for c, w in zip(kinds, widths, strict=True))
+            ports = join_widths(ports)
         except ValueError as error:
             raise ConfigError(f"conditions: {error}") from None
         net = settings.model.build(
-            z_channels,
-            z_channels * (1 if settings.variance is None else 2),
+            known.channels,
+            known.channels * (1 if settings.variance is None else 2),
             vector_dim=ports.vector or None,
             token_dim=ports.tokens or None,
             extra_channels=ports.channels,
@@ -135,21 +144,18 @@ class LatentDiffusion(nn.Module):
             net, settings.prediction, settings.schedule, settings.weighting, settings.variance
         )
 
-    def condition(self, encoded: Tensor, shape: Sequence[int]) -> Condition:
+    def condition(self, given: Given, shape: Sequence[int]) -> Condition:
         """What guides the network.
 
         Args:
-            encoded: rows of covariates, [B, width] (see `Covariates.encode`).
-            shape: of the latent, [x, y, z].
+            given: what the samples give (see `vol3d.diffusion.way`).
+            shape: of what is drawn, [X, Y, Z].
         """
-        return join(
-            module([encoded[:, place] for place in places], tuple(shape))
-            for module, places in zip(self.conditions.values(), self.places, strict=True)
-        )
+        return join(module(given, tuple(shape)) for module in self.conditions.values())
 
-    def forward(self, z: Tensor, noise: Tensor, sigma: Tensor, encoded: Tensor) -> Tensor:
+    def forward(self, x0: Tensor, noise: Tensor, sigma: Tensor, given: Given) -> Tensor:
         """A training pass: the loss of each image [B]; see `Denoiser.loss`."""
-        return self.denoiser.loss(z, noise, sigma, self.condition(encoded, z.shape[2:]))
+        return self.denoiser.loss(x0, noise, sigma, self.condition(given, x0.shape[2:]))
 
     @property
     def device(self) -> torch.device:
@@ -157,28 +163,18 @@ class LatentDiffusion(nn.Module):
         return next(self.parameters()).device
 
 
-def ways_of(conditions: dict[str, Any], schema: Covariates) -> dict[str, list[str]]:
-    """Which covariates go which way; a way that none goes is left out.
+def ways_of(conditions: dict[str, Any], schema: Covariates) -> dict[str, Way]:
+    """The ways that something goes; one for covariates is left out where there are none.
 
     Raises:
-        ConfigError: unknown covariates, or covariates that go no way.
+        ConfigError: covariates that go no way.
     """
-    ways = {
-        name: list(schema.names if condition.of is None else condition.of)
-        for name, condition in conditions.items()
-        if condition is not None
-    }
-    for name, of in ways.items():
-        for covariate in of:
-            if covariate not in schema.names:
-                raise ConfigError(
-                    f"conditions.{name}.of: unknown covariate '{covariate}'."
-                    f"{did_you_mean(covariate, schema.names)} Known: {', '.join(schema.names)}."
-                )
-    lost = [n for n in schema.names if not any(n in of for of in ways.values())]
+    ways = {name: way for name, way in conditions.items() if way is not None}
+    of = {n: w.names(schema) for n, w in ways.items() if isinstance(w, CovariateWay)}
+    lost = [n for n in schema.names if not any(n in names for names in of.values())]
     if lost:
         raise ConfigError(
             f"covariates {', '.join(lost)}: go no way into the network; name them in the `of` of one "
-            f"of conditions ({', '.join(ways) or 'there is none'})"
+            f"of conditions ({', '.join(of) or 'there is none'})"
         )
-    return {name: of for name, of in ways.items() if of}
+    return {name: way for name, way in ways.items() if of.get(name, True)}

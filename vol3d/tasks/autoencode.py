@@ -105,7 +105,7 @@ class Autoencode(Config):
     def job(self, data: Dataset) -> "AutoencodeJob":
         """Read the scans and build the networks."""
         perceptual = self.perceptual.build() if self.perceptual_weight else None
-        return AutoencodeJob(self, Images(data), perceptual)
+        return AutoencodeJob(self, Images(data, may=None, each=True), perceptual)
 
     def fake_job(self, images: FakeImages) -> "AutoencodeJob":
         """The job on scans that nobody took, with nothing read from the disk."""

@@ -15,7 +15,7 @@ from vol3d.data.fake import FakeImages
 from vol3d.data.images import Images
 from vol3d.data.slices import montage
 from vol3d.data.tables import few
-from vol3d.data.visit import Visit
+from vol3d.data.visit import MAIN_LABELS, Visit
 from vol3d.data.volumes import Labels, label_ids
 from vol3d.errors import DataError
 from vol3d.models.segmenters import Segmenter
@@ -77,7 +77,7 @@ class Segment(Config):
 
     def job(self, data: Dataset) -> "SegmentJob":
         """Read the scans and build the network."""
-        return SegmentJob(self, Images(data, with_labels=True))
+        return SegmentJob(self, Images(data, needs=[MAIN_LABELS]))
 
     def fake_job(self, images: FakeImages) -> "SegmentJob":
         """The job on scans that nobody took."""

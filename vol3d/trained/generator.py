@@ -1,5 +1,6 @@
 """A trained generator: covariates and a seed in, a brain out."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,22 +9,24 @@ import torch
 from torch import Tensor
 
 from vol3d.bundle import Bundle
-from vol3d.config import lay
+from vol3d.config import did_you_mean, lay
 from vol3d.data.brain import brain_in
 from vol3d.data.covariates import Covariates, Row
 from vol3d.data.dataset import SPACING
 from vol3d.data.images import grids_of
-from vol3d.data.rng import numpy_rng, randn, torch_rng
+from vol3d.data.rng import numpy_rng
 from vol3d.data.visit import KINDS
-from vol3d.diffusion.condition import Condition
-from vol3d.diffusion.guidance import Guided
+from vol3d.diffusion.levels import Around, as_it_is
 from vol3d.diffusion.model import Diffusion, Sampler
-from vol3d.diffusion.rescheduled import Rescheduled
+from vol3d.diffusion.way import Known
 from vol3d.errors import ConfigError, RunError
 from vol3d.io.reading import understood
-from vol3d.nn.precision import autocast, lowered, resolve
+from vol3d.nn.precision import lowered, resolve
 from vol3d.nn.replay import Replayed
-from vol3d.trained.autoencoder import TrainedAutoencoder, channels_last
+from vol3d.trained.autoencoder import TrainedAutoencoder
+from vol3d.trained.sampling import Guides, draw_samples
+from vol3d.trained.targets import TargetKind
+from vol3d.trained.targets.latents import Latents
 from vol3d.volume import Grid, Volume
 
 
@@ -31,6 +34,8 @@ class DiffusionBundle(Diffusion):
     """The config in a diffusion model's bundle."""
 
     kind: Literal["diffusion"] = "diffusion"
+    target: TargetKind = Latents()
+    """What it draws."""
 
 
 class TrainedGenerator:
@@ -75,13 +80,10 @@ class TrainedGenerator:
             if "of" in trained
             else []
         )
-        self.autoencoder = TrainedAutoencoder(bundle.path / "autoencoder", device, precision)
-        with understood(self.path / "fingerprint.json"):
-            self.shift, self.scale = (
-                torch.tensor(self.fingerprint["latents"][k], device=device).view(1, -1, 1, 1, 1)
-                for k in ("shift", "scale")
-            )
-        self.net = settings.build(self.autoencoder.z_channels, self.schema)
+        self.codec = settings.target.codec(bundle, device, precision)
+        self.scales = settings.images
+        self.channels = {name: self.codec.given_channels(name) for name in self.scales}
+        self.net = settings.build(Known(self.schema, self.codec.channels, self.channels))
         bundle.fill(self.net)
         if precision == "bf16":
             lowered(self.net.denoiser)
@@ -89,8 +91,15 @@ class TrainedGenerator:
         self.net.denoiser.net = Replayed(self.net.denoiser.net)
 
     @property
+    def autoencoder(self) -> TrainedAutoencoder | None:
+        """That of a model that draws latents."""
+        return getattr(self.codec, "autoencoder", None)
+
+    @property
     def kind(self) -> str:
         """The kind of image that it draws, as the last word of a BIDS name."""
+        if self.codec.is_labels:
+            return "dseg"
         told = self.fingerprint.get("kind")
         return told if told in KINDS else "T1w"
 
@@ -127,74 +136,68 @@ class TrainedGenerator:
                 raise ConfigError(f"{SPACING}={asked[SPACING]:g}: voxels are larger than 0 mm")
         return self.schema.complete(asked, numpy_rng("covariates", seed))
 
-    def generate(self, rows: list[Row], seeds: list[int]) -> Tensor:
+    def generate(
+        self,
+        rows: list[Row],
+        seeds: list[int],
+        images: Sequence[Mapping[str, Volume]] | None = None,
+        around: Around = as_it_is,
+    ) -> Tensor:
         """Brains [B, 1, X, Y, Z] in [0, 1], 0 around them, for complete rows of one grid; in one batch.
 
+        Args:
+            rows: complete rows of covariates.
+            seeds: of each sample.
+            images: of each sample the images and label maps that guide it, by name; what is not there
+                is unknown.
+            around: what is put around the denoiser, such as `diffusion.inpainting`.
+
+        Returns:
+            Images; or labels, of a model that draws label maps.
+
         Raises:
+            ConfigError: an image that does not guide this model, or lies on another grid.
             RunError: a voxel is not a finite number.
         """
         grid = self.grid_of(rows[0])
-        z = sample_latents(
+        given = [self.encoded(some, grid) for some in images or [{} for _ in rows]]
+        x0 = draw_samples(
             self.net,
             self.schema,
             rows,
             seeds,
             self.sampler,
-            (self.autoencoder.z_channels, *grid.coarser(self.autoencoder.downsample).shape),
+            self.codec.shape_on(grid),
+            images=Guides(self.channels, self.scales, given),
+            around=around,
         )
-        x = self.autoencoder.decode(z * self.scale + self.shift, grid.shape)
-        return torch.stack([self.brain_of(v[0], s) for v, s in zip(x, seeds, strict=True)])
+        for one, seed in zip(x0, seeds, strict=True):
+            if not one.isfinite().all():
+                raise RunError(
+                    f"seed {seed}: the sample is not finite; try less guidance, or "
+                    f"sampler.precision=fp32"
+                )
+        x = self.codec.decode(x0, grid.shape)
+        return x if self.codec.brain_level is None else torch.stack([*map(self.brain_of, x)])
 
-    def brain_of(self, x: Tensor, seed: int) -> Tensor:
-        """A decoded image [X, Y, Z] as [1, X, Y, Z], with 0 for the haze around the brain."""
-        if not x.isfinite().all():
-            raise RunError(
-                f"seed {seed}: the sample is not finite; try less guidance, or sampler.precision=fp32"
-            )
-        brain = brain_in(Volume(x.cpu().numpy(), np.eye(4)), self.autoencoder.brain_level)
-        return (x * torch.from_numpy(brain.data).to(x.device))[None]
+    def encoded(self, images: Mapping[str, Volume], grid: Grid) -> dict[str, Tensor]:
+        """Images of a visit as they guide."""
+        out = {}
+        for name, volume in images.items():
+            if name not in self.channels:
+                raise ConfigError(
+                    f"'{name}' does not guide this model.{did_you_mean(name, list(self.channels))} "
+                    f"What does: {', '.join(self.channels) or 'no image'}."
+                )
+            volume = volume.reorient("RAS")
+            if not volume.grid.matches(grid):
+                raise ConfigError(
+                    f"'{name}' lies on a grid of {volume.grid}, the sample on {grid}; resample it"
+                )
+            out[name] = self.codec.encode_given(name, torch.from_numpy(volume.data)[None])
+        return out
 
-
-@torch.inference_mode()
-def sample_latents(
-    net,
-    schema: Covariates,
-    rows: list[Row],
-    seeds: list[int],
-    sampler: Sampler,
-    shape: tuple[int, ...],
-) -> Tensor:
-    """Standardised latents [B, C, x, y, z] for complete rows, each from its own seed.
-
-    Args:
-        net: a LatentDiffusion.
-        schema: encodes the rows.
-        rows: covariates of each sample.
-        seeds: fixes the noise of each sample.
-        sampler: solver, steps, guidance.
-        shape: [C, x, y, z].
-    """
-    rngs = [torch_rng("sample", seed) for seed in seeds]
-    denoiser = Rescheduled(net.denoiser, sampler.schedule) if sampler.schedule else net.denoiser
-    levels = denoiser.schedule.levels(sampler.steps)
-    device = net.device
-
-    def draw() -> Tensor:
-        return channels_last(randn(shape, rngs).to(device))
-
-    full, without = conditions(net, schema, rows, sampler, shape[1:])
-    x = draw() * levels.sigma[0].item()
-    with autocast(device, sampler.precision):
-        return sampler.solver.sample(Guided(denoiser, full, without), x, levels, draw)
-
-
-def conditions(net, schema: Covariates, rows: list[Row], sampler: Sampler, shape: tuple[int, ...]):
-    """The full condition, and per guidance scale the condition without its covariates."""
-
-    def told(keep: list[bool] | None = None) -> Condition:
-        rows_of = [schema.encode(row, keep) for row in rows]
-        return net.condition(torch.tensor(rows_of, device=net.device), shape)
-
-    scales = [c.guidance if sampler.guidance is None else sampler.guidance for c in schema.columns]
-    groups = [(w, told([s != w for s in scales])) for w in sorted(set(scales) - {1.0})]
-    return told(), groups
+    def brain_of(self, x: Tensor) -> Tensor:
+        """A decoded image [1, X, Y, Z] with 0 for the haze around the brain."""
+        brain = brain_in(Volume(x[0].cpu().numpy(), np.eye(4)), self.codec.brain_level)
+        return x * torch.from_numpy(brain.data).to(x.device)

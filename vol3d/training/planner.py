@@ -235,10 +235,11 @@ def fake_data(training: Training, shape: tuple[int, ...] | None = None) -> FakeD
     if shape is not None and len(shape) != 3 + latents:
         due = "[channels,x,y,z] of a latent" if latents else "[x,y,z] of a scan"
         raise ConfigError(f"shape={list(shape)}: {due} is due")
+    kinds = {n: wanted.kind for n, wanted in getattr(training.task, "covariates", {}).items()}
+    images = list(getattr(training.task, "images", ()))
     if latents:
-        kinds = {name: wanted.kind for name, wanted in training.task.covariates.items()}
-        return training.data.open() if shape is None else FakeLatents(shape, kinds)
-    return FakeImages(largest_shape(training.data) if shape is None else shape)
+        return training.data.open() if shape is None else FakeLatents(shape, kinds, images)
+    return FakeImages(largest_shape(training.data) if shape is None else shape, kinds, images)
 
 
 def of_one_rank(training: Training, ranks: Ranks) -> Training:

@@ -71,6 +71,9 @@ class Evaluation:
     def reconstruct(self) -> None:
         """How well the autoencoder brings held-out scans back, beside block averaging."""
         autoencoder, val = self.generator.autoencoder, self.images.val
+        if autoencoder is None:
+            self.notes.append("The generator draws no latents, so there is no reconstruction.")
+            return
         if not val:
             self.notes.append("No scan is held out, so reconstruction was not measured.")
             return

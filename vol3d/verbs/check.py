@@ -8,13 +8,13 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, model_validator
 
 from vol3d.config import Config
-from vol3d.data.dataset import MAIN_LABELS, Dataset
+from vol3d.data.dataset import Dataset
 from vol3d.data.datasets import Source
 from vol3d.data.images import Images
 from vol3d.data.latents import Latents
 from vol3d.data.survey import counted, grids, names_in, values
 from vol3d.data.tables import few
-from vol3d.data.visit import Visit
+from vol3d.data.visit import MAIN_LABELS, Visit
 from vol3d.errors import ConfigError
 from vol3d.io.files import whole
 from vol3d.tasks import Task

@@ -87,7 +87,7 @@ class Encode(Config):
             DataError: their voxels have not the size that the autoencoder knows.
         """
         report_data(self.data)
-        images = Images(self.data, cache_gb=0)
+        images = Images(self.data, may=None, cache_gb=0)
         for spacing in {images.grid_of(s).spacing for s in images.train + images.val}:
             known = [g.spacing for g in autoencoder.grids]
             if not any(np.allclose(spacing, k, rtol=0.01) for k in known):
@@ -162,12 +162,15 @@ def encode_scan(
     file: Path,
     origin: dict[str, str],
 ) -> None:
-    """One scan's posterior, written whole or not at all."""
-    x = torch.from_numpy(images.image(scan))[None]
-    mean, logvar = (t[0].float().cpu().numpy() for t in autoencoder.encode(x))
-    if not (np.isfinite(mean).all() and np.isfinite(logvar).all()):
-        raise DataError(f"{scan.name}: its latent is not finite; is the autoencoder sound?")
-    arrays = {"mean": np.ascontiguousarray(mean), "logvar": np.ascontiguousarray(logvar)}
+    """One visit's posterior, and the means of its other contrasts, written whole or not at all."""
+    arrays = {}
+    for contrast, image in images.read(scan).items():
+        posterior = autoencoder.encode(torch.from_numpy(image)[None])
+        mean, logvar = (np.ascontiguousarray(t[0].float().cpu().numpy()) for t in posterior)
+        if not (np.isfinite(mean).all() and np.isfinite(logvar).all()):
+            raise DataError(f"{scan.name}: its latent is not finite; is the autoencoder sound?")
+        is_main = contrast == images.main
+        arrays |= {"mean": mean, "logvar": logvar} if is_main else {contrast: mean}
     with whole(file) as shard:
         save_file(arrays, shard, metadata=origin)
 

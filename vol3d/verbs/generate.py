@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 
@@ -257,24 +258,28 @@ def write_brain(
     seed: int,
     sampler: Sampler,
 ) -> None:
-    """The image and its brain mask, then its sidecar, with which it is complete."""
+    """The image, its brain mask if it is a stripped brain, then its sidecar: with that it is complete."""
     make_folder(path.parent)
-    grid = model.grid_of(row)
+    grid, codec = model.grid_of(row), model.codec
     image = Volume(x.cpu().numpy(), grid.affine, model.fingerprint["space_code"])
-    brain = solid(image)
-    mask = bids_name(entities_of(model, "brain"), "mask", name_of(seed))
-    brain.write(path.with_name(f"{mask}.nii.gz"))
-    write_json(path.with_name(f"{mask}.json"), {"Type": "Brain", "Resolution": str(grid)})
-    image.write(path, slope=STEP)
+    if codec.is_labels:
+        Volume(image.data.astype(np.int16), image.affine, image.space_code).write(path)
+    else:
+        image.write(path, slope=STEP)
+    if codec.brain_level is not None:
+        mask = path.with_name(bids_name(entities_of(model, "brain"), "mask", name_of(seed)))
+        solid(image).write(mask.with_name(f"{mask.name}.nii.gz"))
+        about = {"Type": "Brain", "Resolution": str(grid)}
+        write_json(mask.with_name(f"{mask.name}.json"), about)
     write_json(
         sidecar_of(path),
         {
-            "Description": f"synthetic {model.kind} brain; nobody's",
-            "SkullStripped": True,
+            "Description": f"synthetic {model.kind} {'labels' if codec.is_labels else 'brain'}; nobody's",
+            **({} if codec.is_labels else {"SkullStripped": codec.brain_level is not None}),
             "SpatialReference": model.fingerprint.get("entities", {}).get("space", "orig"),
             "Resolution": str(grid),
             "Model": model.checksum,
-            "Autoencoder": model.autoencoder.checksum,
+            **({"Autoencoder": model.autoencoder.checksum} if model.autoencoder else {}),
             "Vol3d": vol3d.__version__,
             "Seed": seed,
             "Sampler": sampler.dump(),

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from vol3d.data.dataset import MAIN_LABELS, Dataset, Names, Text
+from vol3d.data.dataset import Dataset, Names, Text
 from vol3d.data.tables import (
     SESSION,
     Person,
@@ -19,7 +19,7 @@ from vol3d.data.tables import (
     spelt,
     unmatched,
 )
-from vol3d.data.visit import KINDS, Visit
+from vol3d.data.visit import KINDS, MAIN_LABELS, Visit
 from vol3d.errors import ConfigError, DataError
 
 Entities = dict[str, Text | None]

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-from vol3d.data.dataset import MAIN_LABELS, Dataset
+from vol3d.data.dataset import Dataset
 from vol3d.data.tables import SESSION, bare, cell, choose_columns, read_rows
-from vol3d.data.visit import KINDS, Visit, kind_of
+from vol3d.data.visit import KINDS, MAIN_LABELS, Visit, kind_of
 from vol3d.errors import ConfigError, DataError
 
 NO_IMAGE = {"subject", "participant_id", MAIN_LABELS, "mask", "split", *SESSION}

@@ -1,13 +1,15 @@
-"""The menu of conditions: ways by which covariates reach the denoiser, each through one port.
+"""The menu of conditions: ways by which what guides reaches the denoiser, each through one port.
 
-Each has `ports(widths)`, how wide it makes its port, and `build(widths)`, a module from the encoded
-covariates and the latent's grid to a `Condition`. `widths` are the lengths of the covariates' rows.
+What guides is taken of the sample: covariates, another image of the visit, coordinates. Each way has
+`connect(known)`, how wide it makes its port, and a module from what samples give to a `Condition`.
 """
 
 from vol3d.config import menu
 from vol3d.diffusion.conditions.addition import Addition
 from vol3d.diffusion.conditions.channels import Channels
+from vol3d.diffusion.conditions.coordinates import Coordinates
+from vol3d.diffusion.conditions.image import Image
 from vol3d.diffusion.conditions.tokens import Tokens
 from vol3d.diffusion.conditions.vector import Vector
 
-ConditionKind = menu("conditions", Vector, Tokens, Channels, Addition)
+ConditionKind = menu("conditions", Vector, Tokens, Channels, Addition, Image, Coordinates)

@@ -9,10 +9,11 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from vol3d.diffusion.condition import Condition, Ports
-from vol3d.diffusion.covariate_port import CovariateModule, CovariatePort, Grid3
+from vol3d.diffusion.covariate_way import CovariateModule, CovariateWay
+from vol3d.diffusion.way import Grid3
 
 
-class Addition(CovariatePort):
+class Addition(CovariateWay):
     """Each number weighs learnt, smooth maps of the brain.
 
     That is the linear model of voxel-based morphometry (Ashburner and Friston 2000) as a condition.
@@ -42,7 +43,7 @@ class AdditionModule(CovariateModule):
         self.dim, self.grid = dim, grid
         self.maps = nn.Linear(width, dim * grid**3)
 
-    def forward(self, rows: list[Tensor], shape: Grid3) -> Condition:
+    def of_rows(self, rows: list[Tensor], shape: Grid3) -> Condition:
         """[B, width] each -> addition [B, dim, X, Y, Z]."""
         nodes = self.maps(torch.cat(rows, dim=1))
         g = self.grid

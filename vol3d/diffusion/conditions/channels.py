@@ -7,10 +7,11 @@ from einops import repeat
 from torch import Tensor
 
 from vol3d.diffusion.condition import Condition, Ports
-from vol3d.diffusion.covariate_port import CovariateModule, CovariatePort, Grid3
+from vol3d.diffusion.covariate_way import CovariateModule, CovariateWay
+from vol3d.diffusion.way import Grid3
 
 
-class Channels(CovariatePort):
+class Channels(CovariateWay):
     """Each number fills a channel beside the latent's (BrainLDM, Pinaya et al. 2022, 2209.07162)."""
 
     kind: Literal["channels"] = "channels"
@@ -27,7 +28,7 @@ class Channels(CovariatePort):
 class ChannelModule(CovariateModule):
     """Numbers -> flat channels."""
 
-    def forward(self, rows: list[Tensor], shape: Grid3) -> Condition:
+    def of_rows(self, rows: list[Tensor], shape: Grid3) -> Condition:
         """[B, width] each -> channels [B, sum of widths, X, Y, Z]."""
         x, y, z = shape
         flat = repeat(torch.cat(rows, dim=1), "b c -> b c x y z", x=x, y=y, z=z)

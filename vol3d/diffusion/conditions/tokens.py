@@ -7,10 +7,11 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from vol3d.diffusion.condition import Condition, Ports
-from vol3d.diffusion.covariate_port import CovariateModule, CovariatePort, Grid3
+from vol3d.diffusion.covariate_way import CovariateModule, CovariateWay
+from vol3d.diffusion.way import Grid3
 
 
-class Tokens(CovariatePort):
+class Tokens(CovariateWay):
     """A token a covariate, for cross-attention (Rombach et al. 2022, arXiv:2112.10752, eq. 3)."""
 
     kind: Literal["tokens"] = "tokens"
@@ -37,7 +38,7 @@ class TokenModule(CovariateModule):
             nn.Sequential(nn.Linear(w, dim), nn.SiLU(), nn.Linear(dim, dim)) for w in widths
         )
 
-    def forward(self, rows: list[Tensor], shape: Grid3) -> Condition:
+    def of_rows(self, rows: list[Tensor], shape: Grid3) -> Condition:
         """[B, width] each -> tokens [B, T, dim]."""
         made = [layers(row) for layers, row in zip(self.layers, rows, strict=True)]
         return Condition(tokens=torch.stack(made, dim=1))
@@ -46,6 +47,6 @@ class TokenModule(CovariateModule):
 class PlainTokenModule(CovariateModule):
     """All numbers -> one token."""
 
-    def forward(self, rows: list[Tensor], shape: Grid3) -> Condition:
+    def of_rows(self, rows: list[Tensor], shape: Grid3) -> Condition:
         """[B, width] each -> tokens [B, 1, sum of widths]."""
         return Condition(tokens=torch.cat(rows, dim=1)[:, None])

@@ -7,10 +7,11 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from vol3d.diffusion.condition import Condition, Ports
-from vol3d.diffusion.covariate_port import CovariateModule, CovariatePort, Grid3
+from vol3d.diffusion.covariate_way import CovariateModule, CovariateWay
+from vol3d.diffusion.way import Grid3
 
 
-class Vector(CovariatePort):
+class Vector(CovariateWay):
     """One vector for the whole image (Dhariwal and Nichol 2021, arXiv:2105.05233, section 3.1)."""
 
     kind: Literal["vector"] = "vector"
@@ -38,6 +39,6 @@ class VectorModule(CovariateModule):
             else nn.Identity()
         )
 
-    def forward(self, rows: list[Tensor], shape: Grid3) -> Condition:
+    def of_rows(self, rows: list[Tensor], shape: Grid3) -> Condition:
         """[B, width] each -> vector [B, dim]."""
         return Condition(vector=self.layers(torch.cat(rows, dim=1)))

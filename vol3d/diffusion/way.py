@@ -1,0 +1,73 @@
+"""What all ways of conditioning share: what they take of a sample, and the port they open.
+
+A sample gives named tensors: the encoded row of its covariates, images of the same visit, the place of
+its voxels. A way takes some of these, and makes a `Condition` of them. What may be hidden carries a flag
+for known: 1, or 0 where it is missing, hidden in training, or left out by guidance.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from vol3d.config import Config
+from vol3d.data.covariates import Covariates
+from vol3d.diffusion.condition import Condition, Ports
+
+Grid3 = tuple[int, int, int]
+"""Voxels of what is drawn along X, Y, Z."""
+Given = Mapping[str, Tensor]
+"""What a sample gives, by name: see `COVARIATES`, `COORDINATES`; the rest are images [B, K + 1, X, Y, Z],
+whose last channel is the flag for known."""
+COVARIATES = "covariates"
+"""The encoded row of all covariates, [B, width] (see `Covariates.encode`)."""
+COORDINATES = "coordinates"
+"""Where each voxel lies, [B, 3, X, Y, Z], from -1 to 1 along the axes of the whole grid."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a data set lets a way take.
+
+    Attributes:
+        schema: the covariates.
+        channels: of what is drawn.
+        images: of each image or label map beside it, by name.
+    """
+
+    schema: Covariates
+    channels: int
+    images: Mapping[str, int] = field(default_factory=dict)
+
+
+class Way(Config, ABC):
+    """See `vol3d.diffusion.conditions`."""
+
+    wants_coordinates: ClassVar[bool] = False
+
+    def image(self) -> tuple[str, float] | None:
+        """The image or label map of the visit that it takes, and its guidance scale; None if none."""
+        return None
+
+    @abstractmethod
+    def connect(self, known: Known) -> tuple[Ports, "WayModule"]:
+        """How wide it makes its port, and the module that feeds it.
+
+        Raises:
+            ConfigError: it is of a covariate that there is not.
+        """
+
+
+class WayModule(nn.Module, ABC):
+    """What a sample gives -> a condition."""
+
+    @abstractmethod
+    def forward(self, given: Given, shape: Grid3) -> Condition:
+        """The condition.
+
+        Args:
+            given: what the samples give.
+            shape: of what is drawn.
+        """

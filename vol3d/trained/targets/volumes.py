@@ -1,0 +1,159 @@
+"""What is drawn on the grid of the images themselves: visits, patches, and images that guide."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vol3d.data.fake import FakeImages
+from vol3d.data.images import Images
+from vol3d.data.visit import Visit
+from vol3d.diffusion.way import COORDINATES
+from vol3d.errors import ConfigError
+from vol3d.trained.target import Codec, Shape, coordinates
+from vol3d.volume import Grid
+
+MEASURED = 32
+"""Training visits, evenly chosen, that intensities and labels are measured in."""
+DRAWN = "drawn"
+"""Under this the fingerprint keeps what a codec is made of."""
+
+
+class VolumeCodec(Codec):
+    """On the grid of the images; images that guide are standardised, label maps a channel a label.
+
+    Args:
+        shift: mean of all voxels of the training images.
+        scale: their standard deviation.
+        maps: the labels of each label map that guides, by name.
+    """
+
+    def __init__(self, shift: float, scale: float, maps: Mapping[str, list[int]]) -> None:
+        self.shift, self.scale, self.maps = float(shift), float(scale), dict(maps)
+
+    def shape_on(self, grid: Grid) -> Shape:
+        """The grid's own."""
+        return self.channels, *grid.shape
+
+    def encode_given(self, name: str, x: Tensor) -> Tensor:
+        """See `Codec.encode_given`."""
+        return one_hot(x, self.maps[name]) if name in self.maps else self.standardised(x)
+
+    def given_channels(self, name: str) -> int:
+        """A channel a label, or one."""
+        return len(self.maps.get(name, [0]))
+
+    def standardised(self, x: Tensor) -> Tensor:
+        """Zero mean and unit variance, over all voxels of the training images."""
+        return (x - self.shift) / self.scale
+
+    def dump(self) -> dict[str, Any]:
+        """What it is made of, as plain values."""
+        return {"shift": self.shift, "scale": self.scale, "maps": self.maps}
+
+
+class VolumeSamples:
+    """See `vol3d.trained.target.Samples`; what x0 is, a subclass says.
+
+    Args:
+        images: the visits.
+        codec: of what is drawn.
+        patch: train on random patches of so many voxels; None trains on whole volumes.
+    """
+
+    def __init__(
+        self,
+        images: Images | FakeImages,
+        codec: VolumeCodec,
+        patch: tuple[int, int, int] | None,
+    ) -> None:
+        self.images, self.codec, self.patch = images, codec, patch
+        self.path = images.path
+        self.train, self.val, self.channels = images.train, images.val, codec.channels
+
+    def x0(self, visit: Visit) -> Tensor:
+        """What is drawn of a visit, [C, X, Y, Z]."""
+        raise NotImplementedError
+
+    def given_channels(self, name: str) -> int:
+        """See `Samples.given_channels`."""
+        there = list(dict.fromkeys(c for v in self.train for c in (*v.images, *v.labels)))
+        if name not in there:
+            raise ConfigError(f"conditions: no visit has '{name}'; there are {', '.join(there)}")
+        return self.codec.given_channels(name)
+
+    def sample(
+        self, visit: Visit, images: Sequence[str], rng: torch.Generator | None
+    ) -> dict[str, Tensor | None]:
+        """See `Samples.sample`."""
+        x0 = self.x0(visit)
+        out = {"x0": x0, COORDINATES: coordinates(x0.shape[1:])}
+        for name in images:
+            out[name] = self.beside(visit, name)
+        return out if rng is None or self.patch is None else cropped(out, self.patch, rng)
+
+    def beside(self, visit: Visit, name: str) -> Tensor | None:
+        """An image or label map of the visit, as it guides."""
+        there = self.images.read(visit)
+        return (
+            self.codec.encode_given(name, torch.from_numpy(there[name])) if name in there else None
+        )
+
+    def documents(self) -> dict[str, Any]:
+        """The fingerprint, with what the codec is made of."""
+        return {"fingerprint": {**self.images.fingerprint(), DRAWN: self.codec.dump()}}
+
+    def inside(self) -> dict[str, Any]:
+        """No bundle."""
+        return {}
+
+
+def cropped(
+    tensors: dict[str, Tensor | None], patch: Sequence[int], rng: torch.Generator
+) -> dict[str, Tensor | None]:
+    """The same random patch of all; axes shorter than the patch are kept whole."""
+    for axis, size in enumerate(patch, start=1):
+        room = tensors["x0"].shape[axis] - size
+        if room > 0:
+            start = int(torch.randint(room + 1, (), generator=rng))
+            tensors = {
+                n: t if t is None else t.narrow(axis, start, size) for n, t in tensors.items()
+            }
+    return tensors
+
+
+def one_hot(labels: Tensor, values: Sequence[int]) -> Tensor:
+    """Labels [1, X, Y, Z] -> [K, X, Y, Z], 1 where the label is the channel's, else 0."""
+    return torch.cat([labels == v for v in values]).float()
+
+
+def some_of(images: Images) -> list[Visit]:
+    """Training visits that stand for all."""
+    return images.train[:: max(1, len(images.train) // MEASURED)][:MEASURED]
+
+
+def moments(images: Images) -> tuple[float, float]:
+    """Mean and standard deviation of all voxels of the main images."""
+    values = [images.image(v).astype(np.float64) for v in some_of(images)]
+    n = sum(v.size for v in values)
+    mean = sum(v.sum() for v in values) / n
+    return float(mean), float(np.sqrt(sum(((v - mean) ** 2).sum() for v in values) / n))
+
+
+def maps_in(images: Images, names: Sequence[str]) -> dict[str, list[int]]:
+    """The labels of those that are label maps."""
+    return {name: labels_in(images, name) for name in names if images.has_map(name)}
+
+
+def labels_in(images: Images, name: str) -> list[int]:
+    """The labels that a label map has, over the visits that stand for all, and 0.
+
+    Raises:
+        ConfigError: no visit has it.
+    """
+    maps = [m for v in some_of(images) if (m := images.read(v).get(name)) is not None]
+    if not maps:
+        raise ConfigError(f"no visit has a label map '{name}'; see labels_entities and raters")
+    return sorted({0, *map(int, np.unique(np.concatenate([m.ravel() for m in maps])))})
