@@ -2,6 +2,16 @@
 
 A noisy image is x = alpha x0 + sigma n, with n standard normal. `alpha` is a function of `sigma`
 (the schedule's), so a noise level is known by its `sigma`.
+
+The contract. A solver knows of a model nothing but `denoise(x, sigma)`, its estimate of x0, and every
+step that it makes is a blend of x, that estimate and fresh noise. It asks at each level of `levels` at
+least once, from the noisiest down, and its last step gives the last estimate. So whatever is to happen
+between two steps is a denoiser around a denoiser, put there from outside (`Around`), and works with every
+solver: a projection or known voxels change the estimate (`diffusion/inpainting.py`), a gradient is added
+to it, tiles are denoised one by one and put together, guidance asks several times. A wrapper of a model
+with a learned variance has `estimate` too, which gives the share of the variance beside the estimate.
+It keeps x's shape, type and device, and the same x and sigma give the same estimate, since solvers may ask
+twice.
 """
 
 from collections.abc import Callable

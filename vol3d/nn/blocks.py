@@ -25,10 +25,15 @@ class Conv3(nn.Conv3d):
     Where oneDNN's kernels are slow on the CPU it is done in another way (torch 2.13): in bf16 in parts,
     with more than 256 channels out and many voxels; as one matrix product, with few voxels; in float32
     with many channels and voxels, and no gradient, with fewer products (`nn/winograd.py`).
+
+    A slice is a volume one voxel thick: there the outer planes of the kernel see nothing but padding, and
+    are left out, so that it takes no more than a 3 x 3 convolution.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, cin, X, Y, Z] -> [B, cout, ...]."""
+        if self.padding[0] == 1 and 1 in x.shape[2:]:
+            return self.on_slice(x)
         voxels, is_plain = len(x) * x[0, 0].numel(), self.stride[0] == self.padding[0] == 1
         if x.device.type != "cpu" or not is_plain:
             return super().forward(x)
@@ -41,6 +46,15 @@ class Conv3(nn.Conv3d):
             parts = zip(self.weight.split(256), self.bias.split(256), strict=True)
             return torch.cat([nnf.conv3d(x, w, b, padding=1) for w, b in parts], 1)
         return super().forward(x)
+
+
+    def on_slice(self, x: Tensor) -> Tensor:
+        """The same where an axis has one voxel."""
+        weight, padding = self.weight, [1, 1, 1]
+        for axis, n in enumerate(x.shape[2:]):
+            if n == 1:
+                weight, padding[axis] = weight.narrow(2 + axis, 1, 1), 0
+        return nnf.conv3d(x, weight, self.bias, self.stride, padding)
 
 
 def as_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
