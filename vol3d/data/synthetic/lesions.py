@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from vol3d.data.synthetic.template import load_template
 from vol3d.data.synthetic.velocity import SPACING, draw_smooth
-from vol3d.data.synthetic.warp import finer
+from vol3d.data.synthetic.warp import block_mean
 from vol3d.volume import Grid, mni_grid
 
 COUNT, COUNT_GROWTH, COUNT_FREE = 2.0, 60.0, 0.6
@@ -28,34 +28,44 @@ AXES_FREE = 0.25
 WOBBLE_MM, WOBBLE_KNOTS_MM = 0.5, 8.0
 """By how much, and over which distance, the surface strays from an ellipsoid."""
 REACH_MM = 6.0
-"""The distance from lesions is known up to here, and said to be this beyond."""
+"""How far around lesions the distance from them is known; no rater errs by more."""
 
 
 @dataclass(frozen=True, eq=False)
-class Lesions:
-    """The lesions of a person on a grid.
+class Outline:
+    """The surface of lesions, told by the distance from it on the grid of 1 mm.
 
     Attributes:
-        distance: [X, Y, Z] mm from their surface, negative within, at most `REACH_MM`; without
-            regard to where white matter ends.
-        share: [X, Y, Z] which share of a voxel is lesion; it is white matter, too.
+        near: [3, P] the voxels at most about `REACH_MM` from lesions; all others are outside.
+        distance: [P] mm from the surface, negative within; without regard to where white matter
+            ends.
     """
 
+    near: np.ndarray
     distance: np.ndarray
-    share: np.ndarray
+
+    def moved(self, mm: np.ndarray) -> "Outline":
+        """The surface brought outwards by so many mm at each of the voxels, [P]."""
+        return Outline(self.near, self.distance - mm)
+
+    def share(self, white: np.ndarray) -> np.ndarray:
+        """Which share of each voxel is lesion, [X, Y, Z]: what lies within and is white matter.
+
+        Args:
+            white: [X, Y, Z] which share of a voxel is white matter, on the grid of 1 or 2 mm.
+        """
+        within = np.zeros(mni_grid(1.0).shape, np.float32)
+        within[tuple(self.near)] = np.clip(0.5 - self.distance, 0, 1)  # on the surface: half
+        return block_mean(within[None], within.shape[0] // white.shape[0])[0] * white
 
 
-def draw_lesions(
-    rng: np.random.Generator, age: float, displacement: np.ndarray, white: np.ndarray, grid: Grid
-) -> Lesions:
+def draw_lesions(rng: np.random.Generator, age: float, displacement: np.ndarray) -> Outline:
     """Draw the lesions of a person.
 
     Args:
         rng: the person's, for this alone.
         age: years.
         displacement: [3, X, Y, Z] mm on the grid of 4 mm; leads from the person to the template.
-        white: [X, Y, Z] which share of a voxel is white matter, on the person's grid.
-        grid: that grid.
     """
     old = max((age - 20) / 70, 0.0)
     mean = (COUNT + COUNT_GROWTH * old**2) * np.exp(COUNT_FREE * rng.standard_normal())
@@ -67,16 +77,17 @@ def draw_lesions(
     )
     turns = rng.standard_normal((n, 4))  # quaternions
     at, jitter = rng.uniform(size=n), rng.uniform(-1, 1, size=(n, 3))
-    wobble = draw_smooth(rng, mni_grid(SPACING), WOBBLE_KNOTS_MM, 1)
 
     places, below_near, below_deep = load_places()
     which = np.where(near, np.searchsorted(below_near, at), np.searchsorted(below_deep, at))
     centres = person_points(places[which] + jitter, displacement)  # [n, 3] mm
+    grid = mni_grid(1.0)
     distance = np.full(grid.shape, REACH_MM, np.float32)
     for centre, r, turn in zip(centres, radii, turns, strict=True):
         lower(distance, grid, centre, r, Rotation.from_quat(turn).as_matrix())
-    distance += np.float32(WOBBLE_MM) * finer(wobble, round(SPACING / grid.spacing[0]))[0]
-    return Lesions(distance, filled(distance, grid) * white)
+    near = np.stack(np.nonzero(distance < REACH_MM))  # [3, P]
+    outline = Outline(near, distance[tuple(near)])
+    return outline.moved(WOBBLE_MM * wander(rng, near, WOBBLE_KNOTS_MM))
 
 
 @lru_cache(maxsize=1)
@@ -137,9 +148,16 @@ def lower(
     distance[box] = np.minimum(distance[box], k0 * (k0 - 1) / np.maximum(k1, 1e-9))
 
 
-def filled(distance: np.ndarray, grid: Grid) -> np.ndarray:
-    """Which share of each voxel lies within a surface that is `distance` mm away, [X, Y, Z]."""
-    return np.clip(0.5 - distance / np.float32(grid.spacing[0]), 0, 1)
+def wander(rng: np.random.Generator, near: np.ndarray, knots_mm: float) -> np.ndarray:
+    """A smooth random field of unit variance at voxels of the grid of 1 mm, [P].
+
+    Args:
+        rng: draws it.
+        near: [3, P] the voxels.
+        knots_mm: over which distance the field changes.
+    """
+    field = draw_smooth(rng, mni_grid(SPACING), knots_mm, 1)[0]
+    return ndimage.map_coordinates(field, (near + 0.5) / SPACING - 0.5, order=1, mode="nearest")
 
 
 def lesion_mask(share: np.ndarray, voxel_ml: float, ml: float) -> np.ndarray:

@@ -5,10 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vol3d.data.rng import numpy_rng
-from vol3d.data.synthetic.lesions import Lesions, filled
-from vol3d.data.synthetic.velocity import SPACING, draw_smooth
-from vol3d.data.synthetic.warp import finer
-from vol3d.volume import Grid, mni_grid
+from vol3d.data.synthetic.lesions import Outline, wander
 
 BIAS_MM = 1.0
 """The bias of a rater lies between minus and plus this."""
@@ -43,22 +40,13 @@ def draw_rater(seed: int, number: int) -> Rater:
     return Rater(round(BIAS_MM * (2 * ((start + number * GOLDEN) % 1) - 1), 3), round(error, 3))
 
 
-def outline(
-    rater: Rater, lesions: Lesions, white: np.ndarray, grid: Grid, rng: np.random.Generator
-) -> np.ndarray:
-    """Which share [X, Y, Z] of each voxel the rater takes for lesion, within white matter.
-
-    The surface of theirs is where the true distance is bias + error * e(x), with e smooth, random
-    and of unit variance.
+def outline(rater: Rater, truth: Outline, rng: np.random.Generator) -> Outline:
+    """Where the rater draws the surface of lesions: bias + error * e(x) outside of the true one.
 
     Args:
         rater: who it is.
-        lesions: the truth.
-        white: [X, Y, Z] which share of a voxel is white matter.
-        grid: that of both.
-        rng: of this rater and person, for this alone.
+        truth: the true surface.
+        rng: of this rater and person, for this alone; draws e, smooth and of unit variance.
     """
-    e = draw_smooth(rng, mni_grid(SPACING), ERROR_KNOTS_MM, 1)
-    e = finer(e, round(SPACING / grid.spacing[0]))[0]
-    theirs = lesions.distance - np.float32(rater.bias_mm) - np.float32(rater.error_mm) * e
-    return filled(theirs, grid) * white
+    e = wander(rng, truth.near, ERROR_KNOTS_MM)
+    return truth.moved(rater.bias_mm + rater.error_mm * e)

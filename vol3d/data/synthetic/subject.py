@@ -15,7 +15,7 @@ from vol3d.data.synthetic.template import TISSUES, load_template
 from vol3d.data.synthetic.velocity import SPACING, draw_smooth, load_parts
 from vol3d.data.synthetic.warp import block_mean, finer, integrate, jacobian, warp
 from vol3d.errors import ConfigError
-from vol3d.volume import Grid, Volume, mni_grid
+from vol3d.volume import Volume, mni_grid
 
 VAL_EVERY = 6
 """Every so many subjects, one is for validation."""
@@ -88,7 +88,7 @@ def make_subject(
 
     shares = []
     if lesions:
-        shares = draw_shares(seed, index, person, displacement, white, fine, raters)
+        shares = draw_shares(seed, index, person, displacement, white, raters)
         t1 = darken(t1, tissues, shares[0])
 
     factor, grid = round(spacing / fine.spacing[0]), mni_grid(spacing)
@@ -123,23 +123,15 @@ def make_subject(
 
 
 def draw_shares(
-    seed: int,
-    index: int,
-    person: Person,
-    displacement: np.ndarray,
-    white: np.ndarray,
-    grid: Grid,
-    raters: int,
+    seed: int, index: int, person: Person, displacement: np.ndarray, white: np.ndarray, raters: int
 ) -> list[np.ndarray]:
     """Which share [X, Y, Z] of each voxel is lesion: in truth, then for each rater."""
-    truth = draw_lesions(numpy_rng(seed, "lesions", index), person.age, displacement, white, grid)
-    return [
-        truth.share,
-        *(
-            outline(draw_rater(seed, k), truth, white, grid, numpy_rng(seed, "rater", k, index))
-            for k in range(1, raters + 1)
-        ),
-    ]
+    truth = draw_lesions(numpy_rng(seed, "lesions", index), person.age, displacement)
+    outlined = (
+        outline(draw_rater(seed, k), truth, numpy_rng(seed, "rater", k, index))
+        for k in range(1, raters + 1)
+    )
+    return [surface.share(white) for surface in (truth, *outlined)]
 
 
 def draw_displacement(person: Person, rng: np.random.Generator, anatomy: Anatomy) -> np.ndarray:
