@@ -212,8 +212,8 @@ class SampleCohort(Config):
             "Settings": self.settings(),
         }
         write_description(self.out, "vol3d sample cohort", LICENCE, made_by)
-        shown = readme(self.contrasts, lesions=self.lesions, raters=self.raters)
-        write_text(self.out / "README", shown)
+        extras = {name: getattr(self, name) for name in EXTRAS}
+        write_text(self.out / "README", readme(**extras))
         x, y, z = (round(n / self.spacing) for n in (160, 224, 160))
         where = {
             "SpatialReference": "MNI152NLin2009aSym template, 1 mm, as shipped with nilearn",

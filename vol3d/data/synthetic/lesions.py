@@ -70,8 +70,8 @@ def draw_lesions(rng: np.random.Generator, age: float, displacement: np.ndarray)
     old = max((age - 20) / 70, 0.0)
     mean = (COUNT + COUNT_GROWTH * old**2) * np.exp(COUNT_FREE * rng.standard_normal())
     n = int(rng.poisson(mean))
-    near = rng.uniform(size=n) < NEAR_SHARE
-    radius = np.where(near, NEAR_MM, DEEP_MM) * (1 + RADIUS_GROWTH * old)
+    is_near = rng.uniform(size=n) < NEAR_SHARE
+    radius = np.where(is_near, NEAR_MM, DEEP_MM) * (1 + RADIUS_GROWTH * old)
     radii = radius[:, None] * np.exp(  # [n, 3] mm
         RADIUS_FREE * rng.standard_normal((n, 1)) + AXES_FREE * rng.standard_normal((n, 3))
     )
@@ -79,7 +79,7 @@ def draw_lesions(rng: np.random.Generator, age: float, displacement: np.ndarray)
     at, jitter = rng.uniform(size=n), rng.uniform(-1, 1, size=(n, 3))
 
     places, below_near, below_deep = load_places()
-    which = np.where(near, np.searchsorted(below_near, at), np.searchsorted(below_deep, at))
+    which = np.where(is_near, *(np.searchsorted(b, at, "right") for b in (below_near, below_deep)))
     centres = person_points(places[which] + jitter, displacement)  # [n, 3] mm
     grid = mni_grid(1.0)
     distance = np.full(grid.shape, REACH_MM, np.float32)
@@ -108,7 +108,8 @@ def load_places() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     allowed = (np.abs(points[:, 0]) > 8) & (points[:, 2] > -10)
     near = allowed * np.exp(-from_ventricles[inner] / 3)
     deep = allowed * ((depth[inner] >= 4) & (from_ventricles[inner] > 10))
-    return points, np.cumsum(near) / near.sum(), np.cumsum(deep) / deep.sum()
+    below_near, below_deep = np.cumsum(near), np.cumsum(deep)
+    return points, below_near / below_near[-1], below_deep / below_deep[-1]
 
 
 def person_points(points: np.ndarray, displacement: np.ndarray) -> np.ndarray:

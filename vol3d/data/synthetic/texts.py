@@ -62,12 +62,12 @@ def columns(*, lesions: bool) -> dict[str, dict]:
     return COLUMNS | LESION_COLUMNS if lesions else COLUMNS
 
 
-def readme(contrasts: Sequence[Contrast], *, lesions: bool, raters: int) -> str:
+def readme(contrasts: Sequence[Contrast], *, missing: float, lesions: bool, raters: int) -> str:
     """The README of a cohort with these images."""
-    files = FILES
+    files, lack = FILES, "; some lack it" if missing else ""
     for contrast in contrasts:
         path = f"sub-*/anat/*_desc-brain_{contrast}.nii.gz"
-        files += f"{path:40}the same brain as {contrast}, simulated from its tissues\n"
+        files += f"{path:40}the same brain as {contrast}, simulated from its tissues{lack}\n"
     files += LESION_FILES * lesions + RATER_FILES * bool(raters)
     return "\n".join([INTRODUCTION, files, NOTICE])
 
