@@ -1,6 +1,6 @@
 """T2w and FLAIR of a person, by signal equations on the shares of tissue.
 
-T1 and T2 at 3 T of grey and white matter: Stanisz et al. 2005, Magn Reson Med 54:507, Table 1; of
+T1 and T2 at 3 T of grey and white matter: Stanisz et al. 2005, Magn Reson Med 54:507; of
 fluid: PMC10696635 (2023), in the subarachnoid space and in the frontal horns. PD is the water of a
 tissue relative to pure water: Gasparovic et al. 2006, Magn Reson Med 55:1219. What a lesion has is
 our choice between white matter and fluid: more water and longer T1 and T2 than white matter.
