@@ -3,17 +3,18 @@
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from vol3d.config import Config
+from vol3d.config import Config, several
 from vol3d.data.bids_writer import (
     DESCRIPTION,
     MNI_SPACE,
-    anat_path,
+    anat_place,
     bids_name,
     read_maker,
     write_description,
@@ -23,9 +24,20 @@ from vol3d.data.bids_writer import (
     write_tsv,
 )
 from vol3d.data.displacement import write_displacement
+from vol3d.data.rng import numpy_rng
+from vol3d.data.synthetic.contrast import Contrast
 from vol3d.data.synthetic.person import Anatomy
+from vol3d.data.synthetic.raters import draw_rater
 from vol3d.data.synthetic.subject import Subject, make_subject
 from vol3d.data.synthetic.template import TISSUES, load_template
+from vol3d.data.synthetic.texts import (
+    LABELS,
+    LICENCE,
+    columns,
+    image_sidecar,
+    mask_sidecar,
+    readme,
+)
 from vol3d.data.synthetic.velocity import load_parts
 from vol3d.data.tables import read_rows
 from vol3d.errors import ConfigError
@@ -35,50 +47,17 @@ from vol3d.io.progress import track
 from vol3d.io.reading import understood
 
 XFM = {"from": MNI_SPACE, "to": "T1w", "mode": "image"}
-LABELS = {"csf": "cerebrospinal fluid", "gm": "grey matter", "wm": "white matter",
-          "ventricles": "lateral ventricles"}  # fmt: skip
-COLUMNS = {
-    "age": {"Description": "age drawn for the person", "Units": "years"},
-    "sex": {"Description": "sex drawn for the person", "Levels": {"F": "female", "M": "male"}},
-    "brain_ml": {"Description": "true volume of grey and white matter", "Units": "mL"},
-    "ventricles_ml": {"Description": "true volume of the lateral ventricles", "Units": "mL"},
-    "split": {"Description": "every sixth person is for validation",
-              "Levels": {"train": "to learn from", "val": "to check on"}},
-}  # fmt: skip
-LICENCE = (
-    "As the MNI152 template: free to use, copy, modify and distribute with its notice (README)"
-)
-README = """\
-A cohort of brains that do not exist, made by vol3d sample-cohort
-
-Every person is the MNI152 template, moved by one smooth invertible warp that stands for head size,
-the size of the lateral ventricles, atrophy of the cortex, and chance; then contrast, a slow drift
-of brightness and noise. Age, sex and the volumes in participants.tsv are the truth. This is for
-trying out software: nothing about real brains can be learnt from it.
-
-sub-*/anat/*_desc-brain_T1w.nii.gz      the image
-sub-*/anat/*_desc-tissue_dseg.nii.gz    its labels, named in desc-tissue_dseg.tsv
-sourcedata/sub-*/*_xfm.nii.gz           the warp that made it: vectors in mm, RAS+, such that the
-                                        template at x + u(x) is the person at x
-
-Template: ICBM 152 nonlinear symmetric 2009a, shipped with nilearn. Copyright (C) 1993-2009 Louis
-Collins, McConnell Brain Imaging Centre, Montreal Neurological Institute, McGill University.
-Permission to use, copy, modify, and distribute this software and its documentation for any purpose
-and without fee is hereby granted, provided that the above copyright notice appear in all copies.
-The authors and McGill University make no representations about the suitability of this software
-for any purpose. It is provided "as is" without express or implied warranty. The authors are not
-responsible for any data loss, equipment damage, property loss, or injury to subjects or patients
-resulting from the use or misuse of this software package.
-Fonov et al., Unbiased average age-appropriate brain templates, NeuroImage 47, S102, 2009.
-"""
+EXTRAS = ("contrasts", "missing", "lesions", "raters")
+"""Settings that stand in dataset_description.json only where they are on."""
 
 
 class SampleCohort(Config):
     """Make a cohort of brains with known truth: vol3d sample-cohort OUT [n=192] [spacing=4].
 
     Writes a BIDS derivatives dataset: T1w images, label maps, and participants.tsv with age, sex,
-    and the true volumes of brain and lateral ventricles. Person number i is the same in every
-    cohort of a seed. Run it again to go on after a stop.
+    and the true volumes of brain and lateral ventricles; on request T2w and FLAIR images, lesions,
+    and raters who outline them. Person number i is the same in every cohort of a seed. Run it again
+    to go on after a stop.
     """
 
     positional: ClassVar[tuple[str, ...]] = ("out",)
@@ -92,17 +71,36 @@ class SampleCohort(Config):
     """Another seed makes other people."""
     anatomy: Anatomy = Anatomy()
     """How people differ."""
+    contrasts: Annotated[list[Contrast], BeforeValidator(several)] = Field(default_factory=list)
+    """Which images each person has beside T1w, simulated from the tissues: T2w, FLAIR or both."""
+    missing: float = Field(default=0.0, ge=0, lt=1)
+    """Each person lacks each of the contrasts with this chance, whatever else they lack."""
+    lesions: bool = False
+    """People have white-matter lesions, more with age: all images show them, and a mask is exact."""
+    raters: int = Field(default=0, ge=0, le=99)
+    """So many simulated raters outline the lesions, each with a known bias and error."""
+
+    @model_validator(mode="after")
+    def extras_go_together(self) -> "SampleCohort":
+        """What can be missing, and what raters outline, is there."""
+        if len(set(self.contrasts)) < len(self.contrasts):
+            raise ValueError(f"contrasts: each stands there once, got {', '.join(self.contrasts)}")
+        if self.missing and not self.contrasts:
+            raise ValueError("missing: only further contrasts can be; add contrasts=[T2w,FLAIR]")
+        if self.raters and not self.lesions:
+            raise ValueError("raters: there is nothing to outline; add lesions=true")
+        return self
 
     def execute(self) -> Path:
         """Make all people who are not there yet."""
         with at_work(self.out):
             done = self.claim()
             self.write_top()
-            rows = [done[i] for i in sorted(done)]
+            rows, told = [done[i] for i in sorted(done)], columns(lesions=self.lesions)
             lacking = set(range(self.n)) - set(done)
             for row in track(self.make(lacking), "cohort", len(lacking)):
                 rows = sorted([*rows, row], key=lambda r: r["participant_id"])
-                write_participants(self.out, rows, COLUMNS)  # last: a person there is complete
+                write_participants(self.out, rows, told)  # last: a person there is complete
             return self.out
 
     def claim(self) -> dict[int, dict[str, str]]:
@@ -128,11 +126,14 @@ class SampleCohort(Config):
             raise ConfigError(
                 f"{self.out}: holds {len(done)} people, n={self.n} is fewer; name another folder"
             )
-        return {i: row for i, row in done.items() if all(p.is_file() for p in self.files(i))}
+        return {
+            i: row for i, row in done.items() if all(p.is_file() for p in self.files(i).values())
+        }
 
     def settings(self) -> dict:
         """What makes the people who they are: all settings but the folder and how many."""
-        return {k: v for k, v in self.dump().items() if k not in ("out", "n")}
+        told = {k: v for k, v in self.dump().items() if k not in ("out", "n")}
+        return {k: v for k, v in told.items() if v or k not in EXTRAS}
 
     def make(self, people: set[int]) -> Iterator[dict[str, object]]:
         """Make people on all cores, in order; yields their rows once their files are written."""
@@ -150,26 +151,58 @@ class SampleCohort(Config):
 
     def make_one(self, index: int) -> dict[str, object]:
         """Make one person and write the files; the row of participants.tsv."""
-        subject = make_subject(self.seed, index, float(self.spacing), self.anatomy)
-        image, labels, displacement = self.files(index)
-        make_folder(displacement.parent)
-        subject.image.write(image)
-        subject.labels.write(labels)
-        write_displacement(displacement, subject.displacement, subject.image.grid)
+        subject = make_subject(
+            self.seed,
+            index,
+            float(self.spacing),
+            self.anatomy,
+            contrasts=self.present(index),
+            lesions=self.lesions,
+            raters=self.raters,
+        )
+        volumes = {"T1w": subject.image, "tissue": subject.labels, **subject.contrasts}
+        if subject.lesions is not None:
+            volumes["truth"] = subject.lesions
+        volumes |= {f"rater{i + 1}": rating for i, rating in enumerate(subject.ratings)}
+        files = self.files(index)
+        xfm = files.pop("xfm")
+        make_folder(xfm.parent)
+        for what, path in files.items():
+            make_folder(path.parent)
+            volumes[what].write(path)
+        write_displacement(xfm, subject.displacement, subject.image.grid)
         return row_of(subject, name_of(index))
 
-    def files(self, index: int) -> tuple[Path, Path, Path]:
-        """Image, label map and displacement of a person."""
+    def present(self, index: int) -> list[Contrast]:
+        """The contrasts that a person does not lack."""
+        return [
+            contrast
+            for contrast in self.contrasts
+            if numpy_rng(self.seed, "missing", contrast, index).uniform() >= self.missing
+        ]
+
+    def files(self, index: int) -> dict[str, Path]:
+        """The files of a person: T1w, tissue and xfm, and what else was asked for, by name."""
         name = name_of(index)
-        return (
-            anat_path(self.out, name, self.entities("brain"), "T1w"),
-            anat_path(self.out, name, self.entities("tissue"), "dseg"),
-            self.out / "sourcedata" / name / f"{bids_name(XFM, 'xfm', name)}.nii.gz",
-        )
+        images = {c: ("brain", c) for c in ["T1w", *self.present(index)]}
+        masks = {desc: (desc, "mask") for desc in self.masks()}
+        named = {"tissue": ("tissue", "dseg"), **images, **masks}
+        paths = {
+            what: anat_place(self.out, name, self.entities(desc), suffix)
+            for what, (desc, suffix) in named.items()
+        }
+        xfm = self.out / "sourcedata" / name / f"{bids_name(XFM, 'xfm', name)}.nii.gz"
+        return {**paths, "xfm": xfm}
+
+    def masks(self) -> dict[str, int | None]:
+        """The masks of lesions by `desc`: the truth, and those of the raters by their number."""
+        raters = {f"rater{i}": i for i in range(1, self.raters + 1)}
+        return {"truth": None, **raters} if self.lesions else {}
 
     def entities(self, desc: str) -> dict[str, str]:
         """The words of the file names."""
-        return {"space": MNI_SPACE, "res": str(self.spacing), "desc": desc}
+        words = {"space": MNI_SPACE, "res": str(self.spacing), "desc": desc}
+        return words | {"label": "lesion"} if desc in self.masks() else words
 
     def write_top(self) -> None:
         """What stands at the top of the dataset."""
@@ -179,7 +212,8 @@ class SampleCohort(Config):
             "Settings": self.settings(),
         }
         write_description(self.out, "vol3d sample cohort", LICENCE, made_by)
-        write_text(self.out / "README", README)
+        extras = {name: getattr(self, name) for name in EXTRAS}
+        write_text(self.out / "README", readme(**extras))
         x, y, z = (round(n / self.spacing) for n in (160, 224, 160))
         where = {
             "SpatialReference": "MNI152NLin2009aSym template, 1 mm, as shipped with nilearn",
@@ -189,6 +223,16 @@ class SampleCohort(Config):
         dseg = {"Description": "tissues, exact", "Manual": False, **where}
         write_sidecar(self.out, self.entities("brain"), "T1w", t1w)
         write_sidecar(self.out, self.entities("tissue"), "dseg", dseg)
+        for contrast in {c for i in range(self.n) for c in self.present(i)}:
+            write_sidecar(
+                self.out, self.entities("brain"), contrast, {**image_sidecar(contrast), **where}
+            )
+        for desc, rater in self.masks().items():
+            write_sidecar(self.out, self.entities(desc), "mask", {**mask_sidecar(rater), **where})
+        if self.raters:
+            raters = [(f"rater{i}", draw_rater(self.seed, i)) for i in range(1, self.raters + 1)]
+            table = make_folder(self.out / "sourcedata") / "raters.tsv"
+            write_tsv(table, [{"rater": name, **asdict(rater)} for name, rater in raters])
         names = [{"index": i + 1, "name": LABELS[t]} for i, t in enumerate(TISSUES)]
         write_tsv(self.out / "desc-tissue_dseg.tsv", names)
 
@@ -200,7 +244,7 @@ def name_of(index: int) -> str:
 
 def row_of(subject: Subject, name: str) -> dict[str, object]:
     """The truth about a person as a row of participants.tsv."""
-    return {
+    row = {
         "participant_id": name,
         "age": f"{subject.person.age:.2f}",
         "sex": subject.person.sex,
@@ -208,3 +252,6 @@ def row_of(subject: Subject, name: str) -> dict[str, object]:
         "ventricles_ml": f"{subject.ventricles_ml:.2f}",
         "split": subject.split,
     }
+    if subject.lesions_ml is not None:
+        row["lesions_ml"] = f"{subject.lesions_ml:.2f}"
+    return row
