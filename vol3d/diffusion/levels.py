@@ -10,7 +10,7 @@ between two steps is a denoiser around a denoiser, put there from outside (`Arou
 solver: a projection or known voxels change the estimate (`diffusion/inpainting.py`), a gradient is added
 to it, tiles are denoised one by one and put together, guidance asks several times. A wrapper of a model
 with a learned variance has `estimate` too, which gives the share of the variance beside the estimate.
-It keeps x's shape, type and device, and the same x and sigma give the same estimate, since solvers may ask
+It keeps x's shape, type and device, and gives the same for the same x and sigma, since solvers may ask
 twice.
 """
 

@@ -47,7 +47,6 @@ class Conv3(nn.Conv3d):
             return torch.cat([nnf.conv3d(x, w, b, padding=1) for w, b in parts], 1)
         return super().forward(x)
 
-
     def on_slice(self, x: Tensor) -> Tensor:
         """The same where an axis has one voxel."""
         weight, padding = self.weight, [1, 1, 1]

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vol3d.data.slices import three_slices
+from vol3d.data.slices import planes_shown, three_slices
 from vol3d.io.text import visible
 
 Spacing = tuple[float, float, float]
@@ -55,7 +55,8 @@ def panels_in_rows(rows: list[list[Panel]], spacing: Spacing, at: tuple[int, int
         at: the voxel through which the slices go.
     """
     x_mm, y_mm, z_mm = (n * s for n, s in zip(rows[0][0].x.shape, spacing, strict=True))
-    sizes = [(x_mm, y_mm), (x_mm, z_mm), (y_mm, z_mm)]  # width and height of each plane
+    planes = planes_shown(rows[0][0].x.shape)
+    sizes = [[(x_mm, y_mm), (x_mm, z_mm), (y_mm, z_mm)][p] for p in planes]  # width and height
     tallest = max(h for _, h in sizes) + HEADROOM_MM
     columns = len(rows[0])
     across = columns * sum(w for w, _ in sizes)
@@ -63,7 +64,7 @@ def panels_in_rows(rows: list[list[Panel]], spacing: Spacing, at: tuple[int, int
     figure.set_facecolor("black")
     grid = figure.add_gridspec(
         len(rows),
-        3 * columns,
+        len(planes) * columns,
         width_ratios=[w for w, _ in sizes] * columns,
         wspace=0,
         hspace=0,
@@ -75,12 +76,13 @@ def panels_in_rows(rows: list[list[Panel]], spacing: Spacing, at: tuple[int, int
     for r, row in enumerate(rows):
         for c, panel in enumerate(row):
             edges = [None] * 3 if panel.outline is None else three_slices(panel.outline, at)
-            for p, picture in enumerate(three_slices(panel.x, at)):
-                axes = figure.add_subplot(grid[r, 3 * c + p])
-                draw_plane(axes, picture, sizes[p], tallest, SIDES[p], panel.is_difference)
-                draw_outline(axes, edges[p], sizes[p], tallest)
-                axes.set_zorder(-p)  # a title may run over the planes to its right
-                if p == 0:
+            pictures = three_slices(panel.x, at)
+            for i, p in enumerate(planes):
+                axes = figure.add_subplot(grid[r, len(planes) * c + i])
+                draw_plane(axes, pictures[p], sizes[i], tallest, SIDES[p], panel.is_difference)
+                draw_outline(axes, edges[p], sizes[i], tallest)
+                axes.set_zorder(-i)  # a title may run over the planes to its right
+                if i == 0:
                     ink = "black" if panel.is_difference else "white"
                     ink_and_place = {"color": ink, "fontsize": 9, "va": "top"}
                     title = visible(panel.title)
