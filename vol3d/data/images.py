@@ -286,7 +286,10 @@ def check_fingerprint(told: dict) -> None:
 def normalise(data: np.ndarray) -> np.ndarray:
     """Intensities in [0, 1]: divided by 1.2 times the 99.5th percentile of the voxels above 0."""
     x = data.astype(np.float32)
-    brain = x[x > 0]
-    if brain.size == 0:
-        return np.zeros_like(x)
-    return np.clip(x / (HEADROOM * np.percentile(brain, 99.5)), 0, 1).astype(np.float32)
+    return np.clip(x / one_of(x), 0, 1).astype(np.float32)
+
+
+def one_of(data: np.ndarray) -> float:
+    """The intensity that is 1 to a network."""
+    brain = data[data > 0]
+    return HEADROOM * float(np.percentile(brain, 99.5)) if brain.size else 1.0

@@ -1,9 +1,13 @@
-"""A table of what is asked of a generator: a row a sample, a column a covariate."""
+"""What is asked of a generator: words of a command, or a table with a row a sample."""
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
-from vol3d.data.covariates import near_name
+from vol3d.config import did_you_mean
+from vol3d.data.columns import Row
+from vol3d.data.covariates import Covariates, near_name
 from vol3d.data.tables import cell, few, read_rows
 from vol3d.errors import ConfigError
 
@@ -40,3 +44,26 @@ def whole(text: str, table: Path) -> int:
         return int(text)
     except ValueError:
         raise ConfigError(f"{table}: seed {text!r}: a whole number is due") from None
+
+
+def gathered(given: dict[str, Any], settings: Collection[str]) -> dict[str, Any]:
+    """Words of a command, with those that are no settings as covariates under `ask`: age=70."""
+    known = {k: v for k, v in given.items() if k in settings}
+    rest = {k: v for k, v in given.items() if k not in settings}
+    return {**known, "ask": {**known.get("ask", {}), **rest}} if rest else known
+
+
+def checked(schema: Covariates, asked: dict[str, Any], settings: Collection[str]) -> Row:
+    """Covariates that are asked for, as a model knows them.
+
+    Raises:
+        ConfigError: unknown covariates or settings, an unknown level, text for a number.
+    """
+    for name in asked:
+        if name not in schema.names:
+            raise ConfigError(
+                f"unknown setting or covariate '{name}'."
+                f"{did_you_mean(name, [*schema.names, *settings])} "
+                f"This model's covariates: {', '.join(schema.names) or 'none'}."
+            )
+    return schema.check(asked)

@@ -10,11 +10,11 @@ import torch
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 import vol3d
-from vol3d.config import Config, did_you_mean
+from vol3d.config import Config
 from vol3d.data.bids_writer import anat_place, bids_name, sidecar_of, write_json
 from vol3d.data.brain import solid
 from vol3d.data.columns import Row
-from vol3d.data.requests import read_table, whole
+from vol3d.data.requests import checked, gathered, read_table, whole
 from vol3d.diffusion.model import Sampler
 from vol3d.distributed.shards import ALL, Shard, share, tell
 from vol3d.errors import ConfigError
@@ -80,9 +80,7 @@ class Generate(Config):
     @classmethod
     def gather(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Words that are no settings are covariates: age=70."""
-        known = {k: v for k, v in given.items() if k in cls.model_fields}
-        rest = {k: v for k, v in given.items() if k not in cls.model_fields}
-        return {**known, "ask": {**known.get("ask", {}), **rest}} if rest else known
+        return gathered(given, cls.model_fields)
 
     def execute(self) -> Path:
         """Make every brain that is not there yet."""
@@ -185,14 +183,7 @@ class Generate(Config):
             ConfigError: unknown covariates or settings, an unknown level, text for a number, a seed
                 given twice.
         """
-        for name in self.ask:
-            if name not in model.schema.names:
-                known = [*model.schema.names, *type(self).model_fields]
-                raise ConfigError(
-                    f"unknown setting or covariate '{name}'.{did_you_mean(name, known)} "
-                    f"This model's covariates: {', '.join(model.schema.names) or 'none'}."
-                )
-        given = model.schema.check(self.ask)
+        given = checked(model.schema, self.ask, type(self).model_fields)
         table = [{}] * (self.n or 1)
         if self.covariates:
             table = read_table(self.covariates, model.schema.names)
