@@ -85,6 +85,7 @@ def test_a_label_map_moves_with_its_image(settings: dict):
         assert 2 * (found & (y > 0)).sum() / (found.sum() + (y > 0).sum()) > 0.95
         assert 2 * (was & (y > 0)).sum() / (was.sum() + (y > 0).sum()) < 0.98  # and it did move
         assert set(y.unique().tolist()) == {0, 7}
+        assert torch.equal(x > 0, y > 0)  # no rim of interpolated voxels
 
 
 def test_an_affine_shifts_by_mm():

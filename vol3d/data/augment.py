@@ -146,8 +146,9 @@ class Augment(Config):
         """A person's images and label maps, changed at random on the same grid.
 
         The first two transforms move images and label maps alike, label maps by nearest neighbour. The
-        others change intensities, each image by numbers of its own, and none is lifted above 0 outside
-        the brain, where an image is 0 once it is moved. With all off, nothing is drawn from `rng`.
+        others change intensities, each image by numbers of its own. Outside the brain images stay 0: the
+        brain, where any image was above 0, is moved as a label map, or else interpolation would give it a
+        rim; and what is 0 in a moved image is not lifted. With all off, nothing is drawn from `rng`.
 
         Args:
             images: [1, X, Y, Z] each, from 0 to 1, 0 outside the brain; they are not written to.
@@ -162,7 +163,8 @@ class Augment(Config):
             return images, labels
         seed = int(torch.randint(2**62, (), generator=rng))
         subject = apply(moving, subject_of(images, labels, spacing), seed)
-        brains = {name: subject[f"image {name}"].data > 0 for name in images}
+        brain = subject["brain"].data > 0
+        brains = {name: brain & (subject[f"image {name}"].data > 0) for name in images}
         subject = apply(shading, subject, seed)
         return (
             {
@@ -180,16 +182,15 @@ class Augment(Config):
 def subject_of(
     images: dict[str, Tensor], labels: dict[str, Tensor], spacing: tuple[float, float, float]
 ) -> "Subject":
-    """TorchIO's form of a person."""
-    import torchio
+    """TorchIO's form of a person, with a map of the brain."""
+    from torchio import LabelMap, ScalarImage, Subject
 
     affine = np.diag([*spacing, 1.0])
-    return torchio.Subject(
-        {
-            f"image {name}": torchio.ScalarImage(tensor=x, affine=affine)
-            for name, x in images.items()
-        }
-        | {f"label {name}": torchio.LabelMap(tensor=y, affine=affine) for name, y in labels.items()}
+    brain = torch.stack(list(images.values())).amax(0) > 0  # [1, X, Y, Z]
+    return Subject(
+        {f"image {name}": ScalarImage(tensor=x, affine=affine) for name, x in images.items()}
+        | {f"label {name}": LabelMap(tensor=y, affine=affine) for name, y in labels.items()},
+        brain=LabelMap(tensor=brain, affine=affine),
     )
 
 
