@@ -71,7 +71,7 @@ def on_a_rank(words: list[str]) -> dict[str, Any]:
         warm_up(training, ranks)
         before = begin(device)
         with Account() as account:
-            job = training.task.rehearsal(imagined)
+            job = training.task.fake_job(imagined)
             n = sum(p.numel() for net in job.nets.values() for p in net.parameters())
             engine = engine_of(job, training, device, ranks)
             built = account.peak
@@ -185,7 +185,7 @@ def told(kind: EngineKind) -> str:
 def checkpoint() -> dict[str, str]:
     """Seconds and memory to write a checkpoint and to go on from it, on one process."""
     training = fill("plan", Plan, shlex.split(LARGE))
-    job = training.task.rehearsal(fake_data(training, training.shape))
+    job = training.task.fake_job(fake_data(training, training.shape))
     engine = engine_of(job, training, device_of("cpu"))
     one_update(job, training, engine, 1)
     n = sum(p.numel() for net in job.nets.values() for p in net.parameters())

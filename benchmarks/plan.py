@@ -82,7 +82,7 @@ def measure(words: list[str]) -> dict:
     cost = estimate_cost(training, imagined, device)
     warm_up(device, training.precision)
     before = begin(device)
-    job = training.task.rehearsal(imagined)
+    job = training.task.fake_job(imagined)
     engine = engine_of(job, training, device)
     drawn = largest_draw(job)
     images = [

@@ -95,7 +95,7 @@ def rehearsed(settings: str) -> tuple[Cost, Job]:
     training = Plan.parse(json.loads(settings))
     imagined, gpu = fake_data(training, training.shape), torch.device("cuda")
     with stage(gpu):
-        job = training.task.rehearsal(imagined)
+        job = training.task.fake_job(imagined)
     return estimate_cost(training, imagined, gpu), job
 
 

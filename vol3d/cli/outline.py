@@ -19,7 +19,8 @@ from vol3d.errors import NameOnlyError
 
 LEFT_OUT = {
     *("torch", "monai", "deepspeed", "einops", "safetensors", "numba", "numpy", "scipy", "pandas"),
-    *("nibabel", "SimpleITK", "nilearn", "skimage", "matplotlib", "tensorboard", "mlflow", "rich"),
+    *("nibabel", "SimpleITK", "torchio", "nilearn", "skimage", "matplotlib", "tensorboard"),
+    *("mlflow", "rich"),
 }
 GO_ON = 77
 """Exit code of a process apart that has nothing to say."""

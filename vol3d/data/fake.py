@@ -44,7 +44,7 @@ class FakeImages:
         covariates: dict[str, str] | None = None,
         images: Sequence[str] = (),
     ) -> None:
-        self.path, self.grid = Path(), Grid(shape, np.eye(4))
+        self.path, self.main, self.grid = Path(), "T1w", Grid(shape, np.eye(4))
         self.train = self.val = fake_scans(covariates or {}, ["T1w", *images])
 
     def read(self, scan: Visit) -> dict[str, np.ndarray]:

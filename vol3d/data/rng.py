@@ -1,10 +1,13 @@
 """Random numbers that depend on what they are for, never on what was drawn before."""
 
 import hashlib
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 
 
 def seed_of(*key: int | str) -> int:
@@ -37,3 +40,29 @@ def item_at(seed: int, nimg: int, n: int) -> int:
 def permutation(seed: int, epoch: int, n: int) -> list[int]:
     """The order of n scans in an epoch."""
     return torch.randperm(n, generator=torch_rng(seed, "epoch", epoch)).tolist()
+
+
+class DrawnFrom(TorchFunctionMode):
+    """Within it, a library that asks torch's global generator draws from `rng` instead.
+
+    It holds for the thread that enters it and leaves the global generator as it is. To seed that one and
+    put it back would not do: another thread that draws meanwhile, or the checkpointing of activations,
+    which sets it, would change what is drawn here.
+    """
+
+    draws = frozenset({"rand", "randn", "randint", "uniform_", "normal_"})
+
+    def __init__(self, rng: torch.Generator) -> None:
+        super().__init__()
+        self.rng = rng
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: tuple[type, ...],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call a function of torch, with our generator if it draws."""
+        drawn = {"generator": self.rng} if func.__name__ in self.draws else {}
+        return func(*args, **(kwargs or {}), **drawn)

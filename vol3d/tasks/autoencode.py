@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vol3d.config import Config, without_nulls
+from vol3d.data.augment import Augment
 from vol3d.data.columns import Wanted
 from vol3d.data.covariates import refuse_unknown
 from vol3d.data.dataset import Dataset
@@ -80,6 +81,8 @@ class Autoencode(Config):
     """Train on random patches of so many voxels; null trains on whole volumes."""
     flip: float = Field(default=0.5, ge=0, le=1)
     """Probability that left and right are exchanged in a training image."""
+    augment: Augment = Augment()
+    """Further random changes of a training image; all are off unless they are set."""
     l1_weight: NonNegativeFloat = 1.0
     """Of the mean absolute error."""
     l2_weight: NonNegativeFloat = 0.0
@@ -149,8 +152,10 @@ class AutoencodeJob:
             )
 
     def draw(self, scan: Visit, rng: torch.Generator) -> dict[str, Tensor]:
-        """The scan, flipped or not, or a random patch of it."""
+        """The scan, augmented, flipped or not, or a random patch of it."""
         x = torch.from_numpy(self.images.image(scan))
+        spacing = self.images.grid_of(scan).spacing
+        x = self.task.augment.augmented({"x": x}, {}, spacing, rng)[0]["x"]
         if torch.rand((), generator=rng) < self.task.flip:
             x = x.flip(1)  # X is left to right
         return {"x": random_patch(x, self.task.patch, rng)}

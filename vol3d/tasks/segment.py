@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from vol3d.config import Config
+from vol3d.data.augment import Augment
 from vol3d.data.dataset import Dataset
 from vol3d.data.fake import FakeImages
 from vol3d.data.images import Images
@@ -42,6 +43,8 @@ class Segment(Config):
     """Probability that left and right are exchanged in a training image."""
     brightness: float = Field(default=0.1, ge=0)
     """Largest relative change of a training image's intensities, so that contrast varies."""
+    augment: Augment = Augment()
+    """Further random changes of a training image and its label map; all are off unless they are set."""
 
     @model_validator(mode="after")
     def check_overlap(self) -> "Segment":
@@ -110,9 +113,14 @@ class SegmentJob:
         return torch.from_numpy(out)
 
     def draw(self, scan: Visit, rng: torch.Generator) -> dict[str, Tensor]:
-        """A scan with its structures, flipped or not, a little brighter or darker."""
-        x, labels = self.images.image(scan), self.images.labels(scan)
-        both = torch.cat([torch.from_numpy(x), self.targets(labels).float()])
+        """A scan with its structures, augmented, flipped or not, a little brighter or darker."""
+        images, labels = self.task.augment.augmented(
+            {"x": torch.from_numpy(self.images.image(scan))},
+            {"target": self.targets(self.images.labels(scan))},
+            self.images.grid_of(scan).spacing,
+            rng,
+        )
+        both = torch.cat([images["x"], labels["target"].float()])
         if torch.rand((), generator=rng) < self.task.flip:
             both = both.flip(1)  # X is left to right
         both = random_patch(both, self.task.patch, rng)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vol3d.bundle import Bundle
+from vol3d.data.augment import Augment
 from vol3d.data.brain import USUAL
 from vol3d.data.dataset import Dataset
 from vol3d.data.fake import FakeImages
@@ -25,17 +26,19 @@ class Images(Target):
     kind: Literal["images"] = "images"
     patch: tuple[int, int, int] | None = None
     """Train on random patches of so many voxels; null trains on whole volumes."""
+    augment: Augment = Augment()
+    """Random changes of training images, all of a visit alike."""
 
     def samples(self, data: Dataset, images: Sequence[str]) -> "ImageSamples":
         """See `Target.samples`."""
         visits = Source(data, may=images)
         maps = maps_in(visits, images)
         codec = ImageCodec(*moments(visits), maps, is_stripped=visits.are_stripped)
-        return ImageSamples(visits, codec, self.patch)
+        return ImageSamples(visits, codec, self.augment, self.patch)
 
     def dry_samples(self, data: FakeImages) -> "ImageSamples":
         """See `Target.dry_samples`."""
-        return ImageSamples(data, ImageCodec(0.0, 1.0, {}), self.patch)
+        return ImageSamples(data, ImageCodec(0.0, 1.0, {}), self.augment, self.patch)
 
     def codec(
         self, bundle: Bundle, device: torch.device | str, precision: Precision
@@ -70,6 +73,6 @@ class ImageCodec(VolumeCodec):
 class ImageSamples(VolumeSamples):
     """The visits' main images."""
 
-    def x0(self, visit: Visit) -> Tensor:
+    def x0(self, visit: Visit, there: Mapping[str, Tensor]) -> Tensor:
         """The image, standardised."""
-        return self.codec.standardised(torch.from_numpy(self.images.image(visit)))
+        return self.codec.standardised(there[self.images.main])

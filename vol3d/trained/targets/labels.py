@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vol3d.bundle import Bundle
+from vol3d.data.augment import Augment
 from vol3d.data.dataset import Dataset
 from vol3d.data.fake import FakeImages
 from vol3d.data.images import Images as Source
@@ -40,18 +41,20 @@ class Labels(Target):
     arXiv:2208.04202); one_hot: a channel for each label."""
     patch: tuple[int, int, int] | None = None
     """Train on random patches of so many voxels; null trains on whole volumes."""
+    augment: Augment = Augment()
+    """Random changes of training images, all of a visit alike."""
 
     def samples(self, data: Dataset, images: Sequence[str]) -> "LabelSamples":
         """See `Target.samples`."""
         visits = Source(data, needs=[self.of], may=images)
         values = labels_in(visits, self.of)
         codec = LabelCodec(*moments(visits), maps_in(visits, images), values, self.coding)
-        return LabelSamples(visits, codec, self.patch, self.of)
+        return LabelSamples(visits, codec, self.augment, self.patch, self.of)
 
     def dry_samples(self, data: FakeImages) -> "LabelSamples":
         """See `Target.dry_samples`."""
         codec = LabelCodec(0.0, 1.0, {}, [0, 1], self.coding)
-        return LabelSamples(data, codec, self.patch, self.of)
+        return LabelSamples(data, codec, self.augment, self.patch, self.of)
 
     def codec(
         self, bundle: Bundle, device: torch.device | str, precision: Precision
@@ -109,12 +112,13 @@ class LabelSamples(VolumeSamples):
         self,
         images: Source | FakeImages,
         codec: LabelCodec,
+        augment: Augment,
         patch: tuple[int, int, int] | None,
         of: str,
     ) -> None:
-        super().__init__(images, codec, patch)
+        super().__init__(images, codec, augment, patch)
         self.of = of
 
-    def x0(self, visit: Visit) -> Tensor:
+    def x0(self, visit: Visit, there: Mapping[str, Tensor]) -> Tensor:
         """The label map, coded."""
-        return self.codec.encode(torch.from_numpy(self.images.labels(visit, self.of)))
+        return self.codec.encode(there[self.of])

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vol3d.data.augment import Augment
 from vol3d.data.fake import FakeImages
 from vol3d.data.images import Images
 from vol3d.data.visit import Visit
@@ -60,6 +61,7 @@ class VolumeSamples:
     Args:
         images: the visits.
         codec: of what is drawn.
+        augment: random changes of all images and label maps of a visit alike.
         patch: train on random patches of so many voxels; None trains on whole volumes.
     """
 
@@ -67,14 +69,15 @@ class VolumeSamples:
         self,
         images: Images | FakeImages,
         codec: VolumeCodec,
+        augment: Augment,
         patch: tuple[int, int, int] | None,
     ) -> None:
-        self.images, self.codec, self.patch = images, codec, patch
+        self.images, self.codec, self.augment, self.patch = images, codec, augment, patch
         self.path = images.path
         self.train, self.val, self.channels = images.train, images.val, codec.channels
 
-    def x0(self, visit: Visit) -> Tensor:
-        """What is drawn of a visit, [C, X, Y, Z]."""
+    def x0(self, visit: Visit, there: Mapping[str, Tensor]) -> Tensor:
+        """What is drawn of a visit, [C, X, Y, Z], from its images and label maps."""
         raise NotImplementedError
 
     def given_channels(self, name: str) -> int:
@@ -88,18 +91,17 @@ class VolumeSamples:
         self, visit: Visit, images: Sequence[str], rng: torch.Generator | None
     ) -> dict[str, Tensor | None]:
         """See `Samples.sample`."""
-        x0 = self.x0(visit)
+        there = {n: torch.from_numpy(a) for n, a in self.images.read(visit).items()}
+        if rng is not None:
+            pictures, maps = ({n: there[n] for n in of} for of in (visit.images, visit.labels))
+            spacing = self.images.grid_of(visit).spacing
+            pictures, maps = self.augment.augmented(pictures, maps, spacing, rng)
+            there = {**pictures, **maps}
+        x0 = self.x0(visit, there)
         out = {"x0": x0, COORDINATES: coordinates(x0.shape[1:])}
         for name in images:
-            out[name] = self.beside(visit, name)
+            out[name] = self.codec.encode_given(name, there[name]) if name in there else None
         return out if rng is None or self.patch is None else cropped(out, self.patch, rng)
-
-    def beside(self, visit: Visit, name: str) -> Tensor | None:
-        """An image or label map of the visit, as it guides."""
-        there = self.images.read(visit)
-        return (
-            self.codec.encode_given(name, torch.from_numpy(there[name])) if name in there else None
-        )
 
     def documents(self) -> dict[str, Any]:
         """The fingerprint, with what the codec is made of."""
