@@ -1,5 +1,6 @@
 """Additions that need no change of the package: a contrast that guides, a slice, inpainting."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,10 @@ import torch
 from scipy import ndimage
 
 from tests.conftest import verb
+from vol3d.data.bids_writer import sidecar_of
 from vol3d.data.tables import read_rows
 from vol3d.diffusion.inpainting import inpainting
+from vol3d.errors import ConfigError
 from vol3d.trained.generator import TrainedGenerator
 from vol3d.volume import Volume
 
@@ -68,6 +71,26 @@ def test_a_second_contrast_guides(t1_given_t2: Path):
     alone = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(free, truth, strict=True)]
     assert min(follows) > 0.9
     assert max(map(abs, alone)) < 0.6
+
+
+def test_a_brain_for_each_visit(t1_given_t2: Path, two_contrasts: Path, tmp_path: Path):
+    """`vol3d generate` draws what a data set lacks, and says in the sidecar what guided it."""
+    words = ["generate", str(t1_given_t2), str(tmp_path / "out"), "data.kind=table"]
+    verb(*words, f"data.path={two_contrasts / 'table.tsv'}", "n=9")
+    for i in range(9):
+        (path,) = (tmp_path / "out" / f"sub-{i:06d}" / "anat").glob("*_T1w.nii.gz")
+        guided = json.loads(sidecar_of(path).read_text())["GuidedBy"]
+        assert guided == {"Visit": f"sub-{i:02d}", "Images": [] if i % 8 == 0 else ["T2w"]}
+        follows = np.corrcoef(Volume.read(path).data.ravel(), pattern(i).ravel())[0, 1]
+        assert follows > 0.9 or i % 8 == 0
+    verb(*words, f"data.path={two_contrasts / 'table.tsv'}", "n=9")  # all are there
+    with pytest.raises(ConfigError, match="is there already, with other images"):
+        verb(
+            *words,
+            f"data.path={two_contrasts / 'table.tsv'}",
+            "n=9",
+            "data.subjects=[05,06,07,09,10,11,12,13,14]",
+        )
 
 
 def slices(cohort: Path, folder: Path) -> Path:

@@ -14,7 +14,9 @@ from vol3d.config import Config
 from vol3d.data.bids_writer import anat_place, bids_name, sidecar_of, write_json
 from vol3d.data.brain import solid
 from vol3d.data.columns import Row
+from vol3d.data.datasets import Source
 from vol3d.data.requests import checked, gathered, read_table, whole
+from vol3d.data.visit import Visit
 from vol3d.diffusion.model import Sampler
 from vol3d.distributed.shards import ALL, Shard, share, tell
 from vol3d.errors import ConfigError
@@ -31,6 +33,7 @@ from vol3d.trained.cohort import (
     name_of,
     write_table,
 )
+from vol3d.trained.visits import GuidingVisits
 from vol3d.training.engine import device_of, tell_precision
 from vol3d.verbs.train import generator_at
 from vol3d.volume import Volume
@@ -62,6 +65,9 @@ class Generate(Config):
     """Brain number i has seed + i, unless the table has a column `seed`."""
     covariates: Path | None = None
     """A TSV with a column per covariate, and if wanted `seed`; n/a where not asked for."""
+    data: Source | None = None
+    """Visits whose images and label maps guide, of a model that takes some: a brain for each, with the
+    visit's covariates where no others are asked for."""
     ask: dict[str, Any] = {}
     """Covariates for all brains; ask.age=70 is the long form of age=70."""
     sampler: dict[str, Any] = {}
@@ -87,36 +93,44 @@ class Generate(Config):
         model = self.open(device_of(self.device))
         plan = self.plan(model)
         segmenter = self.ruler(model, plan, device_of(self.device))
-        with at_work(self.out, [model.checksum, self.changes, plan], self.shard):
-            return self.work(model, plan, segmenter)
+        guides = self.guides(model, plan)
+        said = [guides.said(seed) for seed, _, _ in plan]
+        with at_work(self.out, [model.checksum, self.changes, plan, said], self.shard):
+            return self.work(model, plan, segmenter, guides)
 
     def work(
-        self, model: TrainedGenerator, plan: list[Planned], segmenter: TrainedSegmenter | None
+        self,
+        model: TrainedGenerator,
+        plan: list[Planned],
+        segmenter: TrainedSegmenter | None,
+        guides: GuidingVisits,
     ) -> Path:
         """Make what is missing of a plan, in a folder that is ours or is made so."""
         sampler = self.claim(model)
         if sampler != model.sampler:  # begun on a machine of another kind
             model = TrainedGenerator(model.path, device_of(self.device), sampler.dump())
+            guides = self.guides(model, plan)
         paths = {seed: self.path(model, seed) for seed, _, _ in plan}
-        lacking = [p for p in plan if not is_made(paths[p[0]], p[2])]
+        lacking = [p for p in plan if not is_made(paths[p[0]], p[2], guides.said(p[0]))]
         write_table(self.out, plan, paths, model)
         whose = share(list(batches(plan, sampler.micro_batch, model)), self.shard)
         ours = {seed for some in whose for seed, _, _ in some}
         missing = [p for p in lacking if p[0] in ours]
         with Bar("generate", len(ours), len(ours) - len(missing)) as bar:
             for some in batches(missing, sampler.micro_batch, model):
-                x = model.generate([row for _, _, row in some], [seed for seed, _, _ in some])
+                seeds, rows = [seed for seed, _, _ in some], [row for _, _, row in some]
+                x = model.generate(rows, seeds, [guides.of(seed) for seed in seeds])
                 fresh = {
                     seed: (x[j, 0], asked, row)
                     for j, (seed, asked, row) in enumerate(some)
                     if seed % sampler.micro_batch == j
                 }
                 for seed, brain in fresh.items():
-                    write_brain(paths[seed], *brain, model, seed, sampler)
+                    write_brain(paths[seed], *brain, model, seed, sampler, guides.said(seed))
                 bar.advance(len(fresh))
         if segmenter:
             measure([paths[seed] for seed in sorted(ours)], segmenter)
-        left = sum(not is_made(paths[seed], row) for seed, _, row in plan)
+        left = sum(not is_made(paths[seed], row, guides.said(seed)) for seed, _, row in plan)
         tell(self.shard, left, len(plan), "brains")
         write_table(self.out, plan, paths, model)  # once more: another plan's may have replaced it
         if not left:
@@ -173,7 +187,8 @@ class Generate(Config):
         self.ruler(model, plan)
         if not is_free(self.out):
             self.claim(model)
-        made = sum(is_made(self.path(model, seed), row) for seed, _, row in plan)
+        guides = self.guides(model, plan)
+        made = sum(is_made(self.path(model, s), row, guides.said(s)) for s, _, row in plan)
         log.info("would make %d brains; %d are there", len(plan) - made, made)
 
     def plan(self, model: TrainedGenerator) -> list[Planned]:
@@ -185,10 +200,16 @@ class Generate(Config):
         """
         given = checked(model.schema, self.ask, type(self).model_fields)
         table = [{}] * (self.n or 1)
+        if self.covariates and self.data:
+            raise ConfigError("covariates and data: the visits have their own; give one of them")
         if self.covariates:
             table = read_table(self.covariates, model.schema.names)
+        if self.data:
+            known = [{n: v.covariates.get(n) for n in model.schema.names} for v in self.visits()]
+            table = [{n: value for n, value in row.items() if n not in given} for row in known]
         if self.n and self.n > len(table):
-            raise ConfigError(f"n={self.n}: {self.covariates} has only {len(table)} rows")
+            source = self.covariates or self.data.path
+            raise ConfigError(f"n={self.n}: {source} has only {len(table)} rows")
         plan = []
         for i, row in enumerate(table[: self.n] if self.n else table):
             seed = self.seed + i if row.get("seed") is None else whole(row["seed"], self.covariates)
@@ -203,6 +224,27 @@ class Generate(Config):
         for warning in sorted({w for _, asked, _ in plan for w in model.schema.doubts(asked)}):
             log.warning("warning: %s", warning)
         return plan
+
+    def visits(self) -> list[Visit]:
+        """Those that guide, in order."""
+        return self.data.scans()[: self.n]
+
+    def guides(self, model: TrainedGenerator, plan: list[Planned]) -> GuidingVisits:
+        """What guides each brain.
+
+        Raises:
+            ConfigError: no image guides this model, or no visit has one that does.
+        """
+        if self.data is None:
+            return GuidingVisits(model, {})
+        seeds = [seed for seed, _, _ in plan]
+        guides = GuidingVisits(model, dict(zip(seeds, self.visits(), strict=True)))
+        if not any(guides.said(seed)["Images"] for seed in seeds):
+            takes = f"takes {', '.join(model.channels)}" if model.channels else "takes no image"
+            raise ConfigError(
+                f"data: no visit has an image that guides {self.bundle}, which {takes}"
+            )
+        return guides
 
     def path(self, model: TrainedGenerator, seed: int) -> Path:
         """Where a brain goes."""
@@ -224,19 +266,21 @@ def batches(plan: list[Planned], size: int, model: TrainedGenerator) -> Iterator
             yield [p or filler for p in some]
 
 
-def is_made(path: Path, row: Row) -> bool:
+def is_made(path: Path, row: Row, guided: dict[str, Any]) -> bool:
     """Whether a brain is there; its sidecar is written last.
 
     Raises:
-        ConfigError: it is there, with other covariates.
+        ConfigError: it is there, with other covariates or guided by another visit.
     """
     sidecar = sidecar_of(path)
     if not sidecar.is_file():
         return False
-    if read_json(sidecar).get("Covariates") != row:
-        raise ConfigError(
-            f"{path.name}: is there already, with other covariates; name another folder"
-        )
+    told = read_json(sidecar)
+    for what, due, words in (("Covariates", row, "covariates"), ("GuidedBy", guided, "images")):
+        if told.get(what, {}) != due:
+            raise ConfigError(
+                f"{path.name}: is there already, with other {words}; name another folder"
+            )
     return True
 
 
@@ -248,6 +292,7 @@ def write_brain(
     model: TrainedGenerator,
     seed: int,
     sampler: Sampler,
+    guided: dict[str, Any],
 ) -> None:
     """The image, its brain mask if it is a stripped brain, then its sidecar: with that it is complete."""
     make_folder(path.parent)
@@ -280,6 +325,7 @@ def write_brain(
             },
             "Asked": {k: v for k, v in asked.items() if v is not None},
             "Covariates": row,
+            **({"GuidedBy": guided} if guided else {}),
             "Warnings": [*model.unfinished, *model.schema.doubts(asked)],
         },
     )

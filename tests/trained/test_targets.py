@@ -1,0 +1,137 @@
+"""What is drawn and what guides: labels come back, patches keep their place, contrasts go along."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import AUTOENCODER, verb
+from vol3d.data.datasets import Bids, Table
+from vol3d.data.images import Images
+from vol3d.data.latents import LatentImages
+from vol3d.data.rng import torch_rng
+from vol3d.diffusion.way import COORDINATES
+from vol3d.errors import ConfigError, DataError
+from vol3d.trained.target import coordinates, flagged
+from vol3d.trained.targets import images, labels
+from vol3d.trained.targets.labels import LabelCodec
+
+
+@pytest.fixture(scope="module")
+def contrasts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """People of the embedded cohort with T2w, FLAIR, lesions and raters; some lack a contrast."""
+    out = tmp_path_factory.mktemp("contrasts") / "cohort"
+    words = ["n=6", "spacing=4", "contrasts=[T2w,FLAIR]", "missing=0.3", "lesions=true", "raters=2"]
+    return verb("sample-cohort", str(out), *words)
+
+
+def bids(folder: Path, **more) -> Bids:
+    return Bids.parse({"path": folder, "contrasts": ["T1w", "T2w", "FLAIR"], **more})
+
+
+@pytest.mark.parametrize("coding", ["bits", "one_hot"])
+def test_labels_come_back(coding: str):
+    codec = LabelCodec(0.0, 1.0, {}, [0, 2, 3, 17, 41], coding)
+    maps = torch.tensor([0, 2, 3, 17, 41, 3]).view(1, 1, 2, 3)
+    coded = codec.encode(maps)
+    assert coded.shape == ((3 if coding == "bits" else 5), 1, 2, 3)
+    assert coded.abs().eq(1).all()
+    noisy = coded + 0.3 * torch.randn(coded.shape, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(codec.decode(noisy[None])[0], maps)
+
+
+def test_a_visit_has_what_it_has(contrasts: Path):
+    raters = {"a": {"desc": "rater1"}, "b": {"desc": "rater2"}}
+    source = bids(contrasts, raters=raters, labels_suffix="mask")
+    visits = source.scans()
+    assert [list(v.labels) for v in visits] == [["a", "b"]] * 6
+    counts = [len(v.images) for v in visits]
+    assert min(counts) < 3 == max(counts)
+    everything = Images(source, may=["T2w", "a"])
+    assert set(everything.read(visits[0])) <= {"T1w", "T2w", "a"}
+    with_both = Images(source, needs=["T1w", "FLAIR"])
+    assert len(with_both.train + with_both.val) == sum("FLAIR" in v.images for v in visits)
+    with pytest.raises(DataError, match="no scan has PDw"):
+        Images(source, needs=["PDw"])
+
+
+def test_a_table_names_contrasts_and_raters(contrasts: Path):
+    visits = bids(contrasts, raters={"a": {"desc": "rater1"}}, labels_suffix="mask").scans()
+    rows = ["subject\tT1w\tT2w\tlabels_a\tage"]
+    rows += [
+        "\t".join(
+            [
+                v.subject,
+                *(str(v.images.get(c, "n/a")) for c in ("T1w", "T2w")),
+                str(v.labels["a"]),
+                "50",
+            ]
+        )
+        for v in visits
+    ]
+    (contrasts / "table.tsv").write_text("\n".join(rows) + "\n")
+    found = Table(path=contrasts / "table.tsv").scans()
+    assert [v.images for v in found] == [
+        {c: v.images[c] for c in ("T1w", "T2w") if c in v.images} for v in visits
+    ]
+    assert [v.labels for v in found] == [v.labels for v in visits]
+    assert all(v.covariates == {"age": 50.0} for v in found)
+
+
+def test_a_patch_keeps_its_place(contrasts: Path):
+    samples = images.Images(patch=(16, 20, 12)).samples(bids(contrasts), ["T2w"])
+    visit = next(v for v in samples.train if "T2w" in v.images)
+    whole = samples.sample(visit, ["T2w"], None)
+    part = samples.sample(visit, ["T2w"], torch_rng("test"))
+    assert part["x0"].shape == (1, 16, 20, 12)
+    first = part[COORDINATES][:, 0, 0, 0]
+    axes = [torch.linspace(-1, 1, n) for n in whole["x0"].shape[1:]]
+    i, j, k = (int((a - f).abs().argmin()) for a, f in zip(axes, first, strict=True))
+    for name in ("x0", "T2w"):
+        assert torch.equal(part[name], whole[name][:, i : i + 16, j : j + 20, k : k + 12])
+
+
+def test_what_is_hidden_is_zero_and_says_so():
+    sample = {"x0": torch.zeros(1, 2, 2, 2), "T2w": torch.ones(1, 2, 2, 2), "FLAIR": None}
+    shown = flagged(sample, {"T2w": 1, "FLAIR": 1}, {"T2w": True})
+    assert shown["T2w"].eq(1).all()
+    assert shown["FLAIR"].eq(0).all()
+    assert flagged(sample, {"T2w": 1}, {"T2w": False})["T2w"].eq(0).all()
+    assert coordinates((3, 1, 2))[1].eq(0).all()
+
+
+def test_a_label_map_guides_and_is_drawn(contrasts: Path):
+    source = Bids.parse({"path": contrasts, "labels_entities": {"desc": "tissue"}})
+    given = images.Images().samples(source, ["labels"])
+    assert given.given_channels("labels") == 5
+    one_hot = given.sample(given.train[0], ["labels"], None)["labels"]
+    assert one_hot.sum(0).eq(1).all()
+    drawn = labels.Labels().samples(source, [])
+    x0 = drawn.sample(drawn.train[0], [], None)["x0"]
+    assert x0.shape == (3, 40, 56, 40)
+    back = drawn.codec.decode(x0[None])[0]
+    assert np.array_equal(back.numpy(), drawn.images.labels(drawn.train[0]))
+    with pytest.raises(ConfigError, match="no visit has 'T2w'; there are T1w"):
+        given.given_channels("T2w")
+
+
+def test_latents_of_every_contrast(contrasts: Path, tmp_path: Path):
+    data = ["data.kind=bids", f"data.path={contrasts}", "data.contrasts=[T1w,T2w]"]
+    verb("train", f"run={tmp_path / 'ae'}", *data, *AUTOENCODER, "total_nimg=4")
+    verb("encode", str(tmp_path / "ae"), str(tmp_path / "z"), *data, "device=cpu")
+    latents = LatentImages(tmp_path / "z")
+    there = {v.who: set(v.images) for v in bids(contrasts).scans()}
+    for visit in latents.train + latents.val:
+        assert ("T2w" in latents.read(visit)) == ("T2w" in there[visit.who])
+    verb(
+        *(
+            "train",
+            f"run={tmp_path / 'diffusion'}",
+            "data.kind=latents",
+            f"data.path={tmp_path / 'z'}",
+        ),
+        *("task.kind=diffuse", "task.model={kind: unet, channels: [8, 8]}", "task.sampler.steps=2"),
+        *("task.conditions={vector: null, t2: {kind: image, of: T2w}}", "total_nimg=2", "batch=2"),
+        *("device=cpu", "precision=fp32"),
+    )

@@ -1,0 +1,42 @@
+"""Visits whose images and label maps guide what a generator draws, one for each sample."""
+
+from dataclasses import dataclass
+
+from vol3d.data.images import normalise, within_mask
+from vol3d.data.visit import Visit
+from vol3d.trained.generator import TrainedGenerator
+from vol3d.volume import Volume
+
+
+@dataclass(frozen=True)
+class GuidingVisits:
+    """What guides each sample.
+
+    Attributes:
+        model: that is guided.
+        visits: one for each sample, by seed; none where nothing guides.
+    """
+
+    model: TrainedGenerator
+    visits: dict[int, Visit]
+
+    def of(self, seed: int) -> dict[str, Volume]:
+        """The images and label maps of a sample that guide, as the model takes them."""
+        if seed not in self.visits:
+            return {}
+        visit = self.visits[seed]
+        images = {n: path for n, path in visit.images.items() if n in self.model.channels}
+        maps = {n: path for n, path in visit.labels.items() if n in self.model.channels}
+        found = {n: Volume.read(path, visit.form) for n, path in {**images, **maps}.items()}
+        for name, path in images.items():
+            brain = within_mask(visit, path, found[name])
+            found[name] = Volume(normalise(brain.data), brain.affine, brain.space_code)
+        return found
+
+    def said(self, seed: int) -> dict[str, list[str] | str]:
+        """What a sidecar says of it."""
+        if seed not in self.visits:
+            return {}
+        visit = self.visits[seed]
+        there = [n for n in (*visit.images, *visit.labels) if n in self.model.channels]
+        return {"Visit": visit.who, "Images": there}
