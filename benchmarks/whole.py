@@ -145,4 +145,4 @@ def generate(model: TrainedGenerator, out: Path, device: torch.device, **sampler
     model.sampler = Sampler.parse(lay(model.sampler.dump(), sampler))
     ((seed, asked, row),) = verb.plan(model)
     x = model.generate([row], [seed])
-    write_brain(verb.path(model, seed), x[0, 0], asked, row, model, seed, model.sampler)
+    write_brain(verb.path(model, seed), x[0, 0], asked, row, model, seed, model.sampler, {})

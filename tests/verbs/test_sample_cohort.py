@@ -164,7 +164,7 @@ def test_contrasts_and_masks_are_read_as_any_dataset(full):
     for s in scans:
         assert abs(s.covariates["counted_ml"] - s.covariates["lesions_ml"]) < 0.064 / 2 + 0.006
     assert max(s.covariates["lesions_ml"] for s in scans) > 5
-    flair = Bids.parse({"path": full, "suffix": "FLAIR"}).scans()
+    flair = Bids.parse({"path": full, "contrasts": "FLAIR"}).scans()
     assert 0 < len(flair) < 6
     t1w = {s.name: Volume.read(s.image).grid for s in scans}
     assert all(Volume.read(s.image).grid.matches(t1w[s.name]) for s in flair)
