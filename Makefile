@@ -30,13 +30,13 @@ demo: $(BIN)/vol3d  ## the main job on the embedded cohort
 test: setup  ## trains, kills, resumes, samples and evaluates: whether vol3d works here
 	$(PYTEST) -m "not gpu and not slurm and not slow"
 
-test-all: setup  ## these and all that prove the rest, the GPU's rehearsed on the CPU; without SLURM
+test-all: setup  ## these and all that prove the rest, the GPU's on the CPU; without SLURM
 	$(PYTEST) -m "not slurm"
 
 test-cluster: setup  ## the tests that start a SLURM on this machine; a few minutes
 	$(BIN)/python -m pytest -m slurm
 
-gpu: setup  ## the tests that are for a CUDA device; other tests rehearse them on the CPU
+gpu: setup  ## the tests that are for a CUDA device; make test-all runs them on the CPU
 	$(BIN)/python -m pytest -m gpu --device cuda $$(grep -rl 'mark\.gpu' tests)
 
 bench: $(BIN)/vol3d  ## vol3d and MONAI with the same weights on the CPU, under 30 minutes on 2 cores with 20 GiB

@@ -66,12 +66,12 @@ def on_a_rank(words: list[str]) -> dict[str, Any]:
     with joined("cpu") as ranks:
         training = fill("plan", Plan, words)
         mine, device = of_one_rank(training, ranks), device_of("cpu")
-        imagined = fake_data(training, training.shape)
-        planned = estimate_cost(mine, imagined, device, ranks.world)
+        fake = fake_data(training, training.shape)
+        planned = estimate_cost(mine, fake, device, ranks.world)
         warm_up(training, ranks)
         before = begin(device)
         with Account() as account:
-            job = training.task.fake_job(imagined)
+            job = training.task.fake_job(fake)
             n = sum(p.numel() for net in job.nets.values() for p in net.parameters())
             engine = engine_of(job, training, device, ranks)
             built = account.peak

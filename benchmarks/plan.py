@@ -78,11 +78,11 @@ def measure(words: list[str]) -> dict:
     """Rehearse a training, then make three updates for real."""
     training = fill("plan", Plan, words)
     device = device_of(training.device)
-    imagined = fake_data(training, training.shape)
-    cost = estimate_cost(training, imagined, device)
+    fake = fake_data(training, training.shape)
+    cost = estimate_cost(training, fake, device)
     warm_up(device, training.precision)
     before = begin(device)
-    job = training.task.fake_job(imagined)
+    job = training.task.fake_job(fake)
     engine = engine_of(job, training, device)
     drawn = largest_draw(job)
     images = [

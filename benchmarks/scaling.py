@@ -83,20 +83,20 @@ def memory_table(training: Plan) -> str:
 
 def planned(training: Plan, kind: EngineKind, world: int) -> Cost:
     """What `estimate_cost` says of this engine and number of ranks."""
-    plain, job = rehearsed(json.dumps(training.dump()))
+    plain, job = estimated(json.dumps(training.dump()))
     kind.check(job)
     at_step, between = spared_by(kind, job, world)
     return replace(plain, step=plain.step - at_step, look=plain.look - between)
 
 
 @cache
-def rehearsed(settings: str) -> tuple[Cost, Job]:
-    """The rehearsal on one GPU that need not be at hand, which is the dear part; and its job."""
+def estimated(settings: str) -> tuple[Cost, Job]:
+    """The estimate on one GPU that need not be at hand, which is the dear part; and its job."""
     training = Plan.parse(json.loads(settings))
-    imagined, gpu = fake_data(training, training.shape), torch.device("cuda")
+    fake, gpu = fake_data(training, training.shape), torch.device("cuda")
     with stage(gpu):
-        job = training.task.fake_job(imagined)
-    return estimate_cost(training, imagined, gpu), job
+        job = training.task.fake_job(fake)
+    return estimate_cost(training, fake, gpu), job
 
 
 def sending_table(training: Plan) -> str:
@@ -104,7 +104,7 @@ def sending_table(training: Plan) -> str:
     rows = []
     for world in (2, 8, 64):
         mine = shared_out(training, world)
-        cost, job = rehearsed(json.dumps(mine.dump()))
+        cost, job = estimated(json.dumps(mine.dump()))
         n = sum(p.numel() for net in job.nets.values() for p in net.parameters())
         passes = mine.batch // (mine.micro_batch or mine.batch)
         ring = 4.0 * n * (world - 1) / world

@@ -3,7 +3,7 @@
 #   WHEELS=wheels OUT=gpu-check scripts/gpu_check.sh
 # WHEELS is what scripts/gather_wheels.sh gathered. OUT gets a log of each step, steps.jsonl, and
 # benchmark.json, which is whole after each peak and each call that was timed.
-# DEVICE=cpu SIZE=small rehearses it. MINUTES is for all steps, TESTS and BENCH are at most of theirs.
+# DEVICE=cpu SIZE=small is a dry run. MINUTES is for all steps, TESTS and BENCH are at most of theirs.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3} wheels=${WHEELS:-wheels} out=${OUT:-gpu-check}

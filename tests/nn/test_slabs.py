@@ -128,8 +128,8 @@ def test_doubling_a_grid_that_is_not_small(splits: int | None):
         assert apart(a, b) < 1e-12
     with torch.inference_mode():
         for cuts in (1, 3, 7):
-            pieces = [layer(cut(image.clone(), cuts)).whole() for image in x.split(1)]
-            assert apart(torch.cat(pieces), expected) < 1e-12
+            slabbed = [layer(cut(image.clone(), cuts)).whole() for image in x.split(1)]
+            assert apart(torch.cat(slabbed), expected) < 1e-12
 
 
 def test_statistics_of_voxels_far_from_zero():

@@ -1,4 +1,4 @@
-"""What a rehearsal says is what happens: bytes and operations that are known, and measured peaks."""
+"""What a estimate says is what happens: bytes and operations that are known, and measured peaks."""
 
 import json
 import os

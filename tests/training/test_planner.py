@@ -20,16 +20,16 @@ from vol3d.verbs.train import Train
 
 WORDS = ["data.kind=bids", "data.path=none", "batch=4"]
 PLAIN = ["task.adversarial.weight=0", "task.perceptual_weight=0", "task.model.num_res_blocks=1"]
-PLAIN += ["task.model.channels=[16,32]", "task.patch=[32,32,32]"]  # rehearsed in no time
+PLAIN += ["task.model.channels=[16,32]", "task.patch=[32,32,32]"]  # estimated in no time
 CONFIG = "configs/ixi2mm/autoencoder.yaml"
 
 
 ROWS: dict = {}
 
 
-def planner(room: float, *words: str) -> Planner:
+def planner(free: float, *words: str) -> Planner:
     training = Plan.read(CONFIG, [*WORDS, "precision=bf16", *PLAIN, *words])
-    p = Planner(training, FakeImages((40, 56, 40)), torch.device("cpu"), room, NOMINAL)
+    p = Planner(training, FakeImages((40, 56, 40)), torch.device("cpu"), free, NOMINAL)
     p.rows = ROWS.setdefault(words, {})  # what a setting costs does not depend on the room
     return p
 
@@ -73,8 +73,8 @@ def test_levers_go_together_where_one_is_not_enough():
     everything = planner(1, "task.model.channels=[64,64]")
     both = everything.estimate_cost({"micro_batch": 1, "task.model.checkpointing": True})
     ones = everything.estimate_cost({"micro_batch": 1})
-    room = (need_of(both.cost, "cpu") + need_of(ones.cost, "cpu")) / 2
-    p = planner(room, "task.model.channels=[64,64]")
+    free = (need_of(both.cost, "cpu") + need_of(ones.cost, "cpu")) / 2
+    p = planner(free, "task.model.channels=[64,64]")
     best = p.cheapest(p.plan())
     assert best.words == {"micro_batch": 1, "task.model.checkpointing": True}
 
@@ -152,7 +152,7 @@ def test_what_cannot_be_told_is_not_checked(cohort: Path, tmp_path: Path, monkey
     monkeypatch.setattr(planner_module, "free_memory", lambda device: 1.0)
     monkeypatch.setattr(planner_module, "estimate_cost", fail)
     verb("train", f"run={tmp_path / 'b'}", *words)
-    assert "cannot be rehearsed (RuntimeError: no fake kernel)" in caplog.text
+    assert "cannot be estimated (RuntimeError: no fake kernel)" in caplog.text
 
 
 # -- the room -------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Data of a given size with nothing in it: what a rehearsal of a training sees (`vol3d plan`)."""
+"""Data of a given size with nothing in it: what an estimate of a training's cost sees (`vol3d plan`)."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -55,8 +55,8 @@ def memory() -> Lines:
     from vol3d.training.memory import free_memory
 
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-    room = free_memory(torch.device("cpu"))
-    free = "unknown" if room is None else f"{room / GIB:.1f} GiB"
+    free = free_memory(torch.device("cpu"))
+    free = "unknown" if free is None else f"{free / GIB:.1f} GiB"
     yield "memory", f"{whole:.1f} GiB; free for this process, within its limits: {free}"
 
 

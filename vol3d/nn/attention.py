@@ -23,7 +23,7 @@ def attend(q_BNHD: Tensor, k_BTHD: Tensor, v_BTHD: Tensor) -> Tensor:
     """Scaled dot-product attention, softmax(q k' / sqrt(D)) v, of each head; [B, N, H, D].
 
     Vaswani et al. 2017 (arXiv:1706.03762), eq. 1. The softmax is float32 in both implementations.
-    Tensors without data, as in a rehearsal, take PyTorch's.
+    Tensors without data, as in a cost estimate, take PyTorch's.
     """
     if type(q_BNHD) is Tensor:
         theirs = xformers_attention(q_BNHD.device, q_BNHD.dtype, q_BNHD.shape[-1])
@@ -109,7 +109,7 @@ class AttentionBlock(nn.Module):
         self.attn = Attention(channels, head_channels)
 
     def forward(self, x: Tensor | Slabbed, tokens: Tensor | None = None) -> Tensor | Slabbed:
-        """x [B, C, X, Y, Z] or in pieces; the tokens of a condition are not looked at."""
+        """x [B, C, X, Y, Z] or in slabs; the tokens of a condition are not looked at."""
         if isinstance(x, Slabbed):
             return cut(self(x.whole()))
         y = self.attn(rearrange(self.norm(x), "b c x y z -> b (x y z) c"))

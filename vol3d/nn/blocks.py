@@ -123,7 +123,7 @@ class ResBlock(nn.Module):
         self.shortcut = nn.Conv3d(cin, cout, 1) if cin != cout else nn.Identity()
 
     def forward(self, x: Tensor | Slabbed) -> Tensor | Slabbed:
-        """[B, cin, X, Y, Z] -> [B, cout, X, Y, Z]; one image in pieces comes out in pieces."""
+        """[B, cin, X, Y, Z] -> [B, cout, X, Y, Z]; one image in slabs comes out in slabs."""
         return residual(
             x,
             affine(self.norm1),
@@ -200,7 +200,7 @@ class Down(nn.Module):
         self.conv = conv3(channels, channels, stride=2, padding=padding)
 
     def forward(self, x: Tensor | Slabbed, emb: Tensor | None = None) -> Tensor | Slabbed:
-        """[B, C, X, Y, Z] -> half of each axis; in pieces only with padding 0."""
+        """[B, C, X, Y, Z] -> half of each axis; in slabs only with padding 0."""
         if self.conv.padding[0]:
             return self.conv(x)
         return down_conv(x, (self.conv.weight, self.conv.bias), self.splits)

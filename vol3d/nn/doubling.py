@@ -69,9 +69,9 @@ class UpConv(torch.autograd.Function):
         conv = phases.to(x.dtype), bias.to(x.dtype)
         with torch.autocast(x.device.type, enabled=False):
             for image, out in zip(x.split(1), y.split(1), strict=True):
-                pieces = Slabbed.of(image, [(0, x.shape[2])])
-                for i, j in doubled_cuts(pieces, len(bias), splits):
-                    double_into(out[:, :, 2 * i : 2 * j], pieces.between(i - 1, j + 1), conv)
+                slabbed = Slabbed.of(image, [(0, x.shape[2])])
+                for i, j in doubled_cuts(slabbed, len(bias), splits):
+                    double_into(out[:, :, 2 * i : 2 * j], slabbed.between(i - 1, j + 1), conv)
         ctx.save_for_backward(x, phases)
         ctx.splits = splits
         return y

@@ -1,4 +1,4 @@
-"""The slab-wise layers where no gradient is wanted: pieces in, pieces out.
+"""The slab-wise layers where no gradient is wanted: slabs in, slabs out.
 
 Each measures its output for the norm that may come next, while it is in the cache, and may write it
 over its input. What they have in common with the layers that have a gradient (`nn/slab_layers.py`) is
@@ -42,7 +42,7 @@ def residual(
     first, second = Layer.of(x.last, *conv1), Layer.of(x.last, *conv2)
     h, straight, y = Slabbed(), [], Slabbed()
     known = Norm.of(x, *norm1)
-    for piece, spare, (_, _, made) in zip(x.pieces, x.spare, first.forward(x, known), strict=True):
+    for piece, spare, (_, _, made) in zip(x.slabs, x.spare, first.forward(x, known), strict=True):
         if shortcut is None:
             straight.append(piece)
         else:
@@ -53,7 +53,7 @@ def residual(
             spare = room[wide.numel() :]
         h.bring(made, spare)
     known = Norm.of(h, *norm2)
-    for piece, left, (_, _, made) in zip(straight, h.pieces, second.forward(h, known), strict=True):
+    for piece, left, (_, _, made) in zip(straight, h.slabs, second.forward(h, known), strict=True):
         y.add(made, piece, spare=flat(left))
     return y
 
@@ -143,7 +143,7 @@ def double_into(out: Tensor, seen: Tensor, conv: Conv) -> None:
 
 
 def cut(x: Tensor, splits: int | None = None, widest: int = 0) -> Slabbed:
-    """An image in pieces, measured; `widest` channels a layer gives, if more than x has."""
+    """An image in slabs, measured; `widest` channels a layer gives, if more than x has."""
     widest = max(widest, x.shape[1]) * x[0, 0, 0].numel() * x.element_size()
     return Slabbed.of(x, slabs(x.shape[2], widest, splits, x.device.type), measured=True)
 

@@ -1,4 +1,4 @@
-"""Operators under the slab-wise layers, each with a stand-in for tensors that have no data.
+"""Operators under the slab-wise layers, each with a fake for tensors that have no data.
 
 Group norm is a batch norm with known statistics: so torch's channels-last kernels do the arithmetic,
 in float32 where the voxels are bf16. There are faster ones, which do in one pass what torch does in

@@ -50,7 +50,7 @@ class Perceptual(Config):
         return PerceptualLoss(resnet_features(self.network, self.weights, self.sha256))
 
     def blank(self) -> "PerceptualLoss":
-        """The loss with features of the same size that mean nothing, for a rehearsal."""
+        """The loss with features of the same size that mean nothing, for a cost estimate."""
         features = random_features() if self.network == "random" else stages(resnet(self.network))
         return PerceptualLoss(features)
 

@@ -98,21 +98,21 @@ class Residual(torch.autograd.Function):
         ys, stats, between = [], [], []
         with torch.autocast(x.device.type, enabled=False):
             for image in x.split(1):
-                pieces = cut(image, splits, len(w1))
-                n1 = Norm.of(pieces, g1, b1, *norm1)
-                h, measured = run(first, pieces, n1)
+                slabbed = cut(image, splits, len(w1))
+                n1 = Norm.of(slabbed, g1, b1, *norm1)
+                h, measured = run(first, slabbed, n1)
                 n2 = Norm.of(measured, g2, b2, *norm2)
                 # Slabs of its own: in float32 and one thread torch's convolution of small ones
                 # unfolds them, and takes ten times their memory.
-                pieces = Slabbed.of(h, second.cuts(h, splits))
+                slabbed = Slabbed.of(h, second.cuts(h, splits))
                 y = h
-                if training and len(pieces.cuts) > 1:
+                if training and len(slabbed.cuts) > 1:
                     y = new_like(image, x.shape[2], len(w2))
-                for i, j, slab in second.forward(pieces, n2):
+                for i, j, slab in second.forward(slabbed, n2):
                     straight = image[:, :, i:j]
                     if ws is not None:
                         straight = conv3d(straight, ws.to(x.dtype), cs.to(x.dtype))
-                    if len(pieces.cuts) == 1:
+                    if len(slabbed.cuts) == 1:
                         y = slab.add_(straight)
                     else:
                         torch.add(slab, straight, out=y[:, :, i:j])
@@ -136,8 +136,8 @@ class Residual(torch.autograd.Function):
         for n, (image, g) in enumerate(zip(x.split(1), gy.split(1), strict=True)):
             n1 = Norm(rest[2 * n], g1.to(kind), b1.to(kind), *norm1)
             n2 = Norm(rest[2 * n + 1], g2.to(kind), b2.to(kind), *norm2)
-            pieces = Slabbed.of(image, first.cuts(image, splits))
-            h = rest[2 * len(x) + n] if keep else run(first, pieces, n1, measured=False)[0]
+            slabbed = Slabbed.of(image, first.cuts(image, splits))
+            h = rest[2 * len(x) + n] if keep else run(first, slabbed, n1, measured=False)[0]
             gh, *grads2 = second.backward(g, h, n2, splits)
             del h
             gx, *grads1 = first.backward(gh, image, n1, splits)
@@ -161,9 +161,9 @@ class NormConv(torch.autograd.Function):
         ys, stats = [], []
         with torch.autocast(x.device.type, enabled=False):
             for image in x.split(1):
-                pieces = cut(image, splits)
-                n = Norm.of(pieces, gamma, beta, *norm)
-                ys.append(inference.last(pieces, n, layer))
+                slabbed = cut(image, splits)
+                n = Norm.of(slabbed, gamma, beta, *norm)
+                ys.append(inference.last(slabbed, n, layer))
                 stats.append(n.stats)
         ctx.save_for_backward(x, gamma, beta, weight, bias, *stats)
         ctx.how = how
@@ -201,8 +201,8 @@ class SlabConv(torch.autograd.Function):
         y = empty(x, (len(x), len(bias), *size))
         with torch.autocast(x.device.type, enabled=False):
             for image, out in zip(x.split(1), y.split(1), strict=True):
-                pieces = Slabbed.of(image, [(0, x.shape[2])])
-                for i, j, made in strided_slabs(pieces, (weight, bias), stride, pad, splits):
+                slabbed = Slabbed.of(image, [(0, x.shape[2])])
+                for i, j, made in strided_slabs(slabbed, (weight, bias), stride, pad, splits):
                     out[:, :, i:j] = made
         ctx.save_for_backward(x, weight)
         ctx.how = how
@@ -253,16 +253,16 @@ def straight_backward(
 
 
 def run(layer: Layer, x: Slabbed, norm: Norm, measured: bool = True) -> tuple[Tensor, Slabbed]:
-    """All of a layer's output, whole and in pieces of that."""
-    is_one, pieces = len(x.cuts) == 1, Slabbed()
+    """All of a layer's output, whole and in slabs of that."""
+    is_one, slabbed = len(x.cuts) == 1, Slabbed()
     y = None if is_one else new_like(x.last, x.planes, len(layer.weight))
     for i, j, slab in layer.forward(x, norm):
         if is_one:
             y = slab
         else:
             y[:, :, i:j] = slab
-        pieces.append(y[:, :, i:j], measured)
-    return y, pieces
+        slabbed.append(y[:, :, i:j], measured)
+    return y, slabbed
 
 
 def laid(x: Tensor, kind: torch.dtype | None = None) -> Tensor:

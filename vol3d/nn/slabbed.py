@@ -1,7 +1,7 @@
-"""A volume in pieces along X, with the moments of its channels.
+"""A volume in slabs along X, with the moments of its channels.
 
 In training they are views of a volume that is kept. In inference a layer writes its output over its
-input, piece by piece, as soon as that is read, or into what an earlier layer has left over: memory is
+input, slab by slab, as soon as that is read, or into what an earlier layer has left over: memory is
 fetched once, where a volume is made larger, and not cleared by the system at every layer.
 """
 
@@ -15,7 +15,7 @@ from vol3d.nn.moments import Moments, brought
 
 LAYOUT = torch.channels_last_3d
 Cuts = list[tuple[int, int]]
-"""First plane of each piece, and the one after its last."""
+"""First plane of each slab, and the one after its last."""
 
 
 class Slabbed:
@@ -24,9 +24,9 @@ class Slabbed:
     def __init__(self) -> None:
         self.cuts: Cuts = []
         self.moments = Moments()
-        self.pieces: list[Tensor] = []
+        self.slabs: list[Tensor] = []
         self.spare: list[Tensor | None] = []
-        """Memory beside each piece that nothing needs any more, in one dimension."""
+        """Memory beside each slab that nothing needs any more, in one dimension."""
 
     @classmethod
     def of(cls, x: Tensor, cuts: Sequence[tuple[int, int]], measured: bool = False) -> "Slabbed":
@@ -38,7 +38,7 @@ class Slabbed:
 
     def append(
         self,
-        piece: Tensor,
+        slab: Tensor,
         measured: bool = True,
         spare: Tensor | None = None,
         told: Tensor | None = None,
@@ -46,29 +46,29 @@ class Slabbed:
         """The next planes; to be measured at once is cheapest, while they are in the cache.
 
         Args:
-            piece: [1, C, X, Y, Z].
+            slab: [1, C, X, Y, Z].
             measured: whether something asks for their norm.
             spare: memory beside them.
             told: their mean and variance, if known.
         """
         start = self.planes
-        self.cuts.append((start, start + piece.shape[2]))
-        self.pieces.append(piece.contiguous(memory_format=LAYOUT))
+        self.cuts.append((start, start + slab.shape[2]))
+        self.slabs.append(slab.contiguous(memory_format=LAYOUT))
         self.spare.append(spare)
         if measured:
             self.moments.add(self.last, told)
 
-    def bring(self, made: Tensor, room: Tensor | None) -> None:
-        """The next planes, moved into a room if they fit there."""
-        piece = shaped(room, made)
-        if piece is None:
+    def bring(self, made: Tensor, memory: Tensor | None) -> None:
+        """The next planes, moved into spare memory if they fit there."""
+        slab = shaped(memory, made)
+        if slab is None:
             self.append(made)
         else:
-            self.append(piece, told=brought(made, piece, False))
+            self.append(slab, told=brought(made, slab, False))
 
-    def add(self, made: Tensor, piece: Tensor, spare: Tensor) -> None:
+    def add(self, made: Tensor, slab: Tensor, spare: Tensor) -> None:
         """The next planes, the sum of two; in the place of the second."""
-        self.append(piece, spare=spare, told=brought(made, piece, True))
+        self.append(slab, spare=spare, told=brought(made, slab, True))
 
     @property
     def planes(self) -> int:
@@ -77,18 +77,18 @@ class Slabbed:
 
     @property
     def last(self) -> Tensor:
-        """Its last piece, which tells type, device and the other sizes."""
-        return self.pieces[-1]
+        """Its last slab, which tells type, device and the other sizes."""
+        return self.slabs[-1]
 
     def parts(self, i: int, j: int) -> Iterator[tuple[int, Tensor]]:
         """Planes [i, j) as they lie: the first plane, and a view, of each part."""
-        for (start, end), piece in zip(self.cuts, self.pieces, strict=True):
+        for (start, end), slab in zip(self.cuts, self.slabs, strict=True):
             if start < j and i < end:
                 first = max(i, start)
-                yield first, piece[:, :, first - start : min(j, end) - start]
+                yield first, slab[:, :, first - start : min(j, end) - start]
 
     def between(self, i: int, j: int) -> Tensor:
-        """Planes [i, j), zero where there are none; a view if one piece has them all."""
+        """Planes [i, j), zero where there are none; a view if one slab has them all."""
         parts = [part for _, part in self.parts(i, j)]
         x = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
         before, after = max(0, -i), max(0, j - self.planes)
@@ -99,14 +99,14 @@ class Slabbed:
         return self.between(0, self.planes)
 
 
-def flat(piece: Tensor) -> Tensor:
-    """The memory of a piece."""
-    return piece.permute(0, 2, 3, 4, 1).reshape(-1)
+def flat(slab: Tensor) -> Tensor:
+    """The memory of a slab."""
+    return slab.permute(0, 2, 3, 4, 1).reshape(-1)
 
 
-def shaped(room: Tensor | None, like: Tensor) -> Tensor | None:
-    """The first of a room's memory as a piece of the shape of another, if it fits there."""
-    if room is None or room.numel() < like.numel():
+def shaped(memory: Tensor | None, like: Tensor) -> Tensor | None:
+    """The first of spare memory as a slab of the shape of another, if it fits there."""
+    if memory is None or memory.numel() < like.numel():
         return None
     _, C, X, Y, Z = like.shape
-    return room[: like.numel()].view(1, X, Y, Z, C).permute(0, 4, 1, 2, 3)
+    return memory[: like.numel()].view(1, X, Y, Z, C).permute(0, 4, 1, 2, 3)

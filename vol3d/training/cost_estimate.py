@@ -1,4 +1,4 @@
-"""A rehearsal: the real training step on tensors that have a shape but no data, with its costs.
+"""A cost estimate: the real training step on tensors that have a shape but no data, with its costs.
 
 Nothing here knows what a network holds: the engine, the task and autograd run as they will, under
 torch's FakeTensorMode, and a ledger beneath them follows every storage from birth to death.
@@ -214,12 +214,12 @@ def stage(device: torch.device) -> Iterator[tuple[Ledger, torch.device]]:
 
 
 Done = dict[str, tuple[Cost, Job]]
-"""Rehearsals on the plain engine, by their settings."""
+"""Estimates on the plain engine, by their settings."""
 
 
 def estimate_cost(
     training: Training,
-    imagined: Any,
+    fake: Any,
     device: torch.device,
     world: int = 1,
     done: Done | None = None,
@@ -227,8 +227,8 @@ def estimate_cost(
     """What an update of this training costs on a device, once its optimisers have their moments.
 
     Args:
-        training: with its task; the last update is rehearsed, when all its parts take part.
-        imagined: the data, as the task's `rehearsal` takes them.
+        training: with its task; the last update is estimated, when all its parts take part.
+        fake: the data, as the task's `estimate` takes them.
         device: where the training is to run; it need not be at hand.
         world: processes that do the same, so that the engine may share out what is kept.
         done: of the same data and device, to look into and to add to: engines differ in what they
@@ -241,7 +241,7 @@ def estimate_cost(
     plain = training.model_copy(update={"engine": PLAIN})  # others need real memory
     name = str(plain.dump())
     if name not in done:
-        done[name] = estimate_alone(plain, imagined, device, kind)
+        done[name] = estimate_alone(plain, fake, device, kind)
     cost, job = done[name]
     kind.check(job)
     at_step, between = spared_by(kind, job, world)
@@ -254,13 +254,13 @@ def estimate_cost(
 
 
 def estimate_alone(
-    training: Training, imagined: Any, device: torch.device, kind: EngineKind
+    training: Training, fake: Any, device: torch.device, kind: EngineKind
 ) -> tuple[Cost, Job]:
     """The cost on the plain engine, and the job; `kind` may refuse it before that is known."""
     on_cpu = device.type == "cpu"
     micro = training.micro_batch or training.batch
     with stage(device) as (ledger, device):
-        job = training.task.fake_job(imagined)
+        job = training.task.fake_job(fake)
         kind.check(job)
         engine = engine_of(job, training, device)
         with suspended():
@@ -329,7 +329,7 @@ def suspended() -> Iterator[None]:
 def largest_draw(job: Job) -> dict[str, Tensor]:
     """What the task draws for an image, of the resolution where that is most."""
     scans = {scan.res: scan for scan in job.scans}.values()
-    drawn = [job.draw(scan, torch_rng("rehearsal", i)) for i, scan in enumerate(scans)]
+    drawn = [job.draw(scan, torch_rng("estimate", i)) for i, scan in enumerate(scans)]
     return max(drawn, key=lambda d: sum(t.numel() for t in d.values()))
 
 
@@ -341,7 +341,7 @@ def blank(drawn: dict[str, Tensor]) -> dict[str, Tensor]:
 def fake_batch(job: Job, training: Training, drawn: dict[str, Tensor], n: int) -> Batch:
     """The last batch of the training, of n images."""
     scan = job.scans[0]
-    rngs = [torch_rng("rehearsal", i) for i in range(n)]
+    rngs = [torch_rng("estimate", i) for i in range(n)]
     nimg = max(training.total_nimg - training.batch, 0)
     images = [blank(drawn) for _ in range(n)]
     names = [scan.name] * n

@@ -58,8 +58,8 @@ def free_memory(device: torch.device) -> float | None:
         return float(torch.cuda.mem_get_info(device)[0]) + OVERHEADS["cuda"].outside
     if device.type != "cpu":
         return None
-    rooms = [available_memory(Path("/proc/meminfo")), *free_in_cgroups(Path("/proc/self/cgroup"))]
-    known = [room for room in rooms if room is not None]
+    amounts = [available_memory(Path("/proc/meminfo")), *free_in_cgroups(Path("/proc/self/cgroup"))]
+    known = [amount for amount in amounts if amount is not None]
     return min(known, default=None)
 
 
@@ -82,15 +82,15 @@ def free_in_cgroups(told: Path, mount: Path = Path("/sys/fs/cgroup")) -> list[fl
         lines = [line.split(":", 2) for line in told.read_text().splitlines()]
     except OSError:
         return []
-    rooms = []
+    amounts = []
     for _, controllers, path in lines:
         if controllers in ("", "memory"):
             root = mount / controllers
             folder = root / path.strip("/")
             for group in [folder, *folder.parents]:
-                if group.is_relative_to(root) and (room := free_in_group(group)) is not None:
-                    rooms.append(room)
-    return rooms
+                if group.is_relative_to(root) and (free := free_in_group(group)) is not None:
+                    amounts.append(free)
+    return amounts
 
 
 def free_in_group(group: Path) -> float | None:

@@ -1,4 +1,4 @@
-"""Which settings fit a device: every lever rehearsed, and the cheapest setting that fits."""
+"""Which settings fit a device: every lever estimated, and the cheapest setting that fits."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -67,7 +67,7 @@ LEVERS = (
 
 @dataclass(frozen=True)
 class Row:
-    """A setting that was rehearsed.
+    """A setting that was estimated.
 
     Attributes:
         words: what to add to the command, by key.
@@ -96,13 +96,13 @@ def spelt(value: Any) -> str:
 
 
 class Planner:
-    """Rehearses settings of one training, each once.
+    """Estimates settings of one training, each once.
 
     Args:
         training: with its task and data.
-        imagined: what stands for the data.
+        fake: what stands for the data.
         device: where it is to run.
-        room: bytes that are free there.
+        free: bytes that are free there.
         rates: the pace by which settings are compared.
         world: processes that share the training out; `training` is that of one of them.
     """
@@ -110,14 +110,14 @@ class Planner:
     def __init__(
         self,
         training: Training,
-        imagined: FakeData,
+        fake: FakeData,
         device: torch.device,
-        room: float,
+        free: float,
         rates: Throughput,
         world: int = 1,
     ) -> None:
-        self.training, self.imagined, self.device = training, imagined, device
-        self.room, self.rates, self.world = room, rates, world
+        self.training, self.fake, self.device = training, fake, device
+        self.free, self.rates, self.world = free, rates, world
         self.rows: dict[str, Row | None] = {}
         self.done: Done = {}
         known = {key for key, _ in flat(training.dump())}
@@ -128,14 +128,14 @@ class Planner:
         """The row of a setting; None where the network refuses it (a patch that is too small).
 
         Raises:
-            Exception: the training as it is cannot be rehearsed.
+            Exception: the training as it is cannot be estimated.
         """
         name = str(words)
         if name not in self.rows:
             self.rows[name] = None
             try:
                 training = changed(self.training, words)
-                cost = estimate_cost(training, self.imagined, self.device, self.world, self.done)
+                cost = estimate_cost(training, self.fake, self.device, self.world, self.done)
             except Exception as error:  # of a network of one's own, anything
                 if not words:
                     raise
@@ -146,8 +146,8 @@ class Planner:
         return self.rows[name]
 
     def fits(self, row: Row) -> bool:
-        """Whether there is room for it."""
-        return need_of(row.cost, self.device.type) <= self.room
+        """Whether it fits."""
+        return need_of(row.cost, self.device.type) <= self.free
 
     def need(self, row: Row) -> str:
         """What it needs, as it is told."""
@@ -250,31 +250,31 @@ def of_one_rank(training: Training, ranks: Ranks) -> Training:
 
 
 def check_memory(training: Training, ranks: Ranks = ALONE) -> None:
-    """Refuse a training that the device has no room for, before anything is allocated.
+    """Refuse a training that the device has no memory for, before anything is allocated.
 
     Raises:
         ConfigError: it does not fit; with the cheapest words that make it fit.
     """
     device = device_of(training.device)
-    room = free_memory(device)
-    if room is None:
+    free = free_memory(device)
+    if free is None:
         log.info("memory: not checked, because this system does not say what is free")
         return
     if device.type == "cpu":
-        room /= ranks.local_world
+        free /= ranks.local_world
     training = of_one_rank(training, ranks)
-    planner = Planner(training, fake_data(training), device, room, NOMINAL, ranks.world)
+    planner = Planner(training, fake_data(training), device, free, NOMINAL, ranks.world)
     try:
         plain = planner.estimate_cost({})
     except Vol3dError:
         raise
     except Exception as error:  # whatever a network of one's own does not do without data
         log.info(
-            "memory: not checked, because the step cannot be rehearsed (%s)", first_line(error)
+            "memory: not checked, because the step cannot be estimated (%s)", first_line(error)
         )
         return
     if planner.fits(plain):
-        log.info("memory: needs %s of %.2f GiB", planner.need(plain), room / GIB)
+        log.info("memory: needs %s of %.2f GiB", planner.need(plain), free / GIB)
         return
     rows = planner.plan()
     best, least = planner.cheapest(rows), min(rows, key=lambda row: row.cost.peak)
@@ -286,7 +286,7 @@ def check_memory(training: Training, ranks: Ranks = ALONE) -> None:
     )
     raise ConfigError(
         f"this training needs {planner.need(plain)} of memory, and the {device.type} has "
-        f"{room / GIB:.2f} GiB free; {remedy}, or check_memory=false to try regardless"
+        f"{free / GIB:.2f} GiB free; {remedy}, or check_memory=false to try regardless"
     )
 
 

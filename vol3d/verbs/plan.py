@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 class Plan(Train):
     """Plan a training: vol3d plan CONFIG.yaml gpu_gb=24 [key=value ...]. Nothing is allocated.
 
-    It rehearses the step that `vol3d train` would make of the same config, with each setting that
+    It estimates the step that `vol3d train` would make of the same config, with each setting that
     saves memory, and prints the words of the cheapest that fits. No data are needed where a grid is
     named (data.grid), or a shape.
     """
@@ -37,8 +37,8 @@ class Plan(Train):
         """Print the table; the words that make it fit (none if it fits as it is)."""
         self.check_data()
         device = torch.device("cuda") if self.gpu_gb else device_of(self.device)
-        room = self.gpu_gb * GIB if self.gpu_gb else free_memory(device)
-        if room is None:
+        free = self.gpu_gb * GIB if self.gpu_gb else free_memory(device)
+        if free is None:
             raise RunError("this system does not say how much memory is free; give gpu_gb=...")
         at_hand = device.type == "cpu" or torch.cuda.is_available()
         rates = measure(device) if at_hand else NOMINAL
@@ -46,15 +46,15 @@ class Plan(Train):
         asked = self.precision if at_hand or self.precision != "auto" else "bf16"
         decided = self.model_copy(update={"precision": resolve(asked, device)})
         training = of_one_rank(decided, Ranks(world=self.gpus))
-        imagined = fake_data(self, self.shape)
-        planner = Planner(training, imagined, device, room, rates, self.gpus)
+        fake = fake_data(self, self.shape)
+        planner = Planner(training, fake, device, free, rates, self.gpus)
         rows = planner.plan()
         sys.stdout.write(table(planner, rows, at_hand))
         best = planner.cheapest(rows)
         if best is None:
             least = min(need_of(row.cost, device.type) for row in rows) / GIB
             raise RunError(
-                f"nothing fits {room / GIB:.4g} GiB: the least, with what lies beside it, is "
+                f"nothing fits {free / GIB:.4g} GiB: the least, with what lies beside it, is "
                 f"{least:.2f} GiB; take a smaller network, a coarser data.grid, or a larger GPU"
             )
         return best.told
@@ -81,6 +81,6 @@ def table(planner: Planner, rows: list[Row], at_hand: bool) -> str:
         lines += ["* while validation people are looked at, on whole volumes; the step takes less."]
     lines += [
         f"Fits: the peak and what lies beside it ({beside:.2f} GiB as it is) in "
-        f"{planner.room / GIB:.4g} GiB. Time: {told}."
+        f"{planner.free / GIB:.4g} GiB. Time: {told}."
     ]
     return "\n".join(line.rstrip() for line in lines) + "\n"

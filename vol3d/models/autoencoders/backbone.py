@@ -161,7 +161,7 @@ class Decoder(nn.Module):
 def through(net: Encoder | Decoder, x: Tensor) -> Tensor:
     """x through all blocks; the norm and convolution at the end are one layer.
 
-    Without gradients it goes image by image, in pieces that the blocks write over.
+    Without gradients it goes image by image, in slabs that the blocks write over.
     """
     first, *blocks, norm, conv = net.blocks
     if torch.is_grad_enabled():
