@@ -18,16 +18,17 @@ from vol3d.data.bids_writer import (
 )
 from vol3d.data.dataset import Names
 from vol3d.data.datasets.bids import Bids, Entities
-from vol3d.data.preparation.output import Place, qc_row
+from vol3d.data.preparation.output import Place, digest, qc_row
 from vol3d.data.preparation.pipeline import STAGES, Steps
 from vol3d.data.preparation.qc import LEAST, MOST, flags
 from vol3d.data.preparation.side_by_side import side_by_side
 from vol3d.data.preparation.tables import MEASURED, write_tables
 from vol3d.data.survey import counted
+from vol3d.data.tables import few
 from vol3d.data.visit import Visit
 from vol3d.distributed.shards import ALL, Shard, share, sum_up, tell
-from vol3d.errors import ConfigError, RunError
-from vol3d.io.files import is_free, make_folder, sha256
+from vol3d.errors import ConfigError, DataError, RunError
+from vol3d.io.files import is_free, make_folder
 from vol3d.io.header import Form
 from vol3d.io.lock import at_work
 from vol3d.io.progress import Bar
@@ -65,8 +66,9 @@ class Prepare(Steps):
     """The raw dataset, the folder with participants.tsv."""
     out: Path
     """Folder to write; new, empty, or one of the same settings."""
-    contrast: str = "T1w"
-    """Which kind of image: the last word of the file names, T1w, T2w, FLAIR."""
+    contrasts: Names = ["T1w"]
+    """Which kinds of image, by the last word of their names: T1w, or [T1w, FLAIR]. The first is aligned
+    to the template, the others of a visit to the first; a visit without the first is left out."""
     entities: Entities = Field(default_factory=dict)
     """What the file names must say, where a person has several: {acq: mprage, run: 1}."""
     first_run: bool = False
@@ -86,13 +88,13 @@ class Prepare(Steps):
 
     def execute(self) -> list[Path]:
         """Prepare every scan that is not there yet, then the tables and the picture."""
-        scans = self.source().scans()
+        scans = self.scans()
         with at_work(self.out, [self.settings(), [s.name for s in scans]], self.shard):
             return self.work(scans)
 
     def work(self, scans: list[Visit]) -> list[Path]:
         """Prepare what is missing of our share, in a folder that is ours or is made so."""
-        place = Place(self.out, self.bids_dir, self.contrast)
+        place = Place(self.out, self.bids_dir, self.contrasts[0])
         self.claim()
         ours = share(scans, self.shard)
         missing = [s for s in ours if not self.is_made(s, place)]
@@ -135,7 +137,7 @@ class Prepare(Steps):
 
     def foresee(self) -> None:
         """What a dry run says beside the settings; it refuses what a run would."""
-        scans = self.source().scans()
+        scans = self.scans()
         if not is_free(self.out):
             self.check_folder()
         log.info("would prepare %s", counted(scans))
@@ -143,7 +145,12 @@ class Prepare(Steps):
 
     def warn(self, scans: list[Visit]) -> None:
         """Tell who is left out, and why."""
-        for line in self.source().doubts(scans):
+        first, there = self.contrasts[0], self.source().scans()
+        lacking = [v.who for v in there if first not in v.images]
+        lines = [f"{len(lacking)} visits have no {first} and are left out: {few(lacking)}"] * any(
+            lacking
+        )
+        for line in lines + self.source().doubts(scans):
             log.warning("warning: %s", line)
 
     def announce(
@@ -153,7 +160,7 @@ class Prepare(Steps):
         share = f"; shard {self.shard} is {len(ours)}" if self.shard != ALL else ""
         log.info("%s%s; %d to prepare, %d at a time", counted(scans), share, len(missing), jobs)
         known = {c for s in scans for c, value in s.covariates.items() if value is not None}
-        measured = MEASURED if self.contrast == "T1w" else ["brain_ml"]
+        measured = MEASURED if self.contrasts[0] == "T1w" else ["brain_ml"]
         if lacking := [c for c in ASKED_FOR if c not in {*known, *measured}]:
             log.warning(
                 "warning: no scan has %s, which the diffusion configs ask for: add what you have to "
@@ -161,11 +168,25 @@ class Prepare(Steps):
                 *(", ".join(lacking), self.bids_dir, lacking[-1]),
             )
 
+    def scans(self) -> list[Visit]:
+        """The visits that have the first contrast.
+
+        Raises:
+            DataError: none has.
+        """
+        first = self.contrasts[0]
+        found = [v for v in self.source().scans() if first in v.images]
+        if not found:
+            raise DataError(
+                f"{self.bids_dir}: no visit has a {first}; name another first of contrasts"
+            )
+        return found
+
     def source(self) -> Bids:
         """The raw scans."""
         return Bids(
             path=self.bids_dir,
-            contrasts=[self.contrast],
+            contrasts=self.contrasts,
             entities=self.entities,
             first_run=self.first_run,
             mask_entities=None,
@@ -233,7 +254,7 @@ class Prepare(Steps):
             },
             keep=keep,
         )
-        write_text(self.out / "README", README.format(name=name, kind=self.contrast), keep=keep)
+        write_text(self.out / "README", README.format(name=name, kind=self.contrasts[0]), keep=keep)
 
     def raw_link(self) -> str:
         """The raw dataset, seen from this one."""
@@ -241,15 +262,13 @@ class Prepare(Steps):
 
     def is_made(self, scan: Visit, place: Place) -> bool:
         """Whether all files of a scan are there, made from the raw file as it is now."""
-        image = place.image(scan, self)
-        files = [sidecar_of(image), image, place.mask(scan, self), place.transform(scan)]
-        files += [place.labels(scan, self)] if scan.labels else []
-        if not all(path.is_file() for path in files):
+        sidecar = sidecar_of(place.image(scan, self))
+        if not all(path.is_file() for path in (sidecar, *place.files(scan, self))):
             return False
-        said = read_json(sidecar_of(image))
+        said = read_json(sidecar)
         # Without all measures it was made by a vol3d of before.
         measured = {*MEASURED, *LEAST, *MOST} <= under(said, "QC").keys()
-        return measured and said.get("SourceSHA256") == sha256(scan.image)
+        return measured and said.get("SourceSHA256") == digest(scan)
 
     def made(self, scans: list[Visit], place: Place) -> list[Visit]:
         """Those of the scans that are complete."""
@@ -259,6 +278,8 @@ class Prepare(Steps):
         """The people's tables, the QC table and the montage of all scans that are complete."""
         images = [place.image(s, self) for s in scans]
         measures = [qc_row(image) for image in images]
+        columns = dict.fromkeys(c for row in measures for c in row)  # a visit may lack a contrast
+        measures = [{**columns, **row} for row in measures]
         write_tables(self.bids_dir, self.out, scans, measures)
         words = flags(measures)
         folder = self.out / "sourcedata" / "qc"

@@ -17,6 +17,7 @@ from vol3d.data.bids_writer import (
     write_json,
 )
 from vol3d.data.datasets.bids import parse_entities
+from vol3d.data.preparation.beside import Beside
 from vol3d.data.preparation.intensity import MEANING, STEP
 from vol3d.data.preparation.pipeline import Prepared, Steps, ignore, prepare
 from vol3d.data.preparation.transforms import transform_path, write_transform
@@ -33,16 +34,26 @@ class Place:
     Attributes:
         folder: the prepared dataset.
         raw: the BIDS dataset that the scan is of.
-        contrast: which kind of image, such as T1w.
+        contrast: which kind of image is aligned to the template, such as T1w; others are aligned to it.
     """
 
     folder: Path
     raw: Path
     contrast: str
 
-    def image(self, scan: Visit, steps: Steps) -> Path:
-        """The brain."""
-        return anat_path(self.folder, scan.name, entities(steps, "brain"), self.contrast)
+    def image(self, scan: Visit, steps: Steps, contrast: str = "") -> Path:
+        """The brain, of the first contrast if none is named."""
+        kind = contrast or self.contrast
+        return anat_path(self.folder, scan.name, entities(steps, "brain"), kind)
+
+    def files(self, scan: Visit, steps: Steps) -> Iterator[Path]:
+        """All that a visit comes to, but the sidecar of the first image."""
+        yield self.mask(scan, steps)
+        yield from [self.labels(scan, steps)] if scan.labels else []
+        for contrast in scan.images:
+            image = self.image(scan, steps, contrast)
+            yield from (image, self.transform(scan, contrast))
+            yield from [sidecar_of(image)] if contrast != self.contrast else []
 
     def mask(self, scan: Visit, steps: Steps) -> Path:
         """Its mask."""
@@ -53,9 +64,9 @@ class Place:
         desc = parse_entities(scan.label_map).get("desc", "labels")
         return anat_path(self.folder, scan.name, entities(steps, desc), "dseg")
 
-    def transform(self, scan: Visit) -> Path:
-        """The way back."""
-        return transform_path(self.folder, scan.name, self.contrast)
+    def transform(self, scan: Visit, contrast: str = "") -> Path:
+        """The way back, of the first contrast if none is named."""
+        return transform_path(self.folder, scan.name, contrast or self.contrast)
 
 
 def entities(steps: Steps, desc: str) -> dict[str, str]:
@@ -113,6 +124,8 @@ def write(scan: Visit, place: Place, steps: Steps, done: Prepared, start: float)
         done.labels.write(labels)
         about = {"Description": "the data set's labels, nearest neighbour", "Manual": False}
         write_json(sidecar_of(labels), {**about, **where})
+    for contrast, other in done.beside.items():
+        write_beside(scan, place, steps, contrast, other, where)
     image = place.image(scan, steps)
     done.image.write(image, slope=STEP)
     write_json(
@@ -121,7 +134,7 @@ def write(scan: Visit, place: Place, steps: Steps, done: Prepared, start: float)
             "Description": f"{place.contrast} brain, {steps.align}ly aligned",
             "SkullStripped": True,
             **where,
-            "SourceSHA256": sha256(scan.image),
+            "SourceSHA256": digest(scan),
             "Steps": steps_told(steps, done),
             "Transform": place.transform(scan).relative_to(place.folder).as_posix(),
             "Intensity": MEANING,
@@ -135,6 +148,33 @@ def write(scan: Visit, place: Place, steps: Steps, done: Prepared, start: float)
             "Seconds": round(time.monotonic() - start, 1),
         },
     )
+
+
+def write_beside(
+    scan: Visit, place: Place, steps: Steps, contrast: str, other: Beside, where: dict
+) -> None:
+    """The files of another contrast of a visit."""
+    source = f"bids:raw:{scan.images[contrast].relative_to(place.raw).as_posix()}"
+    transform = place.transform(scan, contrast)
+    write_transform(transform, other.transform, other.native, source)
+    image = place.image(scan, steps, contrast)
+    other.image.write(image, slope=STEP)
+    content = {
+        "Description": f"{contrast} brain, rigidly aligned to the {place.contrast}",
+        "SkullStripped": True,
+        **where,
+        "Sources": [source],
+        "Transform": transform.relative_to(place.folder).as_posix(),
+        "Intensity": MEANING,
+        "IntensityOffset": other.offset,
+        "IntensityOne": other.one,
+    }
+    write_json(sidecar_of(image), content)
+
+
+def digest(scan: Visit) -> str:
+    """The SHA-256 of a visit's image; of several all of theirs, one after the other."""
+    return "".join(map(sha256, scan.images.values()))
 
 
 def steps_told(steps: Steps, done: Prepared) -> list[dict]:

@@ -19,6 +19,7 @@ from vol3d.data.preparation.alignment import (
     template_mask,
     template_volume,
 )
+from vol3d.data.preparation.beside import Beside, prepare_beside
 from vol3d.data.preparation.bias import BiasField
 from vol3d.data.preparation.intensity import levelled, scaled
 from vol3d.data.preparation.masks import Found, Mask, Own
@@ -84,6 +85,7 @@ class Prepared:
         offset: the constant that was put on the raw intensities, so that nothing is 0.
         one: the raw intensity that became 1, after that, and after the bias field was divided out.
         measures: the numbers of the QC table.
+        beside: the visit's other contrasts, by name.
     """
 
     image: Volume
@@ -95,12 +97,13 @@ class Prepared:
     offset: float
     one: float
     measures: dict[str, float | None]
+    beside: dict[str, Beside]
 
 
 def prepare(
     scan: Visit, folder: Path, steps: Steps, on_stage: Callable[[str], None] = ignore
 ) -> Prepared:
-    """Mask, bias field, alignment, resampling and intensity, in this order.
+    """Mask, bias field, alignment, resampling and intensity, in this order; then the other contrasts.
 
     Args:
         scan: what is prepared.
@@ -137,12 +140,18 @@ def prepare(
     if not (moved > 0).any():
         raise DataError(f"{scan.name}: the alignment lost the brain; look at the raw scan")
     data, one = scaled(moved)
+    image = Volume(data, grid.affine, 4)
+    others = {c: path for c, path in scan.images.items() if path != scan.image}
+    beside = {
+        c: prepare_beside(path, scan.form, brain, mask, transform, image, steps.bias)
+        for c, path in others.items()
+    }
     labels = read_labels(scan, raw.grid)
     low, high = np.percentile(field[inside], [1, 99])
     fluid = ventricles_ml(brain, mask, affine) if "_T1w." in scan.image.name else None
     ml = float(inside.sum() * mask.grid.voxel_ml)
     return Prepared(
-        image=Volume(data, grid.affine, 4),
+        image=image,
         mask=moved_mask,
         labels=move(labels, transform, grid, nearest=True) if labels else None,
         transform=transform,
@@ -158,7 +167,10 @@ def prepare(
             "cut_percent": round(100 * outside(mask, transform, grid), 2),
             "bias_range": round(float(high / low), 3),
             "offset": round(offset, 4),
+            **{f"moved_mm_{c}": b.moved_mm for c, b in beside.items()},
+            **{f"nmi_{c}": b.nmi for c, b in beside.items()},
         },
+        beside=beside,
     )
 
 
