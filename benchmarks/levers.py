@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from benchmarks.timing import in_turns
 from vol3d.nn.blocks import Conv3, ResBlock, affine
-from vol3d.nn.doubling import up_conv
-from vol3d.nn.inference import cut
 from vol3d.nn.precision import resolve
+from vol3d.nn.slab_conv import LAYOUT, Norm, weight_gradient
+from vol3d.nn.slab_inference import cut
 from vol3d.nn.slab_layers import conv_in, norm_conv
-from vol3d.nn.slabs import LAYOUT, Norm, weight_gradient
+from vol3d.nn.upsample_conv import up_conv
 
 Work = Callable[[], Tensor]
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 import vol3d
-from vol3d.nn.cpu import cpu_flags, cpu_info
+from vol3d.nn.cpu_features import cpu_flags, cpu_info
 from vol3d.nn.precision import cap, resolve
 
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_tile", "asimd", "bf16")

@@ -19,7 +19,7 @@ from benchmarks.contestant import Contestant, inputs
 from benchmarks.memory import Peak, first_to_go
 from benchmarks.sizes import SIZES
 from vol3d.nn.precision import resolve
-from vol3d.nn.slabs import SLAB
+from vol3d.nn.slab_conv import SLAB
 
 Asked = dict[str, Any]
 Answers = Iterator[Asked]

@@ -21,7 +21,7 @@ from benchmarks.table import NONE, grid
 from vol3d.cli import fill
 from vol3d.distributed.ranks import Ranks, joined
 from vol3d.io.files import sha256
-from vol3d.tasks.base import Job
+from vol3d.tasks.job import Job
 from vol3d.training.checkpoint import Checkpoints, sync
 from vol3d.training.cost_estimate import Ledger, estimate_cost, fake_batch, largest_draw, tensors
 from vol3d.training.engine import PLAIN, Engine, device_of

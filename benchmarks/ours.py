@@ -16,8 +16,8 @@ from benchmarks.sizes import Sizes
 from benchmarks.weights import fill
 from vol3d.models.autoencoders.kl import AutoencoderKL, KLNet
 from vol3d.models.denoisers.unet import UNet, UNetNet
+from vol3d.nn.cuda_graphs import Replayed
 from vol3d.nn.precision import autocast, lowered, resolve
-from vol3d.nn.replay import Replayed
 
 AUTOENCODER: dict[str, dict[str, Any]] = {
     "inference": {},

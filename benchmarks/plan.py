@@ -25,11 +25,11 @@ from vol3d.cli import fill
 from vol3d.nn.blocks import ResBlock
 from vol3d.nn.optim import Optim
 from vol3d.nn.slab_layers import laid
-from vol3d.nn.slabbed import Slabbed
+from vol3d.nn.slab_volume import Slabbed
 from vol3d.training.cost_estimate import estimate_cost, fake_batch, largest_draw
+from vol3d.training.device_memory import OVERHEADS, peak_of
 from vol3d.training.engine import Engine, device_of
 from vol3d.training.loop import engine_of, update
-from vol3d.training.memory import OVERHEADS, peak_of
 from vol3d.training.planner import fake_data
 from vol3d.verbs.plan import Plan
 

@@ -23,11 +23,11 @@ from benchmarks.table import grid, put
 from vol3d.cli import fill
 from vol3d.distributed.ranks import BUCKET, Ranks
 from vol3d.errors import ConfigError
-from vol3d.tasks.base import Job
+from vol3d.tasks.job import Job
 from vol3d.training.cost_estimate import Cost, estimate_cost, spared_by, stage
+from vol3d.training.device_memory import GIB, need_of
 from vol3d.training.engines import EngineKind
 from vol3d.training.loop import read_log
-from vol3d.training.memory import GIB, need_of
 from vol3d.training.planner import changed, fake_data, of_one_rank
 from vol3d.training.throughput import NOMINAL
 from vol3d.verbs.plan import Plan

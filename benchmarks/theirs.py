@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from benchmarks.contestant import Contestant, Given, moved
 from benchmarks.sizes import Sizes
 from benchmarks.weights import fill_monai
-from vol3d.models.monai.names import renamed
+from vol3d.models.monai.weight_names import renamed
 from vol3d.nn.precision import resolve
 
 

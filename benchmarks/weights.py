@@ -9,7 +9,7 @@ import zlib
 import torch
 from torch import Tensor, nn
 
-from vol3d.models.monai.names import renamed
+from vol3d.models.monai.weight_names import renamed
 
 
 def draw(name: str, shape: torch.Size) -> Tensor:

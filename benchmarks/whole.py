@@ -18,10 +18,10 @@ from vol3d.bundle import write_bundle
 from vol3d.config import lay
 from vol3d.data.covariates import Covariates, Wanted
 from vol3d.data.datasets.table import Table
+from vol3d.diffusion.conditioning import Known
 from vol3d.diffusion.model import Diffusion, Sampler
-from vol3d.diffusion.way import Known
 from vol3d.tasks.autoencode import Adversarial, Autoencode
-from vol3d.tasks.base import Batch, Job
+from vol3d.tasks.job import Batch, Job
 from vol3d.trained.generator import TrainedGenerator
 from vol3d.training.engine import Engine
 from vol3d.training.loop import Training, draw_batches, start

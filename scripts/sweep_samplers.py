@@ -21,8 +21,8 @@ import torch
 
 from vol3d.data.bids_writer import write_tsv
 from vol3d.data.latents import LatentImages
+from vol3d.diffusion.compatibility import choices
 from vol3d.diffusion.model import Sampler
-from vol3d.diffusion.pairs import choices
 from vol3d.io.progress import track
 from vol3d.trained import TrainedGenerator
 from vol3d.trained.generator import sample_latents

@@ -23,7 +23,7 @@ from vol3d.io.files import make_folder, sha256
 from vol3d.models.monai.zoo import Zoo
 from vol3d.nn.perceptual import resnet_features
 from vol3d.trained import TrainedGenerator
-from vol3d.trained.cohort import claim
+from vol3d.trained.generated_cohort import claim
 from vol3d.training.checkpoint import damage
 from vol3d.training.log import RunLog
 from vol3d.verbs.generate import is_made

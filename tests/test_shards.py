@@ -11,7 +11,7 @@ from vol3d.diffusion.model import Sampler
 from vol3d.distributed.shards import ALL, Shard, share, sum_up
 from vol3d.errors import ConfigError
 from vol3d.io.files import copy_folder, is_free, whole
-from vol3d.trained.cohort import claim
+from vol3d.trained.generated_cohort import claim
 
 
 class Shared(Config):

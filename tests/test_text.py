@@ -10,7 +10,7 @@ from vol3d.data.covariates import Category
 from vol3d.io.text import as_html, as_markdown, visible
 from vol3d.report.page import Section, Table, page
 from vol3d.report.pictures import Panel, panels_in_rows
-from vol3d.tasks.card import covariate_row
+from vol3d.tasks.model_card import covariate_row
 
 HOSTILE = "<script>alert(1)</script>|`*x*`\x1b[2J\u202e$\\frac$"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vol3d.data.covariates import Covariates, Wanted
-from vol3d.data.ranges import CategoryRange, NumberRange, schema_of
+from vol3d.data.imported_covariates import CategoryRange, NumberRange, schema_of
 from vol3d.errors import ConfigError, DataError
 
 WANTED = {

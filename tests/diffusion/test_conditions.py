@@ -5,9 +5,9 @@ import torch
 
 from vol3d.data.covariates import Covariates, Wanted
 from vol3d.diffusion.condition import Condition, Ports, join, join_widths
+from vol3d.diffusion.conditioning import COVARIATES, Known
 from vol3d.diffusion.conditions import Addition, Channels, Tokens, Vector
 from vol3d.diffusion.model import Diffusion
-from vol3d.diffusion.way import COVARIATES, Known
 from vol3d.errors import ConfigError
 
 ROWS = [

@@ -9,8 +9,8 @@ from torch import nn
 from vol3d.data.rng import randn
 from vol3d.diffusion.condition import Condition
 from vol3d.diffusion.denoiser import Denoiser
-from vol3d.diffusion.levels import Levels
 from vol3d.diffusion.prediction import Eps, Preconditioned, V
+from vol3d.diffusion.sampler_interface import Levels
 from vol3d.diffusion.schedules import EDM, Cosine, Flow, LinearBeta
 from vol3d.diffusion.solvers import (
     DDIM,

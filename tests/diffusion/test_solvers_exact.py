@@ -9,7 +9,7 @@ import math
 import pytest
 import torch
 
-from vol3d.diffusion.levels import Levels
+from vol3d.diffusion.sampler_interface import Levels
 from vol3d.diffusion.schedules import EDM, VE, VP, Cosine, Flow, LinearBeta
 from vol3d.diffusion.solvers import (
     DDIM,

@@ -8,8 +8,8 @@ from torch import nn
 from torch.distributions import Normal, kl_divergence
 
 from vol3d.diffusion.denoiser import Denoiser
-from vol3d.diffusion.posterior import step
 from vol3d.diffusion.prediction import Eps, V
+from vol3d.diffusion.reverse_step import step
 from vol3d.diffusion.schedules import Cosine, LinearBeta
 from vol3d.diffusion.solvers import DDPM
 from vol3d.diffusion.variance import LearnedVariance, least, log_variance

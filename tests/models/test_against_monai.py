@@ -8,7 +8,7 @@ from monai.networks.nets import DiffusionModelUNet
 from tests.models.monai_networks import apart, assert_same_autoencoder, randomise
 from vol3d.models.autoencoders.kl import AutoencoderKL
 from vol3d.models.denoisers.unet import UNet
-from vol3d.models.monai.names import renamed
+from vol3d.models.monai.weight_names import renamed
 
 AUTOENCODERS = {
     "plain": {"channels": (8, 16), "num_res_blocks": (1, 1)},

@@ -17,7 +17,7 @@ from tests.models.monai_networks import (
     unet,
 )
 from vol3d.errors import ConfigError, DataError
-from vol3d.models.monai.layout import (
+from vol3d.models.monai.architecture import (
     KLHints,
     Read,
     UNetHints,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vol3d.errors import ConfigError
-from vol3d.models.autoencoders.contract import Posterior
+from vol3d.models.autoencoders.base import Posterior
 from vol3d.models.autoencoders.kl import AutoencoderKL, divergence
 from vol3d.models.autoencoders.vq import AutoencoderVQ
 from vol3d.models.denoisers.unet import UNet

@@ -10,7 +10,7 @@ from vol3d.cli import fill, load_verb
 from vol3d.data.rng import torch_rng
 from vol3d.errors import ConfigError
 from vol3d.tasks.autoencode import random_patch
-from vol3d.tasks.base import Batch
+from vol3d.tasks.job import Batch
 from vol3d.training.loop import start
 
 

@@ -11,7 +11,7 @@ from vol3d.data.datasets import Bids, Table
 from vol3d.data.images import Images
 from vol3d.data.latents import LatentImages
 from vol3d.data.rng import torch_rng
-from vol3d.diffusion.way import COORDINATES
+from vol3d.diffusion.conditioning import COORDINATES
 from vol3d.errors import ConfigError, DataError
 from vol3d.trained.target import coordinates, flagged
 from vol3d.trained.targets import images, labels

@@ -12,7 +12,13 @@ from vol3d.data.fake import FakeImages, largest_shape
 from vol3d.errors import ConfigError
 from vol3d.training import planner as planner_module
 from vol3d.training.cost_estimate import Cost, Work
-from vol3d.training.memory import GIB, available_memory, free_in_cgroups, free_memory, need_of
+from vol3d.training.device_memory import (
+    GIB,
+    available_memory,
+    free_in_cgroups,
+    free_memory,
+    need_of,
+)
 from vol3d.training.planner import Planner, changed, fake_data, smaller_passes
 from vol3d.training.throughput import NOMINAL, Throughput, measure
 from vol3d.verbs.plan import Plan

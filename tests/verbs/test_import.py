@@ -23,7 +23,7 @@ from tests.models.monai_networks import (
 )
 from vol3d.bundle import Bundle
 from vol3d.data.tables import read_rows
-from vol3d.diffusion.guidance import Guided
+from vol3d.diffusion.classifier_free_guidance import Guided
 from vol3d.errors import ConfigError, DataError
 from vol3d.trained import TrainedAutoencoder, TrainedGenerator
 from vol3d.trained.sampling import conditions

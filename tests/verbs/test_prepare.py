@@ -14,9 +14,9 @@ from tests.conftest import assert_valid_bids
 from vol3d.data.datasets import Bids
 from vol3d.data.images import Images
 from vol3d.data.preparation.alignment import move, template_volume
-from vol3d.data.preparation.output import Place
+from vol3d.data.preparation.derivatives import Place
+from vol3d.data.preparation.parallel import side_by_side
 from vol3d.data.preparation.pipeline import STAGES, Steps
-from vol3d.data.preparation.side_by_side import side_by_side
 from vol3d.data.preparation.tables import write_tables
 from vol3d.data.tables import read_rows
 from vol3d.data.visit import Visit

@@ -78,7 +78,7 @@ def dispatch(arguments: list[str]) -> int:
     check_verb(name)
     quiet_libraries()
 
-    from vol3d.cli.outline import foretold
+    from vol3d.cli.fast_help import foretold
 
     told = foretold(lambda: load_verb(name), lambda verb: tell(name, verb, words))
     return run(name, words) if told is None else told

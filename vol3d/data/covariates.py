@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from vol3d.config import Config, did_you_mean
-from vol3d.data.columns import Category, Number, Row, Wanted, level_of, measure_column
+from vol3d.data.covariate_types import Category, Number, Row, Wanted, level_of, measure_column
 from vol3d.data.visit import Visit
 from vol3d.errors import ConfigError, DataError
 

@@ -10,12 +10,12 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field
 
 from vol3d.config import Config, did_you_mean, several
-from vol3d.data.columns import level_of
+from vol3d.data.covariate_types import level_of
 from vol3d.data.splits import check_split, draw_split
-from vol3d.data.survey import grid_by_header
+from vol3d.data.structure_volumes import Labels, measure_volumes
+from vol3d.data.summary import grid_by_header
 from vol3d.data.tables import VolumeTable, bare, check_known, unmatched
 from vol3d.data.visit import Visit
-from vol3d.data.volumes import Labels, measure_volumes
 from vol3d.errors import ConfigError, DataError
 from vol3d.io.header import Form, read_header
 from vol3d.volume import Grid, Volume, mni_grid

@@ -292,4 +292,4 @@ def normalise(data: np.ndarray) -> np.ndarray:
 def one_of(data: np.ndarray) -> float:
     """The intensity that is 1 to a network."""
     brain = data[data > 0]
-    return HEADROOM * float(np.percentile(brain, 99.5)) if brain.size else 1.0
+    return HEADROOM * np.percentile(brain, 99.5) if brain.size else 1.0

@@ -2,8 +2,8 @@
 
 from torch import Tensor, float32, float64, nn, promote_types
 
+from vol3d.diffusion.compatibility import check_pair
 from vol3d.diffusion.condition import Condition
-from vol3d.diffusion.pairs import check_pair
 from vol3d.diffusion.prediction import Prediction
 from vol3d.diffusion.schedules import Schedule
 from vol3d.diffusion.variance import LearnedVariance

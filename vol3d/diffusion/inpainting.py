@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from vol3d.diffusion.levels import Denoise
+from vol3d.diffusion.sampler_interface import Denoise
 
 
 class Inpainted:

@@ -9,19 +9,19 @@ from torch import Tensor, nn
 
 from vol3d.config import Config
 from vol3d.data.covariates import Covariates
+from vol3d.diffusion.compatibility import check_pair
 from vol3d.diffusion.condition import Condition, join, join_widths
+from vol3d.diffusion.conditioning import Conditioning, Given, Known
 from vol3d.diffusion.conditions import ConditionKind
 from vol3d.diffusion.conditions.vector import Vector
-from vol3d.diffusion.covariate_way import CovariateWay
+from vol3d.diffusion.covariate_conditioning import CovariateConditioning
 from vol3d.diffusion.denoiser import Denoiser
-from vol3d.diffusion.pairs import check_pair
 from vol3d.diffusion.prediction import FlowVelocity, Prediction
 from vol3d.diffusion.schedules import Schedule
 from vol3d.diffusion.schedules.flow import Flow
 from vol3d.diffusion.solvers import Solver
 from vol3d.diffusion.solvers.dpmpp_2m import DPMpp2M
 from vol3d.diffusion.variance import LearnedVariance
-from vol3d.diffusion.way import Given, Known, Way
 from vol3d.diffusion.weighting import Uniform, Weighting
 from vol3d.errors import ConfigError
 from vol3d.models.denoisers import DenoiserNet
@@ -148,7 +148,7 @@ class DiffusionNet(nn.Module):
         """What guides the network.
 
         Args:
-            given: what the samples give (see `vol3d.diffusion.way`).
+            given: what the samples give (see `vol3d.diffusion.conditioning`).
             shape: of what is drawn, [X, Y, Z].
         """
         return join(module(given, tuple(shape)) for module in self.conditions.values())
@@ -163,14 +163,14 @@ class DiffusionNet(nn.Module):
         return next(self.parameters()).device
 
 
-def ways_of(conditions: dict[str, Any], schema: Covariates) -> dict[str, Way]:
+def ways_of(conditions: dict[str, Any], schema: Covariates) -> dict[str, Conditioning]:
     """The ways that something goes; one for covariates is left out where there are none.
 
     Raises:
         ConfigError: covariates that go no way.
     """
     ways = {name: way for name, way in conditions.items() if way is not None}
-    of = {n: w.names(schema) for n, w in ways.items() if isinstance(w, CovariateWay)}
+    of = {n: w.names(schema) for n, w in ways.items() if isinstance(w, CovariateConditioning)}
     lost = [n for n in schema.names if not any(n in names for names in of.values())]
     if lost:
         raise ConfigError(

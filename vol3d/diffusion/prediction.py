@@ -13,7 +13,7 @@ from pydantic import PositiveFloat
 from torch import Tensor
 
 from vol3d.config import Config, menu
-from vol3d.diffusion.levels import Process
+from vol3d.diffusion.sampler_interface import Process
 
 FADES = "it is made for an image that fades as noise comes in, and here the noise swamps it instead"
 

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor
 
 from vol3d.config import Config
-from vol3d.diffusion.levels import Denoise, Draw, Levels, OnStep, Process, ignore
+from vol3d.diffusion.sampler_interface import Denoise, Draw, Levels, OnStep, Process, ignore
 
 
 class Solver(Config, ABC):

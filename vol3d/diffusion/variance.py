@@ -8,8 +8,8 @@ from pydantic import PositiveFloat
 from torch import Tensor
 
 from vol3d.config import Config
-from vol3d.diffusion.levels import Process
-from vol3d.diffusion.posterior import Step, step
+from vol3d.diffusion.reverse_step import Step, step
+from vol3d.diffusion.sampler_interface import Process
 from vol3d.diffusion.schedules.discrete import Discrete
 
 

@@ -8,8 +8,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from vol3d.doctor.lines import GIB, Lines, ask, reason, told
-from vol3d.nn.cpu import cpu_flags, cpu_info
+from vol3d.doctor.report_lines import GIB, Lines, ask, reason, told
+from vol3d.nn.cpu_features import cpu_flags, cpu_info
 
 
 def processor() -> Lines:
@@ -52,7 +52,7 @@ def memory() -> Lines:
     """Of the machine, and what a training could have of it."""
     import torch
 
-    from vol3d.training.memory import free_memory
+    from vol3d.training.device_memory import free_memory
 
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     free = free_memory(torch.device("cpu"))
@@ -92,7 +92,7 @@ def gpu(i: int) -> Lines:
     import torch
 
     from vol3d.nn.attention import xformers_attention
-    from vol3d.nn.moments import why_not_triton
+    from vol3d.nn.norm_ops import why_not_triton
     from vol3d.nn.precision import units_of
 
     p = torch.cuda.get_device_properties(i)

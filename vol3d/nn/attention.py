@@ -13,8 +13,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vol3d.nn.blocks import zeroed
-from vol3d.nn.inference import cut
-from vol3d.nn.slabbed import Slabbed
+from vol3d.nn.slab_inference import cut
+from vol3d.nn.slab_volume import Slabbed
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 

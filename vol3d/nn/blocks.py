@@ -8,11 +8,11 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vol3d.nn.doubling import up_conv
-from vol3d.nn.inference import Affine, cut
+from vol3d.nn.slab_conv import TAPS
+from vol3d.nn.slab_inference import Affine, cut
 from vol3d.nn.slab_layers import down_conv, residual
-from vol3d.nn.slabbed import Slabbed
-from vol3d.nn.slabs import TAPS
+from vol3d.nn.slab_volume import Slabbed
+from vol3d.nn.upsample_conv import up_conv
 from vol3d.nn.winograd import pays, winograd
 
 Upsampling = Literal["repeat", "transposed", "transposed_wide", "trilinear"]

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from vol3d.nn.cpu import cpu_flags
+from vol3d.nn.cpu_features import cpu_flags
 
 Precision = Literal["auto", "bf16", "fp32"]
 """auto: bf16 where the device multiplies bf16 in hardware, float32 elsewhere (see `resolve`).

@@ -11,8 +11,10 @@ import torch.nn.functional as nnf
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vol3d.nn import inference
-from vol3d.nn.inference import (
+from vol3d.nn import slab_inference as inference
+from vol3d.nn.norm_ops import conv3d, exact
+from vol3d.nn.slab_conv import Layer, Norm, Totals, slabs, weight_gradient, widened
+from vol3d.nn.slab_inference import (
     Affine,
     Conv,
     conv_slabs,
@@ -21,9 +23,7 @@ from vol3d.nn.inference import (
     seen_by,
     strided_slabs,
 )
-from vol3d.nn.moments import conv3d, exact
-from vol3d.nn.slabbed import LAYOUT, Slabbed
-from vol3d.nn.slabs import Layer, Norm, Totals, slabs, weight_gradient, widened
+from vol3d.nn.slab_volume import LAYOUT, Slabbed
 
 
 def residual(

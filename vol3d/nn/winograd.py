@@ -16,7 +16,7 @@ import torch.nn.functional as nnf
 from einops import rearrange
 from torch import Tensor
 
-from vol3d.nn.operator import NUMBA, kernels, operator
+from vol3d.nn.custom_ops import NUMBA, kernels, operator
 
 TILES = 128
 """Tiles of a plane at a time, about: rows of a matrix product."""

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vol3d.data.slices import planes_shown, three_slices
+from vol3d.data.montage import planes_shown, three_slices
 from vol3d.io.text import visible
 
 Spacing = tuple[float, float, float]

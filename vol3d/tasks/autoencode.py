@@ -15,14 +15,14 @@ from torch.nn import functional
 
 from vol3d.config import Config, without_nulls
 from vol3d.data.augment import Augment
-from vol3d.data.columns import Wanted
+from vol3d.data.covariate_types import Wanted
 from vol3d.data.covariates import refuse_unknown
 from vol3d.data.dataset import Dataset
 from vol3d.data.fake import FakeImages
 from vol3d.data.images import Images
+from vol3d.data.montage import montage
 from vol3d.data.rng import randn
-from vol3d.data.slices import montage
-from vol3d.data.survey import few_people
+from vol3d.data.summary import few_people
 from vol3d.data.visit import Visit
 from vol3d.errors import ConfigError, Vol3dError
 from vol3d.metrics.reconstruction import measure_reconstructions
@@ -32,8 +32,8 @@ from vol3d.models.discriminators import Discriminator, Patch
 from vol3d.nn.adversarial import AdversarialLoss, Balance, feature_matching, fool, judge
 from vol3d.nn.optim import Optim
 from vol3d.nn.perceptual import Perceptual, PerceptualLoss
-from vol3d.tasks.base import Batch, Runner
-from vol3d.tasks.card import model_card
+from vol3d.tasks.job import Batch, Runner
+from vol3d.tasks.model_card import model_card
 
 
 class Adversarial(Config):
@@ -117,7 +117,7 @@ class Autoencode(Config):
 
 
 class AutoencodeJob:
-    """An autoencoder in training; see `vol3d.tasks.base.Job`."""
+    """An autoencoder in training; see `vol3d.tasks.job.Job`."""
 
     title = "autoencoder"
     whole_weights = (

@@ -4,7 +4,7 @@ import logging
 
 from vol3d.data.dataset import Dataset
 from vol3d.data.latents import Latents
-from vol3d.data.survey import doubts, few_people, overview
+from vol3d.data.summary import doubts, few_people, overview
 from vol3d.data.visit import Visit
 from vol3d.tasks import Task
 

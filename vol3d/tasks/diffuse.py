@@ -10,21 +10,21 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
 from vol3d.config import without_nulls
-from vol3d.data.columns import Number, Wanted
+from vol3d.data.covariate_types import Number, Wanted
 from vol3d.data.covariates import Covariates, refuse_unknown
 from vol3d.data.dataset import SPACING, Dataset
 from vol3d.data.fake import FakeImages, FakeLatents
 from vol3d.data.latents import LatentImages
 from vol3d.data.latents import Latents as Source
+from vol3d.data.montage import montage
 from vol3d.data.rng import randn, torch_rng
-from vol3d.data.slices import montage
-from vol3d.data.survey import few_people
+from vol3d.data.summary import few_people
 from vol3d.data.visit import Visit
+from vol3d.diffusion.conditioning import COORDINATES, COVARIATES, Known
 from vol3d.diffusion.model import Diffusion
-from vol3d.diffusion.way import COORDINATES, COVARIATES, Known
 from vol3d.errors import ConfigError
-from vol3d.tasks.base import Batch, Runner
-from vol3d.tasks.card import model_card
+from vol3d.tasks.job import Batch, Runner
+from vol3d.tasks.model_card import model_card
 from vol3d.trained.generator import DiffusionBundle
 from vol3d.trained.sampling import Guides, draw_samples
 from vol3d.trained.target import Samples, flagged
@@ -70,7 +70,7 @@ class Diffuse(Diffusion):
 
 
 class DiffuseJob:
-    """A diffusion model in training; see `vol3d.tasks.base.Job`."""
+    """A diffusion model in training; see `vol3d.tasks.job.Job`."""
 
     title = "diffusion"
     whole_weights = None

@@ -14,15 +14,15 @@ from vol3d.data.augment import Augment
 from vol3d.data.dataset import Dataset
 from vol3d.data.fake import FakeImages
 from vol3d.data.images import Images
-from vol3d.data.slices import montage
+from vol3d.data.montage import montage
+from vol3d.data.structure_volumes import Labels, label_ids
 from vol3d.data.tables import few
 from vol3d.data.visit import MAIN_LABELS, Visit
-from vol3d.data.volumes import Labels, label_ids
 from vol3d.errors import DataError
 from vol3d.models.segmenters import Segmenter
 from vol3d.tasks.autoencode import on, random_patch
-from vol3d.tasks.base import Batch, Runner
-from vol3d.tasks.card import model_card
+from vol3d.tasks.job import Batch, Runner
+from vol3d.tasks.model_card import model_card
 
 SIDE = re.compile(r"(^|[_-])(left|right|lh|rh|l|r)([_-]|$)", re.IGNORECASE)
 """What the name of a structure says that is on one side only."""
@@ -88,7 +88,7 @@ class Segment(Config):
 
 
 class SegmentJob:
-    """A segmenter in training; see `vol3d.tasks.base.Job`."""
+    """A segmenter in training; see `vol3d.tasks.job.Job`."""
 
     title = "segmenter"
     whole_weights = None

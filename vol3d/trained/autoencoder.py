@@ -13,8 +13,8 @@ from vol3d.data.brain import USUAL
 from vol3d.data.images import grids_of
 from vol3d.io.reading import understood
 from vol3d.models.autoencoders import Autoencoder
+from vol3d.nn.cuda_graphs import Replayed
 from vol3d.nn.precision import Precision, autocast, resolve
-from vol3d.nn.replay import Replayed
 from vol3d.volume import Grid
 
 Orientation = Annotated[str, Field(pattern="^[RL][AP][SI]$")]

@@ -16,13 +16,13 @@ from vol3d.data.dataset import SPACING
 from vol3d.data.images import grids_of
 from vol3d.data.rng import numpy_rng
 from vol3d.data.visit import KINDS
-from vol3d.diffusion.levels import Around, as_it_is
+from vol3d.diffusion.conditioning import Known
 from vol3d.diffusion.model import Diffusion, Sampler
-from vol3d.diffusion.way import Known
+from vol3d.diffusion.sampler_interface import Around, as_it_is
 from vol3d.errors import ConfigError, RunError
 from vol3d.io.reading import understood
+from vol3d.nn.cuda_graphs import Replayed
 from vol3d.nn.precision import lowered, resolve
-from vol3d.nn.replay import Replayed
 from vol3d.trained.autoencoder import TrainedAutoencoder
 from vol3d.trained.sampling import Guides, draw_samples
 from vol3d.trained.targets import TargetKind

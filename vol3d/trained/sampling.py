@@ -8,12 +8,12 @@ from torch import Tensor
 
 from vol3d.data.covariates import Covariates, Row
 from vol3d.data.rng import randn, torch_rng
+from vol3d.diffusion.classifier_free_guidance import Guided
 from vol3d.diffusion.condition import Condition
-from vol3d.diffusion.guidance import Guided
-from vol3d.diffusion.levels import Around, as_it_is
+from vol3d.diffusion.conditioning import COORDINATES, COVARIATES
 from vol3d.diffusion.model import DiffusionNet, Sampler
 from vol3d.diffusion.rescheduled import Rescheduled
-from vol3d.diffusion.way import COORDINATES, COVARIATES
+from vol3d.diffusion.sampler_interface import Around, as_it_is
 from vol3d.nn.precision import autocast
 from vol3d.trained.autoencoder import channels_last
 from vol3d.trained.target import coordinates, flagged
@@ -55,7 +55,7 @@ def draw_samples(
         sampler: solver, steps, guidance.
         shape: [C, X, Y, Z].
         images: that guide.
-        around: what is put around the guided denoiser (see `vol3d.diffusion.levels`).
+        around: what is put around the guided denoiser (see `vol3d.diffusion.sampler_interface`).
     """
     rngs = [torch_rng("sample", seed) for seed in seeds]
     denoiser = Rescheduled(net.denoiser, sampler.schedule) if sampler.schedule else net.denoiser

@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from vol3d.data.rng import torch_rng
-from vol3d.tasks.base import Batch, Job
+from vol3d.tasks.job import Batch, Job
 from vol3d.training.engine import PLAIN
 from vol3d.training.engines import EngineKind
 from vol3d.training.fake_cuda import cuda_rules

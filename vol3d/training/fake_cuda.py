@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.library import Library
 from torch.utils._pytree import tree_map
 
-from vol3d.nn.slabs import SLAB
+from vol3d.nn.slab_conv import SLAB
 
 IN_FLOAT32 = [
     "cosine_similarity",

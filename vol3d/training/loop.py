@@ -22,7 +22,7 @@ from vol3d.io.progress import Bar
 from vol3d.io.reading import read_json
 from vol3d.nn.optim import Optim
 from vol3d.nn.precision import Precision
-from vol3d.tasks.base import Batch, Job
+from vol3d.tasks.job import Batch, Job
 from vol3d.training.checkpoint import Checkpoints, Stored, check_scans, digest
 from vol3d.training.engine import Engine, device_of
 from vol3d.training.engines import EngineKind, Torch

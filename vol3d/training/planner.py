@@ -13,9 +13,9 @@ from vol3d.data.latents import LatentImages
 from vol3d.distributed.ranks import ALONE, Ranks
 from vol3d.errors import ConfigError, Vol3dError
 from vol3d.training.cost_estimate import Cost, Done, estimate_cost
+from vol3d.training.device_memory import GIB, free_memory, need_of
 from vol3d.training.engine import device_of
 from vol3d.training.loop import Training, share_of
-from vol3d.training.memory import GIB, free_memory, need_of
 from vol3d.training.throughput import NOMINAL, Throughput
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from vol3d.data.dataset import Dataset
 from vol3d.data.datasets import Source
 from vol3d.data.images import Images
 from vol3d.data.latents import Latents
-from vol3d.data.survey import counted, grids, names_in, values
+from vol3d.data.summary import counted, grids, names_in, values
 from vol3d.data.tables import few
 from vol3d.data.visit import MAIN_LABELS, Visit
 from vol3d.errors import ConfigError

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from vol3d.config import Config
 from vol3d.doctor.connections import backends, cards, queue, topology
-from vol3d.doctor.lines import FAILED, Lines, scrubbed, told
 from vol3d.doctor.machine import disk, gpus, memory, processor, shared_memory
+from vol3d.doctor.report_lines import FAILED, Lines, scrubbed, told
 from vol3d.doctor.software import commit, deepspeed, environment, system, torch_build, versions
 from vol3d.errors import RunError
 
@@ -66,7 +66,7 @@ class Doctor(Config):
 
 def trial(device: str) -> Lines:
     """A few real training steps of small networks."""
-    from vol3d.doctor.trial import trials
+    from vol3d.doctor.trial_training import trials
     from vol3d.nn.precision import why
     from vol3d.training.engine import device_of
 

@@ -13,9 +13,9 @@ import vol3d
 from vol3d.config import Config
 from vol3d.data.bids_writer import anat_place, bids_name, sidecar_of, write_json
 from vol3d.data.brain import solid
-from vol3d.data.columns import Row
+from vol3d.data.covariate_requests import checked, gathered, read_table, whole
+from vol3d.data.covariate_types import Row
 from vol3d.data.datasets import Source
-from vol3d.data.requests import checked, gathered, read_table, whole
 from vol3d.data.visit import Visit
 from vol3d.diffusion.model import Sampler
 from vol3d.distributed.shards import ALL, Shard, share, tell
@@ -25,7 +25,7 @@ from vol3d.io.lock import at_work
 from vol3d.io.progress import Bar
 from vol3d.io.reading import read_json
 from vol3d.trained import TrainedGenerator, TrainedSegmenter
-from vol3d.trained.cohort import (
+from vol3d.trained.generated_cohort import (
     Planned,
     claim,
     entities_of,
@@ -33,7 +33,7 @@ from vol3d.trained.cohort import (
     name_of,
     write_table,
 )
-from vol3d.trained.visits import GuidingVisits
+from vol3d.trained.guiding_images import GuidingVisits
 from vol3d.training.engine import device_of, tell_precision
 from vol3d.verbs.train import generator_at
 from vol3d.volume import Volume
@@ -138,7 +138,7 @@ class Generate(Config):
         return self.out
 
     def claim(self, model: TrainedGenerator) -> Sampler:
-        """Take the folder; the sampler with which its cohort is made (see `trained/cohort.py`)."""
+        """Take the folder; the sampler with which its cohort is made."""
         any_precision = "precision" not in self.changes
         return claim(self.out, model.checksum, model.sampler, any_precision=any_precision)
 
@@ -171,7 +171,7 @@ class Generate(Config):
 
     def show(self, brains: list[tuple[Path, Row]], model: TrainedGenerator) -> None:
         """A picture of the first of them that share a grid, where the BIDS validator does not mind."""
-        from vol3d.report.cohort import write_contact_sheet
+        from vol3d.report.contact_sheet import write_contact_sheet
 
         shape = model.grid_of(brains[0][1]).shape
         picture = self.out / "sourcedata" / "contact_sheet.png"

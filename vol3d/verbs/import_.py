@@ -15,7 +15,7 @@ from vol3d.config import Config, without_nulls
 from vol3d.data.dataset import GridName
 from vol3d.data.datasets import Source
 from vol3d.data.images import Images, grid_as_dict
-from vol3d.data.ranges import Range, schema_of
+from vol3d.data.imported_covariates import Range, schema_of
 from vol3d.diffusion.model import Diffusion, Sampler
 from vol3d.diffusion.prediction import Prediction
 from vol3d.diffusion.schedules import Schedule
@@ -25,10 +25,10 @@ from vol3d.io.files import make_folder, sha256
 from vol3d.io.progress import track
 from vol3d.metrics.reconstruction import measure_reconstructions
 from vol3d.metrics.verdict import tell_reconstruction
-from vol3d.models.monai.layout import KLHints, UNetHints
+from vol3d.models.monai.architecture import KLHints, UNetHints
 from vol3d.models.monai.source import Found, Reader, zoo_of
 from vol3d.models.monai.zoo import process_of
-from vol3d.tasks.card import imported_card
+from vol3d.tasks.model_card import imported_card
 from vol3d.trained.autoencoder import Orientation, TrainedAutoencoder
 from vol3d.training.engine import device_of
 from vol3d.volume import Grid, mni_grid

@@ -11,8 +11,8 @@ from pydantic import NonNegativeInt, model_validator
 from torch import Tensor
 
 from vol3d.config import Config
+from vol3d.data.covariate_requests import checked, gathered
 from vol3d.data.images import normalise, one_of
-from vol3d.data.requests import checked, gathered
 from vol3d.diffusion.inpainting import inpainting
 from vol3d.errors import ConfigError, DataError
 from vol3d.io.files import make_folder

@@ -18,12 +18,12 @@ from vol3d.data.bids_writer import (
 )
 from vol3d.data.dataset import Names
 from vol3d.data.datasets.bids import Bids, Entities
-from vol3d.data.preparation.output import Place, digest, qc_row
+from vol3d.data.preparation.derivatives import Place, digest, qc_row
+from vol3d.data.preparation.parallel import side_by_side
 from vol3d.data.preparation.pipeline import STAGES, Steps
 from vol3d.data.preparation.qc import LEAST, MOST, flags
-from vol3d.data.preparation.side_by_side import side_by_side
 from vol3d.data.preparation.tables import MEASURED, write_tables
-from vol3d.data.survey import counted
+from vol3d.data.summary import counted
 from vol3d.data.tables import few
 from vol3d.data.visit import Visit
 from vol3d.distributed.shards import ALL, Shard, share, sum_up, tell
@@ -33,7 +33,7 @@ from vol3d.io.header import Form
 from vol3d.io.lock import at_work
 from vol3d.io.progress import Bar
 from vol3d.io.reading import read_json, under
-from vol3d.report.preparation import write_montage
+from vol3d.report.preparation_montage import write_montage
 
 log = logging.getLogger(__name__)
 RUN_ONLY = {"bids_dir", "out", "subjects", "exclude", "jobs", "shard"}

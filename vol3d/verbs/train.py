@@ -15,14 +15,14 @@ from vol3d.errors import ConfigError
 from vol3d.io.lock import at_work
 from vol3d.nn.precision import Precision, resolve
 from vol3d.tasks import Task
-from vol3d.tasks.base import Job
 from vol3d.tasks.data_report import report_data
+from vol3d.tasks.job import Job
 from vol3d.training.checkpoint import Checkpoints
 from vol3d.training.engine import Engine, device_of, tell_precision
-from vol3d.training.interim import write_interim
 from vol3d.training.loop import Training, check_folder, make_folder, share_of, start, train
 from vol3d.training.planner import check_memory
 from vol3d.training.signals import NEVER, StopSignal, leave
+from vol3d.training.unfinished_bundle import write_interim
 
 log = logging.getLogger(__name__)
 

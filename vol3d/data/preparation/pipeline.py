@@ -19,10 +19,10 @@ from vol3d.data.preparation.alignment import (
     template_mask,
     template_volume,
 )
-from vol3d.data.preparation.beside import Beside, prepare_beside
 from vol3d.data.preparation.bias import BiasField
 from vol3d.data.preparation.intensity import levelled, scaled
 from vol3d.data.preparation.masks import Found, Mask, Own
+from vol3d.data.preparation.other_contrasts import Beside, prepare_beside
 from vol3d.data.preparation.ventricles import ventricles_ml
 from vol3d.data.scan_checks import check_contrast
 from vol3d.data.visit import Visit

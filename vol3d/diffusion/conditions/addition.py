@@ -9,11 +9,11 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from vol3d.diffusion.condition import Condition, Ports
-from vol3d.diffusion.covariate_way import CovariateModule, CovariateWay
-from vol3d.diffusion.way import Grid3
+from vol3d.diffusion.conditioning import Grid3
+from vol3d.diffusion.covariate_conditioning import CovariateConditioning, CovariateModule
 
 
-class Addition(CovariateWay):
+class Addition(CovariateConditioning):
     """Each number weighs learnt, smooth maps of the brain.
 
     That is the linear model of voxel-based morphometry (Ashburner and Friston 2000) as a condition.

@@ -7,11 +7,11 @@ from einops import repeat
 from torch import Tensor
 
 from vol3d.diffusion.condition import Condition, Ports
-from vol3d.diffusion.covariate_way import CovariateModule, CovariateWay
-from vol3d.diffusion.way import Grid3
+from vol3d.diffusion.conditioning import Grid3
+from vol3d.diffusion.covariate_conditioning import CovariateConditioning, CovariateModule
 
 
-class Channels(CovariateWay):
+class Channels(CovariateConditioning):
     """Each number fills a channel beside the latent's (BrainLDM, Pinaya et al. 2022, 2209.07162)."""
 
     kind: Literal["channels"] = "channels"

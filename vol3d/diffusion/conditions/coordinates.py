@@ -3,10 +3,17 @@
 from typing import ClassVar, Literal
 
 from vol3d.diffusion.condition import Condition, Ports
-from vol3d.diffusion.way import COORDINATES, Given, Grid3, Known, Way, WayModule
+from vol3d.diffusion.conditioning import (
+    COORDINATES,
+    Conditioning,
+    ConditioningModule,
+    Given,
+    Grid3,
+    Known,
+)
 
 
-class Coordinates(Way):
+class Coordinates(Conditioning):
     """Three channels from -1 to 1 along X, Y, Z of the whole grid (Bieder et al., MIDL 2023)."""
 
     kind: Literal["coordinates"] = "coordinates"
@@ -17,7 +24,7 @@ class Coordinates(Way):
         return Ports(channels=3), CoordinateModule()
 
 
-class CoordinateModule(WayModule):
+class CoordinateModule(ConditioningModule):
     """The coordinates as they are."""
 
     def forward(self, given: Given, shape: Grid3) -> Condition:

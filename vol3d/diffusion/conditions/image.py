@@ -5,10 +5,10 @@ from typing import Literal
 from pydantic import Field
 
 from vol3d.diffusion.condition import Condition, Ports
-from vol3d.diffusion.way import Given, Grid3, Known, Way, WayModule
+from vol3d.diffusion.conditioning import Conditioning, ConditioningModule, Given, Grid3, Known
 
 
-class Image(Way):
+class Image(Conditioning):
     """An image on the same grid fills channels beside the noisy one (Saharia et al. 2022, 2111.05826).
 
     In a latent it is the latent of that image. One channel more says whether it is known: an image that
@@ -23,7 +23,7 @@ class Image(Way):
     """How hard a sample is pushed to follow it (classifier-free guidance); 1 is as it was learnt."""
 
     def image(self) -> tuple[str, float]:
-        """See `Way.image`."""
+        """See `Conditioning.image`."""
         return self.of, self.guidance
 
     def connect(self, known: Known) -> tuple[Ports, "ImageModule"]:
@@ -31,7 +31,7 @@ class Image(Way):
         return Ports(channels=known.images[self.of] + 1), ImageModule(self.of)
 
 
-class ImageModule(WayModule):
+class ImageModule(ConditioningModule):
     """The image as it is: nothing to learn, the network's first convolution does that."""
 
     def __init__(self, name: str) -> None:

@@ -7,11 +7,11 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from vol3d.diffusion.condition import Condition, Ports
-from vol3d.diffusion.covariate_way import CovariateModule, CovariateWay
-from vol3d.diffusion.way import Grid3
+from vol3d.diffusion.conditioning import Grid3
+from vol3d.diffusion.covariate_conditioning import CovariateConditioning, CovariateModule
 
 
-class Tokens(CovariateWay):
+class Tokens(CovariateConditioning):
     """A token a covariate, for cross-attention (Rombach et al. 2022, arXiv:2112.10752, eq. 3)."""
 
     kind: Literal["tokens"] = "tokens"

@@ -7,11 +7,11 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from vol3d.diffusion.condition import Condition, Ports
-from vol3d.diffusion.covariate_way import CovariateModule, CovariateWay
-from vol3d.diffusion.way import Grid3
+from vol3d.diffusion.conditioning import Grid3
+from vol3d.diffusion.covariate_conditioning import CovariateConditioning, CovariateModule
 
 
-class Vector(CovariateWay):
+class Vector(CovariateConditioning):
     """One vector for the whole image (Dhariwal and Nichol 2021, arXiv:2105.05233, section 3.1)."""
 
     kind: Literal["vector"] = "vector"

@@ -2,8 +2,8 @@
 
 Each has `alpha(sigma)`, `draw_sigma(rng)` for one training image, `levels(steps)` for a sampler and
 `c_noise(sigma)`, what the network is told; and it says two things about itself that predictions and
-solvers ask for (`vol3d.diffusion.levels.Process`). Sigmas are float64: near pure noise float32 cannot
-tell the levels of a DDPM schedule apart.
+solvers ask for (`vol3d.diffusion.sampler_interface.Process`). Sigmas are float64: near pure noise
+float32 cannot tell the levels of a DDPM schedule apart.
 """
 
 from vol3d.config import menu

@@ -8,7 +8,7 @@ from pydantic import PositiveFloat, model_validator
 from torch import Tensor
 
 from vol3d.config import Config
-from vol3d.diffusion.levels import Levels
+from vol3d.diffusion.sampler_interface import Levels
 from vol3d.errors import ConfigError
 
 

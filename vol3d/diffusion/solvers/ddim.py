@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
-from vol3d.diffusion.levels import Denoise, Draw, Levels, OnStep, ignore
+from vol3d.diffusion.sampler_interface import Denoise, Draw, Levels, OnStep, ignore
 from vol3d.diffusion.solver import Solver
 
 

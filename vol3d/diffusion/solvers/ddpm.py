@@ -4,8 +4,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from vol3d.diffusion.levels import Denoise, Draw, Levels, OnStep, ignore
-from vol3d.diffusion.posterior import step
+from vol3d.diffusion.reverse_step import step
+from vol3d.diffusion.sampler_interface import Denoise, Draw, Levels, OnStep, ignore
 from vol3d.diffusion.solver import Solver
 from vol3d.diffusion.variance import log_variance
 

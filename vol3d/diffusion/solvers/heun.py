@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
-from vol3d.diffusion.levels import Denoise, Draw, Levels, OnStep, Process, ignore
+from vol3d.diffusion.sampler_interface import Denoise, Draw, Levels, OnStep, Process, ignore
 from vol3d.diffusion.solver import Solver
 
 

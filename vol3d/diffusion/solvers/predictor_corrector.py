@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
-from vol3d.diffusion.levels import Denoise, Draw, Levels, OnStep, ignore
+from vol3d.diffusion.sampler_interface import Denoise, Draw, Levels, OnStep, ignore
 from vol3d.diffusion.solver import Solver
 from vol3d.diffusion.solvers.euler_maruyama import reverse_drift
 

@@ -8,7 +8,7 @@ from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
 from vol3d.config import Config
-from vol3d.nn import inference
+from vol3d.nn import slab_inference as inference
 from vol3d.nn.attention import AttentionBlock
 from vol3d.nn.blocks import Down, ResBlock, Up, Upsampling, affine, conv3, fold, recompute, unfold
 from vol3d.nn.slab_layers import conv_in, laid, norm_conv

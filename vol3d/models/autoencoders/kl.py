@@ -8,7 +8,7 @@ from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 
 from vol3d.models.autoencoders.backbone import Backbone, Decoder, Encoder
-from vol3d.models.autoencoders.contract import Posterior, Reconstruction
+from vol3d.models.autoencoders.base import Posterior, Reconstruction
 
 
 class AutoencoderKL(Backbone):

@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
 from vol3d.models.autoencoders.backbone import Backbone, Decoder, Encoder
-from vol3d.models.autoencoders.contract import Posterior, Reconstruction
+from vol3d.models.autoencoders.base import Posterior, Reconstruction
 from vol3d.nn.quantiser import Quantiser
 
 CERTAIN = -30.0

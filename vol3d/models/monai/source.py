@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vol3d.errors import ConfigError, DataError
-from vol3d.models.monai.layout import (
+from vol3d.models.monai.architecture import (
     KLHints,
     Read,
     UNetHints,

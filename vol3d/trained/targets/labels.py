@@ -16,7 +16,7 @@ from vol3d.data.visit import MAIN_LABELS, Visit
 from vol3d.io.reading import understood
 from vol3d.nn.precision import Precision
 from vol3d.trained.target import Target
-from vol3d.trained.targets.volumes import (
+from vol3d.trained.targets.on_image_grid import (
     DRAWN,
     VolumeCodec,
     VolumeSamples,

@@ -13,7 +13,7 @@ from vol3d.data.fake import FakeLatents
 from vol3d.data.latents import LatentImages
 from vol3d.data.latents import Latents as Source
 from vol3d.data.visit import Visit
-from vol3d.diffusion.way import COORDINATES
+from vol3d.diffusion.conditioning import COORDINATES
 from vol3d.errors import ConfigError, DataError
 from vol3d.io.reading import understood
 from vol3d.metrics.verdict import tell_reconstruction

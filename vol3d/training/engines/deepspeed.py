@@ -18,7 +18,7 @@ from vol3d.config import Config
 from vol3d.distributed.ranks import BUCKET, Ranks, backend
 from vol3d.errors import ConfigError
 from vol3d.nn.optim import Optim
-from vol3d.tasks.base import Job
+from vol3d.tasks.job import Job
 from vol3d.training.checkpoint import Stored
 from vol3d.training.ema import Ema, move, share
 from vol3d.training.trained_net import MOMENTS, TrainedNet

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vol3d.config import Config
 from vol3d.distributed.ranks import ALONE, BUCKET, Ranks
 from vol3d.nn.optim import Optim
-from vol3d.tasks.base import Job
+from vol3d.tasks.job import Job
 from vol3d.training.checkpoint import Stored
 from vol3d.training.ema import Ema
 from vol3d.training.trained_net import MOMENTS, TrainedNet

@@ -4,8 +4,8 @@ Each has `find(head, scan, folder)`: the mask on the head's grid, and a note for
 """
 
 from vol3d.config import menu
+from vol3d.data.preparation.masks.base import BrainMask, Found
 from vol3d.data.preparation.masks.command import Command
-from vol3d.data.preparation.masks.mask import BrainMask, Found
 from vol3d.data.preparation.masks.own import Own
 from vol3d.data.preparation.masks.template import Template
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import PositiveFloat, field_validator
 
-from vol3d.data.preparation.masks.mask import BrainMask, Found, checked
+from vol3d.data.preparation.masks.base import BrainMask, Found, checked
 from vol3d.data.visit import Visit
 from vol3d.errors import DataError
 from vol3d.volume import Volume

@@ -7,8 +7,8 @@ from pydantic import Field
 
 from vol3d.data.brain import solid
 from vol3d.data.datasets.bids import Bids, Entities, place_of
+from vol3d.data.preparation.masks.base import BrainMask, Found, checked
 from vol3d.data.preparation.masks.command import Command
-from vol3d.data.preparation.masks.mask import BrainMask, Found, checked
 from vol3d.data.preparation.masks.template import Template
 from vol3d.data.scan_checks import is_stripped
 from vol3d.data.visit import Visit

@@ -22,7 +22,7 @@ from vol3d.data.preparation.alignment import (
     template_volume,
 )
 from vol3d.data.preparation.bias import BiasField
-from vol3d.data.preparation.masks.mask import BrainMask, Found, checked
+from vol3d.data.preparation.masks.base import BrainMask, Found, checked
 from vol3d.data.visit import Visit
 from vol3d.volume import Volume
 

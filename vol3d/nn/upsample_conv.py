@@ -10,7 +10,10 @@ from einops import rearrange
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vol3d.nn.inference import (
+from vol3d.nn.custom_ops import there
+from vol3d.nn.norm_ops import exact
+from vol3d.nn.slab_conv import Totals, planes_of
+from vol3d.nn.slab_inference import (
     Conv,
     conv_in,
     conv_slabs,
@@ -19,11 +22,8 @@ from vol3d.nn.inference import (
     doubled_cuts,
     empty,
 )
-from vol3d.nn.moments import exact
-from vol3d.nn.operator import there
 from vol3d.nn.slab_layers import SlabConv, as_laid, conv_backward, laid
-from vol3d.nn.slabbed import Slabbed
-from vol3d.nn.slabs import Totals, planes_of
+from vol3d.nn.slab_volume import Slabbed
 
 # Of the two voxels that one becomes along an axis, the first sees taps (0 1)(2), the second (0)(1 2).
 ONE_AXIS = torch.tensor([[[1.0, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 1, 1]]])

@@ -7,11 +7,18 @@ from torch import Tensor
 from vol3d.config import did_you_mean
 from vol3d.data.covariates import Covariates
 from vol3d.diffusion.condition import Condition, Ports
-from vol3d.diffusion.way import COVARIATES, Given, Grid3, Known, Way, WayModule
+from vol3d.diffusion.conditioning import (
+    COVARIATES,
+    Conditioning,
+    ConditioningModule,
+    Given,
+    Grid3,
+    Known,
+)
 from vol3d.errors import ConfigError
 
 
-class CovariateWay(Way):
+class CovariateConditioning(Conditioning):
     """A way for covariates: numbers and categories."""
 
     of: tuple[str, ...] | None = None
@@ -25,7 +32,7 @@ class CovariateWay(Way):
         return list(schema.names if self.of is None else self.of)
 
     def connect(self, known: Known) -> tuple[Ports, "CovariateModule"]:
-        """See `Way.connect`."""
+        """See `Conditioning.connect`."""
         schema, names = known.schema, self.names(known.schema)
         for name in names:
             if name not in schema.names:
@@ -48,13 +55,13 @@ class CovariateWay(Way):
         """The module for covariates whose encoded rows have these lengths."""
 
 
-class CovariateModule(WayModule):
+class CovariateModule(ConditioningModule):
     """Encoded covariates -> a condition."""
 
     places: list[list[int]]
 
     def forward(self, given: Given, shape: Grid3) -> Condition:
-        """See `WayModule.forward`."""
+        """See `ConditioningModule.forward`."""
         return self.of_rows([given[COVARIATES][:, place] for place in self.places], shape)
 
     @abstractmethod

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vol3d.data.volumes import measure_volumes
+from vol3d.data.structure_volumes import measure_volumes
 from vol3d.volume import Volume
 
 

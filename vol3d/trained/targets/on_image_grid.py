@@ -11,7 +11,7 @@ from vol3d.data.augment import Augment
 from vol3d.data.fake import FakeImages
 from vol3d.data.images import Images
 from vol3d.data.visit import Visit
-from vol3d.diffusion.way import COORDINATES
+from vol3d.diffusion.conditioning import COORDINATES
 from vol3d.errors import ConfigError
 from vol3d.trained.target import Codec, Shape, coordinates
 from vol3d.volume import Grid

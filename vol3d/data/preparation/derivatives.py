@@ -17,8 +17,8 @@ from vol3d.data.bids_writer import (
     write_json,
 )
 from vol3d.data.datasets.bids import parse_entities
-from vol3d.data.preparation.beside import Beside
 from vol3d.data.preparation.intensity import MEANING, STEP
+from vol3d.data.preparation.other_contrasts import Beside
 from vol3d.data.preparation.pipeline import Prepared, Steps, ignore, prepare
 from vol3d.data.preparation.transforms import transform_path, write_transform
 from vol3d.data.visit import Visit

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from vol3d.nn.moments import Moments, brought
+from vol3d.nn.norm_ops import Moments, brought
 
 LAYOUT = torch.channels_last_3d
 Cuts = list[tuple[int, int]]

@@ -13,9 +13,9 @@ import torch.nn.functional as nnf
 from einops import rearrange
 from torch import Tensor
 
-from vol3d.nn.moments import conv3d
-from vol3d.nn.slabbed import LAYOUT, Cuts, Slabbed, flat, shaped
-from vol3d.nn.slabs import Layer, Norm, slabs, widened
+from vol3d.nn.norm_ops import conv3d
+from vol3d.nn.slab_conv import Layer, Norm, slabs, widened
+from vol3d.nn.slab_volume import LAYOUT, Cuts, Slabbed, flat, shaped
 
 Affine = tuple[Tensor, Tensor, int, float]
 """A group norm's weight, bias, groups and epsilon."""

@@ -42,7 +42,7 @@ class Known:
     images: Mapping[str, int] = field(default_factory=dict)
 
 
-class Way(Config, ABC):
+class Conditioning(Config, ABC):
     """See `vol3d.diffusion.conditions`."""
 
     wants_coordinates: ClassVar[bool] = False
@@ -52,7 +52,7 @@ class Way(Config, ABC):
         return None
 
     @abstractmethod
-    def connect(self, known: Known) -> tuple[Ports, "WayModule"]:
+    def connect(self, known: Known) -> tuple[Ports, "ConditioningModule"]:
         """How wide it makes its port, and the module that feeds it.
 
         Raises:
@@ -60,7 +60,7 @@ class Way(Config, ABC):
         """
 
 
-class WayModule(nn.Module, ABC):
+class ConditioningModule(nn.Module, ABC):
     """What a sample gives -> a condition."""
 
     @abstractmethod

@@ -13,7 +13,7 @@ from vol3d.data.bids_writer import (
     write_participants,
     write_text,
 )
-from vol3d.data.columns import Number, Row
+from vol3d.data.covariate_types import Number, Row
 from vol3d.data.tables import read_rows
 from vol3d.diffusion.model import Sampler
 from vol3d.errors import ConfigError

@@ -5,8 +5,8 @@ Each part knows what it needs (its `objection`); here every pair is asked.
 
 from typing import Protocol, get_args
 
-from vol3d.diffusion.levels import Process
 from vol3d.diffusion.prediction import Prediction
+from vol3d.diffusion.sampler_interface import Process
 from vol3d.diffusion.schedules import Schedule
 from vol3d.diffusion.solvers import Solver
 from vol3d.errors import ConfigError

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vol3d.config import did_you_mean
-from vol3d.data.columns import Row
+from vol3d.data.covariate_types import Row
 from vol3d.data.covariates import Covariates, near_name
 from vol3d.data.tables import cell, few, read_rows
 from vol3d.errors import ConfigError

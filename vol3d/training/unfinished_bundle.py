@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from vol3d.bundle import write_bundle
 from vol3d.io.reading import read_json
-from vol3d.tasks.base import Job
+from vol3d.tasks.job import Job
 from vol3d.training.checkpoint import Stored, check_scans, digest
 from vol3d.training.loop import Training
 

@@ -19,8 +19,8 @@ import torch.nn.functional as nnf
 from einops import rearrange
 from torch import Tensor
 
-from vol3d.nn.moments import combine, conv3d, exact, normalise, normalise_backward, shares
-from vol3d.nn.slabbed import LAYOUT, Cuts, Slabbed
+from vol3d.nn.norm_ops import combine, conv3d, exact, normalise, normalise_backward, shares
+from vol3d.nn.slab_volume import LAYOUT, Cuts, Slabbed
 from vol3d.nn.winograd import pays, winograd_weight_gradient
 
 SLAB = {"cpu": 8 * 2**20, "cuda": 512 * 2**20}

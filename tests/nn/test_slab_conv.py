@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from vol3d.nn.blocks import Down, ResBlock, Up, affine, conv3
-from vol3d.nn.inference import cut
-from vol3d.nn.moments import conv3d
+from vol3d.nn.norm_ops import conv3d
+from vol3d.nn.slab_conv import LAYOUT, Norm, slabs
+from vol3d.nn.slab_inference import cut
 from vol3d.nn.slab_layers import norm_conv
-from vol3d.nn.slabbed import Slabbed
-from vol3d.nn.slabs import LAYOUT, Norm, slabs
+from vol3d.nn.slab_volume import Slabbed
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from vol3d.diffusion.compatibility import check_pair, choices, table
 from vol3d.diffusion.denoiser import Denoiser
 from vol3d.diffusion.model import Diffusion
-from vol3d.diffusion.pairs import check_pair, choices, table
 from vol3d.diffusion.schedules import EDM, VP, Cosine, Flow
 from vol3d.diffusion.solvers import PNDM, Heun
 from vol3d.diffusion.variance import LearnedVariance

@@ -14,7 +14,7 @@ EVERY_VERB = """
 import sys
 from pathlib import Path
 from vol3d.cli import load_verb, tell, verbs
-from vol3d.cli.outline import foretold
+from vol3d.cli.fast_help import foretold
 
 def check(name, verb):
     code = tell(name, verb, ["--help", "all"])
@@ -30,7 +30,7 @@ for name in verbs():
 """
 RULES = """
 import sys
-from vol3d.cli.outline import foretold
+from vol3d.cli.fast_help import foretold
 from vol3d.errors import NameOnlyError
 
 def load():

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from vol3d.nn import moments
-from vol3d.nn.moments import (
+from vol3d.nn import norm_ops as moments
+from vol3d.nn.norm_ops import (
     brought,
     combine,
     grouped,
@@ -16,7 +16,7 @@ from vol3d.nn.moments import (
     shares,
     suits,
 )
-from vol3d.nn.slabbed import LAYOUT
+from vol3d.nn.slab_volume import LAYOUT
 
 SHAPES = [(1, 4, 1, 1, 2), (1, 3, 2, 5, 7), (1, 64, 3, 20, 17), (1, 40, 2, 30, 30)]
 HALF_A_STEP = {torch.bfloat16: 2.0**-8, torch.float32: 1e-6}

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from vol3d.data.columns import Wanted, impossible, level_of
+from vol3d.data.covariate_types import Wanted, impossible, level_of
 from vol3d.data.tables import SEVERAL
 from vol3d.data.visit import Visit
 from vol3d.io.header import read_header

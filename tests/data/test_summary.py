@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from vol3d.data.columns import Wanted
-from vol3d.data.survey import doubts, few_people, overview
+from vol3d.data.covariate_types import Wanted
+from vol3d.data.summary import doubts, few_people, overview
 from vol3d.data.visit import Visit
 
 

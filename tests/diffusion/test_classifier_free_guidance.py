@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from vol3d.diffusion.classifier_free_guidance import Guided
 from vol3d.diffusion.condition import Condition
 from vol3d.diffusion.denoiser import Denoiser
-from vol3d.diffusion.guidance import Guided
 from vol3d.diffusion.prediction import V
 from vol3d.diffusion.schedules import LinearBeta
 

@@ -17,7 +17,7 @@ from vol3d.config import Config
 from vol3d.errors import ConfigError, DataError
 from vol3d.models.autoencoders.kl import AutoencoderKL
 from vol3d.models.denoisers.unet import UNet
-from vol3d.models.monai.names import is_maisi, renamed
+from vol3d.models.monai.weight_names import is_maisi, renamed
 
 
 class KLHints(Config):

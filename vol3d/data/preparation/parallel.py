@@ -6,7 +6,7 @@ from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 
-from vol3d.data.preparation.output import Place, prepare_and_write
+from vol3d.data.preparation.derivatives import Place, prepare_and_write
 from vol3d.data.preparation.pipeline import Steps
 from vol3d.data.visit import Visit
 

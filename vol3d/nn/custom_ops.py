@@ -10,13 +10,13 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import is_fake
 
 NUMBA = find_spec("numba") is not None
-"""Whether the kernels of `nn/kernels.py` can be compiled; a GPU does without them."""
+"""Whether the kernels of `nn/cpu_kernels.py` can be compiled; a GPU does without them."""
 
 
 def kernels(device: str = "cpu") -> ModuleType:
     """The kernels for a type of device, loaded when they are first wanted: Numba takes a second."""
     if device == "cpu":
-        from vol3d.nn import kernels as module
+        from vol3d.nn import cpu_kernels as module
     else:
         from vol3d.nn import triton_kernels as module
     return module

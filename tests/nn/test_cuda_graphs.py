@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from vol3d.models.denoisers.unet import UNet
+from vol3d.nn.cuda_graphs import Replayed
 from vol3d.nn.precision import autocast
-from vol3d.nn.replay import Replayed
 
 
 def unet(device: torch.device) -> nn.Module:

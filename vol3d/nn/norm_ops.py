@@ -2,7 +2,7 @@
 
 Group norm is a batch norm with known statistics: so torch's channels-last kernels do the arithmetic,
 in float32 where the voxels are bf16. There are faster ones, which do in one pass what torch does in
-several: on a CPU Numba compiles them (`nn/kernels.py`), on a GPU Triton (`nn/triton_kernels.py`).
+several: on a CPU Numba compiles them (`nn/cpu_kernels.py`), on a GPU Triton (`nn/triton_kernels.py`).
 """
 
 from functools import cache
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from vol3d.nn.operator import NUMBA, kernels, operator, there
+from vol3d.nn.custom_ops import NUMBA, kernels, operator, there
 from vol3d.nn.winograd import pays, winograd
 
 FEW = 2**19
