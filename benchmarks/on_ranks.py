@@ -27,7 +27,8 @@ from vol3d.training.cost_estimate import Ledger, estimate_cost, fake_batch, larg
 from vol3d.training.engine import PLAIN, Engine, device_of
 from vol3d.training.engines import DeepSpeed, EngineKind
 from vol3d.training.loop import engine_of, resume, update
-from vol3d.training.planner import fake_data, of_one_rank
+from vol3d.training.memory_check import of_one_rank
+from vol3d.training.planner import fake_data
 from vol3d.verbs.plan import Plan
 
 ENGINES: dict[str, EngineKind] = {"data parallel": PLAIN} | {

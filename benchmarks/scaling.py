@@ -28,7 +28,8 @@ from vol3d.training.cost_estimate import Cost, estimate_cost, spared_by, stage
 from vol3d.training.device_memory import GIB, need_of
 from vol3d.training.engines import EngineKind
 from vol3d.training.loop import read_log
-from vol3d.training.planner import changed, fake_data, of_one_rank
+from vol3d.training.memory_check import of_one_rank
+from vol3d.training.planner import changed, fake_data
 from vol3d.training.throughput import NOMINAL
 from vol3d.verbs.plan import Plan
 

@@ -142,7 +142,7 @@ def test_a_description_that_lies(tmp_path: Path, made_by: object):
 def test_sidecars_and_tables_that_cannot_be_read(tmp_path: Path):
     side, table, weights = (tmp_path / n for n in ("a.json", "t.tsv", "w.pt"))
     side.write_text('{"Covariates": ')
-    one_line(lambda: is_made(tmp_path / "a.nii.gz", {}), f"{side}: ")
+    one_line(lambda: is_made(tmp_path / "a.nii.gz", {}, {}), f"{side}: ")
     table.write_bytes(b"subject\timage\nx\t" + b"y" * 200_000 + b"\n")
     one_line(lambda: read_rows(table), f"{table}: ", "as a table")
     (tmp_path / "i.nii.gz").touch()

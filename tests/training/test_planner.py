@@ -10,7 +10,7 @@ import torch
 from tests.conftest import AUTOENCODER, data_words, verb
 from vol3d.data.fake import FakeImages, largest_shape
 from vol3d.errors import ConfigError
-from vol3d.training import planner as planner_module
+from vol3d.training import memory_check
 from vol3d.training.cost_estimate import Cost, Work
 from vol3d.training.device_memory import (
     GIB,
@@ -128,7 +128,7 @@ def test_a_training_without_room_is_refused_with_the_remedy(
     words = [f"run={tmp_path / 'r'}", *data_words(cohort), *AUTOENCODER, "total_nimg=2"]
     words += ["task.perceptual_weight=0", "task.patch=[32,32,32]", "check_memory=true"]
     words += ["task.model={kind: kl, channels: [8], patch: 2}"]
-    monkeypatch.setattr(planner_module, "free_memory", lambda device: 0.3 * GIB)
+    monkeypatch.setattr(memory_check, "free_memory", lambda device: 0.3 * GIB)
     with pytest.raises(ConfigError) as refused:
         verb("train", *words)
     assert "GiB of memory, and the cpu has 0.30 GiB free" in str(refused.value)
@@ -137,7 +137,7 @@ def test_a_training_without_room_is_refused_with_the_remedy(
 
     p = Planner(Train.read(None, words), FakeImages((40, 56, 40)), torch.device("cpu"), 1, NOMINAL)
     one, two = (need_of(p.estimate_cost(w).cost, "cpu") for w in ({"micro_batch": 1}, {}))
-    monkeypatch.setattr(planner_module, "free_memory", lambda device: (one + two) / 2)
+    monkeypatch.setattr(memory_check, "free_memory", lambda device: (one + two) / 2)
     remedy = r"(micro_batch=1|task.model.checkpointing=true) \(0.\d\d GiB\)"
     with pytest.raises(ConfigError, match=f"free; add {remedy}, or check_memory=false"):
         verb("train", *words)
@@ -148,15 +148,15 @@ def test_a_training_without_room_is_refused_with_the_remedy(
 def test_what_cannot_be_told_is_not_checked(cohort: Path, tmp_path: Path, monkeypatch, caplog):
     words = [*data_words(cohort), *AUTOENCODER, "total_nimg=2", "check_memory=true"]
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(planner_module, "free_memory", lambda device: None)
+    monkeypatch.setattr(memory_check, "free_memory", lambda device: None)
     verb("train", f"run={tmp_path / 'a'}", *words)
     assert "memory: not checked, because this system" in caplog.text
 
     def fail(*_):
         raise RuntimeError("no fake kernel")
 
-    monkeypatch.setattr(planner_module, "free_memory", lambda device: 1.0)
-    monkeypatch.setattr(planner_module, "estimate_cost", fail)
+    monkeypatch.setattr(memory_check, "free_memory", lambda device: 1.0)
+    monkeypatch.setattr(memory_check, "estimate_cost", fail)
     verb("train", f"run={tmp_path / 'b'}", *words)
     assert "cannot be estimated (RuntimeError: no fake kernel)" in caplog.text
 

@@ -10,13 +10,11 @@ import torch
 from vol3d.config import flat, lay
 from vol3d.data.fake import FakeImages, FakeLatents, largest_shape
 from vol3d.data.latents import LatentImages
-from vol3d.distributed.ranks import ALONE, Ranks
-from vol3d.errors import ConfigError, Vol3dError
+from vol3d.errors import ConfigError
 from vol3d.training.cost_estimate import Cost, Done, estimate_cost
-from vol3d.training.device_memory import GIB, free_memory, need_of
-from vol3d.training.engine import device_of
-from vol3d.training.loop import Training, share_of
-from vol3d.training.throughput import NOMINAL, Throughput
+from vol3d.training.device_memory import GIB, need_of
+from vol3d.training.loop import Training
+from vol3d.training.throughput import Throughput
 
 log = logging.getLogger(__name__)
 FakeData = FakeImages | FakeLatents | LatentImages
@@ -240,56 +238,3 @@ def fake_data(training: Training, shape: tuple[int, ...] | None = None) -> FakeD
     if latents:
         return training.data.open() if shape is None else FakeLatents(shape, kinds, images)
     return FakeImages(largest_shape(training.data) if shape is None else shape, kinds, images)
-
-
-def of_one_rank(training: Training, ranks: Ranks) -> Training:
-    """The training as one of several processes sees it: its share of the batch."""
-    share = share_of(training, ranks)
-    micro = training.micro_batch
-    return changed(training, {"batch": share, "micro_batch": min(micro, share) if micro else None})
-
-
-def check_memory(training: Training, ranks: Ranks = ALONE) -> None:
-    """Refuse a training that the device has no memory for, before anything is allocated.
-
-    Raises:
-        ConfigError: it does not fit; with the cheapest words that make it fit.
-    """
-    device = device_of(training.device)
-    free = free_memory(device)
-    if free is None:
-        log.info("memory: not checked, because this system does not say what is free")
-        return
-    if device.type == "cpu":
-        free /= ranks.local_world
-    training = of_one_rank(training, ranks)
-    planner = Planner(training, fake_data(training), device, free, NOMINAL, ranks.world)
-    try:
-        plain = planner.estimate_cost({})
-    except Vol3dError:
-        raise
-    except Exception as error:  # whatever a network of one's own does not do without data
-        log.info(
-            "memory: not checked, because the step cannot be estimated (%s)", first_line(error)
-        )
-        return
-    if planner.fits(plain):
-        log.info("memory: needs %s of %.2f GiB", planner.need(plain), free / GIB)
-        return
-    rows = planner.plan()
-    best, least = planner.cheapest(rows), min(rows, key=lambda row: row.cost.peak)
-    remedy = (
-        f"add {best.told} ({planner.need(best)})"
-        if best
-        else f"nothing that vol3d knows makes it fit, the least is {least.told or 'this'} "
-        f"({planner.need(least)}): take a smaller network or a coarser grid"
-    )
-    raise ConfigError(
-        f"this training needs {planner.need(plain)} of memory, and the {device.type} has "
-        f"{free / GIB:.2f} GiB free; {remedy}, or check_memory=false to try regardless"
-    )
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in short."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

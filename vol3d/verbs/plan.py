@@ -11,7 +11,8 @@ from vol3d.errors import RunError
 from vol3d.nn.precision import resolve
 from vol3d.training.device_memory import GIB, OVERHEADS, free_memory, need_of, peak_of
 from vol3d.training.engine import device_of
-from vol3d.training.planner import Planner, Row, fake_data, of_one_rank
+from vol3d.training.memory_check import of_one_rank
+from vol3d.training.planner import Planner, Row, fake_data
 from vol3d.training.throughput import NOMINAL, measure
 from vol3d.verbs.train import Train
 

