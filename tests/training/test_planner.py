@@ -156,7 +156,7 @@ def test_what_cannot_be_told_is_not_checked(cohort: Path, tmp_path: Path, monkey
         raise RuntimeError("no fake kernel")
 
     monkeypatch.setattr(memory_check, "free_memory", lambda device: 1.0)
-    monkeypatch.setattr(memory_check, "estimate_cost", fail)
+    monkeypatch.setattr("vol3d.training.planner.estimate_cost", fail)
     verb("train", f"run={tmp_path / 'b'}", *words)
     assert "cannot be estimated (RuntimeError: no fake kernel)" in caplog.text
 
