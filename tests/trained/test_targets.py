@@ -16,6 +16,7 @@ from vol3d.errors import ConfigError, DataError
 from vol3d.trained.target import coordinates, flagged
 from vol3d.trained.targets import images, labels
 from vol3d.trained.targets.labels import LabelCodec
+from vol3d.volume import Volume
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +115,22 @@ def test_a_label_map_guides_and_is_drawn(contrasts: Path):
     assert np.array_equal(back.numpy(), drawn.images.labels(drawn.train[0]))
     with pytest.raises(ConfigError, match="no visit has 'T2w'; there are T1w"):
         given.given_channels("T2w")
+
+
+def test_a_generator_of_label_maps(contrasts: Path, tmp_path: Path):
+    data = ["data.kind=bids", f"data.path={contrasts}", "data.labels_entities={desc: tissue}"]
+    verb(
+        *("train", f"run={tmp_path / 'run'}", *data, "task.kind=diffuse", "task.target=labels"),
+        *("task.model={kind: dit, patch: 4, width: 24, depth: 1, head_channels: 12}", "batch=2"),
+        *("task.conditions.vector=null", "total_nimg=2", "task.sampler.steps=2", "device=cpu"),
+    )
+    verb("generate", str(tmp_path / "run"), str(tmp_path / "out"), "n=1")
+    (made,) = (tmp_path / "out").glob("sub-*/anat/*_dseg.nii.gz")
+    labels = Volume.read(made).data
+    assert labels.dtype == np.int16
+    assert set(np.unique(labels)) <= {0, 1, 2, 3, 4}
+    with pytest.raises(ConfigError, match="draws label maps"):
+        verb("evaluate", str(tmp_path / "ev"), *data, f"generator={tmp_path / 'run'}")
 
 
 def test_latents_of_every_contrast(contrasts: Path, tmp_path: Path):

@@ -18,7 +18,8 @@ def write_contact_sheet(path: Path, brains: list[tuple[Path, Row]], schema: Cova
     """
     volumes = [Volume.read(image) for image, _ in brains]
     titles = [caption(image, row, schema) for image, row in brains]
-    panels = [Panel(title, v.data) for title, v in zip(titles, volumes, strict=True)]
+    top = max(1.0, *(v.data.max() for v in volumes))  # label maps go beyond 1
+    panels = [Panel(title, v.data / top) for title, v in zip(titles, volumes, strict=True)]
     at = middle([panel.x for panel in panels])
     figure = panels_in_rows(in_rows(panels), volumes[0].grid.spacing, at)
     make_folder(path.parent)

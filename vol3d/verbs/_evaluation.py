@@ -44,6 +44,10 @@ class Evaluation:
         self.asked = asked
         device = device_of(asked.device)
         self.generator = TrainedGenerator(generator_at(asked.generator), device)
+        if self.generator.codec.is_labels:
+            raise ConfigError(
+                f"{asked.generator}: draws label maps; a model that draws images is due"
+            )
         self.segmenter = TrainedSegmenter(asked.segmenter, device) if asked.segmenter else None
         if len(asked.data.grid) > 1:
             raise ConfigError(

@@ -310,7 +310,7 @@ def write_brain(
     write_json(
         sidecar_of(path),
         {
-            "Description": f"synthetic {model.kind} {'labels' if codec.is_labels else 'brain'}; nobody's",
+            "Description": f"synthetic {'label map' if codec.is_labels else model.kind}; nobody's",
             **({} if codec.is_labels else {"SkullStripped": codec.brain_level is not None}),
             "SpatialReference": model.fingerprint.get("entities", {}).get("space", "orig"),
             "Resolution": str(grid),

@@ -70,6 +70,8 @@ class Inpaint(Config):
         image, hole = self.read()
         device = device_of(self.device)
         model = TrainedGenerator(generator_at(self.bundle), device, self.sampler)
+        if model.codec.is_labels:
+            raise ConfigError(f"{self.bundle}: draws label maps; a model that draws images is due")
         row = model.complete(checked(model.schema, self.ask, type(self).model_fields), self.seed)
         brain, hole_ras = image.reorient("RAS"), hole.reorient("RAS")
         grid = model.grid_of(row)
