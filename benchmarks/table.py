@@ -27,7 +27,7 @@ def tables(found: dict[str, Any]) -> str:
         parts.append(ours_alone(alone))
     parts += [slabs(c) for c in swept]
     if unfinished := found.get("unfinished"):
-        parts.append(f"Not measured, or not to the end: {', '.join(unfinished)}.")
+        parts.append(f"Cut off before all turns were done: {', '.join(unfinished)}.")
     return "\n\n".join(parts)
 
 
@@ -193,6 +193,12 @@ def put(page: Path, name: str, text: str) -> None:
     page.write_text(after)
 
 
+def heading(machine: dict[str, Any], made: str) -> str:
+    """The machine, its class, torch and the day, so that no two are alike."""
+    kind = f", {machine['class']}" if "class" in machine else ""
+    return f"## On {machine.get('gpu', machine['cpu'])}{kind}, torch {machine['torch']}, {made}"
+
+
 def main() -> None:
     """Print the tables of a file, or put them into a page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.table", description=__doc__)
@@ -205,7 +211,7 @@ def main() -> None:
         print(text)
     else:
         m = found["machine"]
-        put(given.into, given.file.name, f"## On {m.get('gpu', m['cpu'])}\n\n{text}")
+        put(given.into, given.file.name, heading(m, found["made"]) + f"\n\n{text}")
 
 
 if __name__ == "__main__":
