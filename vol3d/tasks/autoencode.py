@@ -21,6 +21,7 @@ from vol3d.data.dataset import Dataset
 from vol3d.data.fake import FakeImages
 from vol3d.data.images import Images
 from vol3d.data.montage import montage
+from vol3d.data.patches import cropped
 from vol3d.data.rng import randn
 from vol3d.data.summary import few_people
 from vol3d.data.visit import Visit
@@ -158,7 +159,7 @@ class AutoencodeJob:
         x = self.task.augment.augmented({"x": x}, {}, spacing, rng)[0]["x"]
         if torch.rand((), generator=rng) < self.task.flip:
             x = x.flip(1)  # X is left to right
-        return {"x": random_patch(x, self.task.patch, rng)}
+        return cropped({"x": x}, self.task.patch, rng)
 
     def losses(self, engine: Runner, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """The autoencoder's losses; once the discriminator has begun, its own from the same pass."""
@@ -263,14 +264,3 @@ class AutoencodeJob:
 def on(engine: Runner, x: Tensor) -> Tensor:
     """To the engine's device, in the layout where 3-D convolutions are fastest."""
     return x.to(engine.device, memory_format=torch.channels_last_3d, non_blocking=True)
-
-
-def random_patch(x: Tensor, patch: tuple[int, int, int] | None, rng: torch.Generator) -> Tensor:
-    """A random patch [C, *patch] of x [C, X, Y, Z]; axes shorter than the patch are kept whole."""
-    if patch is None:
-        return x
-    for axis, size in enumerate(patch, start=1):
-        room = x.shape[axis] - size
-        if room > 0:
-            x = x.narrow(axis, int(torch.randint(room + 1, (), generator=rng)), size)
-    return x

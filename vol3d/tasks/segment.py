@@ -15,12 +15,13 @@ from vol3d.data.dataset import Dataset
 from vol3d.data.fake import FakeImages
 from vol3d.data.images import Images
 from vol3d.data.montage import montage
+from vol3d.data.patches import cropped
 from vol3d.data.structure_volumes import Labels, label_ids
 from vol3d.data.tables import few
 from vol3d.data.visit import MAIN_LABELS, Visit
 from vol3d.errors import DataError
 from vol3d.models.segmenters import Segmenter
-from vol3d.tasks.autoencode import on, random_patch
+from vol3d.tasks.autoencode import on
 from vol3d.tasks.job import Batch, Runner
 from vol3d.tasks.model_card import model_card
 
@@ -123,7 +124,7 @@ class SegmentJob:
         both = torch.cat([images["x"], labels["target"].float()])
         if torch.rand((), generator=rng) < self.task.flip:
             both = both.flip(1)  # X is left to right
-        both = random_patch(both, self.task.patch, rng)
+        both = cropped({"x": both}, self.task.patch, rng)["x"]
         change = (2 * torch.rand((), generator=rng) - 1) * self.task.brightness
         return {"x": (both[:1] * (1 + change)).clamp(0, 1), "target": both[1:]}
 

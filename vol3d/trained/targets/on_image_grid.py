@@ -10,6 +10,7 @@ from torch import Tensor
 from vol3d.data.augment import Augment
 from vol3d.data.fake import FakeImages
 from vol3d.data.images import Images
+from vol3d.data.patches import cropped
 from vol3d.data.visit import Visit
 from vol3d.diffusion.conditioning import COORDINATES
 from vol3d.errors import ConfigError
@@ -101,7 +102,7 @@ class VolumeSamples:
         out = {"x0": x0, COORDINATES: coordinates(x0.shape[1:])}
         for name in images:
             out[name] = self.codec.encode_given(name, there[name]) if name in there else None
-        return out if rng is None or self.patch is None else cropped(out, self.patch, rng)
+        return out if rng is None else cropped(out, self.patch, rng)
 
     def documents(self) -> dict[str, Any]:
         """The fingerprint, with what the codec is made of."""
@@ -110,20 +111,6 @@ class VolumeSamples:
     def inside(self) -> dict[str, Any]:
         """No bundle."""
         return {}
-
-
-def cropped(
-    tensors: dict[str, Tensor | None], patch: Sequence[int], rng: torch.Generator
-) -> dict[str, Tensor | None]:
-    """The same random patch of all; axes shorter than the patch are kept whole."""
-    for axis, size in enumerate(patch, start=1):
-        room = tensors["x0"].shape[axis] - size
-        if room > 0:
-            start = int(torch.randint(room + 1, (), generator=rng))
-            tensors = {
-                n: t if t is None else t.narrow(axis, start, size) for n, t in tensors.items()
-            }
-    return tensors
 
 
 def one_hot(labels: Tensor, values: Sequence[int]) -> Tensor:
