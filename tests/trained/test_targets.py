@@ -1,6 +1,7 @@
 """What is drawn and what guides: labels come back, patches keep their place, contrasts go along."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from vol3d.errors import ConfigError, DataError
 from vol3d.trained.target import coordinates, flagged
 from vol3d.trained.targets import images, labels
 from vol3d.trained.targets.labels import LabelCodec
+from vol3d.trained.targets.latents import LatentCodec
 from vol3d.volume import Volume
 
 
@@ -115,6 +117,20 @@ def test_a_label_map_guides_and_is_drawn(contrasts: Path):
     assert np.array_equal(back.numpy(), drawn.images.labels(drawn.train[0]))
     with pytest.raises(ConfigError, match="no visit has 'T2w'; there are T1w"):
         given.given_channels("T2w")
+
+
+def test_what_stays_known_beside_a_hole():
+    """In an autoencoder whose axes point elsewhere too (an imported one)."""
+    hole = torch.zeros(9, 8, 8, dtype=torch.bool)
+    hole[0, 0, 0] = True
+    codec = object.__new__(LatentCodec)
+    codec.shift = torch.zeros(1)
+    for turned, at in (([], (0, 0, 0)), ([2, 3], (-1, -1, 0))):
+        codec.autoencoder = SimpleNamespace(downsample=2, turned=turned)
+        known = codec.known_beside(hole)
+        assert known.shape == (1, 5, 4, 4)
+        assert known.sum() == 5 * 4 * 4 - 8  # the block and those next to it
+        assert known[0][at] == 0
 
 
 def test_a_generator_of_label_maps(contrasts: Path, tmp_path: Path):

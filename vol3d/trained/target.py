@@ -46,6 +46,10 @@ class Codec(ABC):
     def encode_given(self, name: str, x: Tensor) -> Tensor:
         """An image [1, X, Y, Z] in [0, 1], or a label map of a visit -> [K, x, y, z], to guide by."""
 
+    @abstractmethod
+    def known_beside(self, hole: Tensor) -> Tensor:
+        """What stays known of what is drawn where voxels [X, Y, Z] are to be drawn anew; [1, x, y, z]."""
+
     def given_channels(self, name: str) -> int:
         """How many channels (K) such an image or label map has."""
         return self.channels

@@ -6,9 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as nnf
 from pydantic import NonNegativeInt, model_validator
-from torch import Tensor
 
 from vol3d.config import Config
 from vol3d.data.covariate_requests import checked, gathered
@@ -81,8 +79,8 @@ class Inpaint(Config):
                 f"scan, or resample it"
             )
         known = model.codec.encode_given(model.kind, torch.from_numpy(normalise(brain.data))[None])
-        mask = kept(torch.from_numpy(hole_ras.data > 0), known.shape[1:])
-        around = inpainting(known[None], mask.to(known.device))
+        mask = model.codec.known_beside(torch.from_numpy(hole_ras.data > 0))
+        around = inpainting(known[None], mask[None])
         drawn = model.generate([row], [self.seed], around=around)[0, 0].cpu().numpy()
         drawn = Volume(drawn * one_of(brain.data), brain.affine).reorient(image.orientation)
         data = np.where(hole.data > 0, drawn.data, image.data).astype(np.float32)
@@ -105,14 +103,3 @@ class Inpaint(Config):
         if covered in (0, mask.data.size):
             raise DataError(f"{self.mask}: covers {'nothing' if not covered else 'every voxel'}")
         return image, mask
-
-
-def kept(hole: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """What is known of what is drawn, [1, 1, *shape]: where no voxel of a block is to be drawn anew.
-
-    In a latent the next blocks are drawn anew too, since what is in the hole has gone into them.
-    """
-    touched = nnf.adaptive_max_pool3d(hole[None, None].float(), shape)
-    if tuple(hole.shape) != tuple(shape):
-        touched = nnf.max_pool3d(touched, 3, stride=1, padding=1)
-    return 1 - touched

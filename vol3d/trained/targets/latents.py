@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as nnf
 from torch import Tensor
 
 from vol3d.bundle import Bundle
@@ -81,6 +82,17 @@ class LatentCodec(Codec):
         """The posterior's mean, standardised."""
         mean, _ = self.autoencoder.encode(x[None])
         return ((mean - self.shift) / self.scale)[0]
+
+    def known_beside(self, hole: Tensor) -> Tensor:
+        """The blocks that neither hold a voxel of the hole nor touch one that does.
+
+        What is in the hole has gone into the latents of the next blocks too.
+        """
+        size = self.autoencoder.downsample
+        x = hole[None, None].float().flip(self.autoencoder.turned)
+        x = nnf.pad(x, [n for edge in reversed(x.shape[2:]) for n in (0, -edge % size)])
+        touched = nnf.max_pool3d(nnf.max_pool3d(x, size), 3, stride=1, padding=1)
+        return 1 - touched[0].to(self.shift.device)
 
 
 class LatentSamples:

@@ -43,6 +43,10 @@ class VolumeCodec(Codec):
         """See `Codec.encode_given`."""
         return one_hot(x, self.maps[name]) if name in self.maps else self.standardised(x)
 
+    def known_beside(self, hole: Tensor) -> Tensor:
+        """Every other voxel."""
+        return (~hole)[None].float()
+
     def given_channels(self, name: str) -> int:
         """A channel a label, or one."""
         return len(self.maps.get(name, [0]))
