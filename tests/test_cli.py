@@ -131,3 +131,9 @@ def test_dry_run_prints_the_settings_and_reads_the_data(cohort: Path, tmp_path: 
     refused = vol3d(*words, "data.path=nowhere")
     assert refused.returncode == 2
     assert refused.stderr.endswith("vol3d: nowhere: no such folder\n")
+
+
+def test_help_shows_the_default_of_the_group_that_a_setting_is_in():
+    shown = help_of("train", load_verb("train"), "all")
+    assert "task.adversarial.optim.lr [0.0005]" in shown
+    assert "\n  optim.lr [0.001]" in shown

@@ -45,7 +45,13 @@ def help_of(name: str, verb: type[Config], topic: str = "") -> str:
     return "\n".join(lines) + "\n"
 
 
-def describe(config: type[Config], topic: str, prefix: str = "", within: str = "") -> list[str]:
+def describe(
+    config: type[Config],
+    topic: str,
+    prefix: str = "",
+    within: str = "",
+    default: Config | None = None,
+) -> list[str]:
     """A line a setting of the topic; what is in a group that is opened is indented under its kind.
 
     Args:
@@ -54,6 +60,7 @@ def describe(config: type[Config], topic: str, prefix: str = "", within: str = "
         prefix: what stands before a setting's name, where a group's entries have names of their own
             (trackers.NAME.).
         within: the group's name, without NAME.
+        default: what the group is where nothing is said of it; its values go before the class's own.
     """
     lines, docs = [], docs_of(config)
     for key, field in config.model_fields.items():
@@ -64,11 +71,14 @@ def describe(config: type[Config], topic: str, prefix: str = "", within: str = "
         menu = menu_of(field.annotation)
         inner = f"{prefix}{key}{'.NAME' * bool(entries_in(field.annotation))}"
         if is_meant:
-            lines.append(f"  {inner}{offer(menu)}{default_of(field, menu)}: {docs.get(key, '')}")
+            shown = default_of(field, menu, default and getattr(default, key))
+            lines.append(f"  {inner}{offer(menu)}{shown}: {docs.get(key, '')}")
         if not (topic in (ALL, name) or topic.startswith(f"{name}.")):
             continue
+        usual = getattr(default, key) if default else field.default
         for choice in menu:
-            below = describe(choice, topic, f"{inner}.", name)
+            mine = usual if type(usual) is choice else None
+            below = describe(choice, topic, f"{inner}.", name, mine)
             if len(menu) > 1 and (is_meant or below):
                 below = [f"  {line}" for line in below]
                 lines.append(f"  {inner}={kinds_of(choice)[0]}: {first_line(choice)}")
@@ -87,11 +97,17 @@ def offer(menu: list[type[Config]]) -> str:
     return f"={'|'.join(kinds)}" if len(menu) > 1 else ".*" * len(menu)
 
 
-def default_of(field: object, menu: list[type[Config]]) -> str:
-    """A default as one would type it; a group's is told with its settings."""
-    if field.is_required():
+def default_of(field: object, menu: list[type[Config]], value: object = None) -> str:
+    """A default as one would type it; a group's is told with its settings.
+
+    Args:
+        field: of a config.
+        menu: what the field may be, where it is a group.
+        value: what it is in the group's own default; None takes the field's.
+    """
+    if value is None and field.is_required():
         return " (needed)"
-    value = field.get_default(call_default_factory=True)
+    value = field.get_default(call_default_factory=True) if value is None else value
     if menu and isinstance(value, Config):
         value = getattr(value, "kind", None) or {}
     if menu and isinstance(value, dict):
