@@ -161,7 +161,7 @@ def result(name: str, gib: dict[str, float], told: Told) -> Told:
 
 def ratio(a: float | None, b: float | None) -> float | None:
     """a / b; None where one of them is."""
-    return None if a is None or b is None else a / b
+    return None if a is None or not b else a / b  # a peak is 0 where all was resident before
 
 
 def last(answers: Iterator[Told]) -> Told | None:

@@ -105,7 +105,7 @@ def test_a_run_that_is_cut_off_keeps_what_it_has(error: type, tmp_path: Path):
     for case in kept["cases"]:
         assert all(case["peak_gib"].values())
         assert all(len(seconds) == 1 for seconds in case["all_seconds"].values())
-    assert "Not measured, or not to the end: train-fast" in table.tables(kept)
+    assert "Cut off before all turns were done: train-fast" in table.tables(kept)
 
 
 def test_a_process_that_measures_ends_with_the_run():
