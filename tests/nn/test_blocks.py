@@ -6,7 +6,7 @@ import torch.nn.functional as nnf
 from torch import nn
 
 from vol3d.nn.attention import Attention, AttentionBlock, TransformerBlock
-from vol3d.nn.blocks import Down, ResBlock, SteeredBlock, Up, double, halve
+from vol3d.nn.blocks import Down, ResBlock, SteeredBlock, Up, conv3, double, halve
 
 CHANNELS_LAST = torch.channels_last_3d
 
@@ -82,3 +82,19 @@ def test_channels_last_stays_in_bf16(block: nn.Module, shape: tuple):
         assert y.is_contiguous(memory_format=CHANNELS_LAST)
     with torch.no_grad():
         assert torch.allclose(y.float(), block(x, *emb), atol=0.1)
+
+
+@pytest.mark.parametrize(
+    "shape", [(2, 4, 9, 8, 1), (2, 4, 1, 9, 8), (2, 4, 9, 1, 8), (2, 4, 7, 1, 1)]
+)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_slice_is_convolved_in_two_dimensions(shape: tuple[int, ...], stride: int):
+    torch.manual_seed(0)
+    conv, x = conv3(4, 6, stride), torch.randn(shape, requires_grad=True)
+    y, full = conv(x), torch.nn.Conv3d.forward(conv, x)
+    torch.testing.assert_close(y, full)
+    g = torch.randn_like(y)
+    for mine, theirs in zip(
+        *(torch.autograd.grad(out, [x, conv.weight], g) for out in (y, full)), strict=True
+    ):
+        torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)

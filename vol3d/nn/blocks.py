@@ -27,7 +27,7 @@ class Conv3(nn.Conv3d):
     with many channels and voxels, and no gradient, with fewer products (`nn/winograd.py`).
 
     A slice is a volume one voxel thick: there the outer planes of the kernel see nothing but padding, and
-    are left out, so that it takes no more than a 3 x 3 convolution.
+    what is left is a 3 x 3 convolution.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -48,12 +48,10 @@ class Conv3(nn.Conv3d):
         return super().forward(x)
 
     def on_slice(self, x: Tensor) -> Tensor:
-        """The same where an axis has one voxel."""
-        weight, padding = self.weight, [1, 1, 1]
-        for axis, n in enumerate(x.shape[2:]):
-            if n == 1:
-                weight, padding[axis] = weight.narrow(2 + axis, 1, 1), 0
-        return nnf.conv3d(x, weight, self.bias, self.stride, padding)
+        """The same where an axis has one voxel, in two dimensions."""
+        axis = 2 + x.shape[2:].index(1)
+        flat, weight = x.select(axis, 0), self.weight.select(axis, 1)
+        return nnf.conv2d(flat, weight, self.bias, self.stride[0], 1).unsqueeze(axis)
 
 
 def as_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
