@@ -21,7 +21,8 @@ def write_contact_sheet(path: Path, brains: list[tuple[Path, Row]], schema: Cova
     top = max(1.0, *(v.data.max() for v in volumes))  # label maps go beyond 1
     panels = [Panel(title, v.data / top) for title, v in zip(titles, volumes, strict=True)]
     at = middle([panel.x for panel in panels])
-    figure = panels_in_rows(in_rows(panels), volumes[0].grid.spacing, at)
+    columns = 6 if 1 in volumes[0].shape else 2  # a slice is one picture, a brain three
+    figure = panels_in_rows(in_rows(panels, columns), volumes[0].grid.spacing, at)
     make_folder(path.parent)
     with whole(path) as part:
         figure.savefig(part, format="png")
