@@ -54,7 +54,7 @@ def measure(run: Path, folder: Path) -> None:
     visits = [v for v in Table(path=folder / "table.tsv").scans() if v.split == "val"][:PEOPLE]
     for steps in (1, 4, 10):
         model = TrainedGenerator(run, sampler={"solver": "euler", "steps": steps})
-        guides = GuidingVisits(model, dict(enumerate(visits)))
+        guides = GuidingVisits(model.channels, dict(enumerate(visits)))
         single, voted = [], []
         for i, visit in enumerate(visits):
             truth = np.rint(Volume.read(visit.label_map).reorient("RAS").data)

@@ -78,9 +78,8 @@ class Images:
         self.seen: set[Path] = set()  # images that were checked
         self.told: set[str] = set()  # reasons for doubt
         self.are_stripped = True  # those that were checked
-        alike = {
-            (s.who, s.only): s for s in self.train + self.val
-        }.values()  # one of each resolution
+        # Of a visit that is read on several grids, one.
+        alike = {(s.who, s.only): s for s in self.train + self.val}.values()
         each_image = [image for s in alike for image in s.each()]
         headers = [read_header(s.image, s.form) for s in each_image]
         tell_headers(headers)

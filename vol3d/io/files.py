@@ -75,6 +75,18 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
+def check_new_image(path: Path, overwrite: bool) -> None:
+    """Check that a path can be that of a new NIfTI file.
+
+    Raises:
+        ConfigError: its name is of another kind, or it is there and not to be replaced.
+    """
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise ConfigError(f"{path}: the name of a NIfTI file is due, ending in .nii.gz")
+    if path.exists() and not overwrite:
+        raise ConfigError(f"{path}: is there already; name another, or overwrite=true")
+
+
 def is_free(folder: Path) -> bool:
     """Whether a folder is not there, or holds nothing but hidden files, which are under way.
 

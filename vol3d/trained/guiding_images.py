@@ -1,10 +1,10 @@
 """Visits whose images and label maps guide what a generator draws, one for each sample."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from vol3d.data.images import normalise, within_mask
 from vol3d.data.visit import Visit
-from vol3d.trained.generator import TrainedGenerator
 from vol3d.volume import Volume
 
 
@@ -13,11 +13,11 @@ class GuidingVisits:
     """What guides each sample.
 
     Attributes:
-        model: that is guided.
+        names: of the images and label maps that guide the model.
         visits: one for each sample, by seed; none where nothing guides.
     """
 
-    model: TrainedGenerator
+    names: Collection[str]
     visits: dict[int, Visit]
 
     def of(self, seed: int) -> dict[str, Volume]:
@@ -25,8 +25,8 @@ class GuidingVisits:
         if seed not in self.visits:
             return {}
         visit = self.visits[seed]
-        images = {n: path for n, path in visit.images.items() if n in self.model.channels}
-        maps = {n: path for n, path in visit.labels.items() if n in self.model.channels}
+        images = {n: path for n, path in visit.images.items() if n in self.names}
+        maps = {n: path for n, path in visit.labels.items() if n in self.names}
         found = {n: Volume.read(path, visit.form) for n, path in {**images, **maps}.items()}
         for name, path in images.items():
             brain = within_mask(visit, path, found[name])
@@ -38,5 +38,5 @@ class GuidingVisits:
         if seed not in self.visits:
             return {}
         visit = self.visits[seed]
-        there = [n for n in (*visit.images, *visit.labels) if n in self.model.channels]
+        there = [n for n in (*visit.images, *visit.labels) if n in self.names]
         return {"Visit": visit.who, "Images": there}

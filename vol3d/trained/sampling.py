@@ -34,6 +34,14 @@ class Guides:
     of_samples: Sequence[Mapping[str, Tensor | None]]
 
 
+def guidance_scales(
+    sampler: Sampler, schema: Covariates, images: Mapping[str, float]
+) -> dict[str, float]:
+    """How hard samples follow each covariate and each image: its own scale, or the sampler's for all."""
+    own = {**{c.name: c.guidance for c in schema.columns}, **images}
+    return own if sampler.guidance is None else dict.fromkeys(own, sampler.guidance)
+
+
 @torch.inference_mode()
 def draw_samples(
     net: DiffusionNet,
@@ -82,9 +90,7 @@ def conditions(
 ) -> tuple[Condition, list[tuple[float, Condition]]]:
     """The full condition, and per guidance scale the condition without what has that scale."""
     images = images or Guides({}, {}, [{} for _ in rows])
-    scales = {**{c.name: c.guidance for c in schema.columns}, **images.scales}
-    if sampler.guidance is not None:
-        scales = dict.fromkeys(scales, sampler.guidance)
+    scales = guidance_scales(sampler, schema, images.scales)
     place = coordinates(shape, net.device).expand(len(rows), -1, *shape)
     blank = torch.empty(0, *shape)
 

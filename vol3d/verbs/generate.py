@@ -1,7 +1,7 @@
 """Make a cohort of synthetic brains with the covariates that are asked for."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 import vol3d
 from vol3d.config import Config
-from vol3d.data.bids_writer import anat_place, bids_name, sidecar_of, write_json
+from vol3d.data.bids_writer import anat_place, sidecar_of, write_json
 from vol3d.data.brain import solid
 from vol3d.data.covariate_requests import checked, gathered, read_table, whole
 from vol3d.data.covariate_types import Row
@@ -34,6 +34,7 @@ from vol3d.trained.generated_cohort import (
     write_table,
 )
 from vol3d.trained.guiding_images import GuidingVisits
+from vol3d.trained.sampling import guidance_scales
 from vol3d.training.engine import device_of, tell_precision
 from vol3d.verbs.train import generator_at
 from vol3d.volume import Volume
@@ -91,9 +92,10 @@ class Generate(Config):
     def execute(self) -> Path:
         """Make every brain that is not there yet."""
         model = self.open(device_of(self.device))
-        plan = self.plan(model)
+        visits = self.visits()
+        plan = self.plan(model, visits)
         segmenter = self.ruler(model, plan, device_of(self.device))
-        guides = self.guides(model, plan)
+        guides = self.guides(model, plan, visits)
         said = [guides.said(seed) for seed, _, _ in plan]
         with at_work(self.out, [model.checksum, self.changes, plan, said], self.shard):
             return self.work(model, plan, segmenter, guides)
@@ -109,7 +111,6 @@ class Generate(Config):
         sampler = self.claim(model)
         if sampler != model.sampler:  # begun on a machine of another kind
             model = TrainedGenerator(model.path, device_of(self.device), sampler.dump())
-            guides = self.guides(model, plan)
         paths = {seed: self.path(model, seed) for seed, _, _ in plan}
         lacking = [p for p in plan if not is_made(paths[p[0]], p[2], guides.said(p[0]))]
         write_table(self.out, plan, paths, model)
@@ -183,16 +184,21 @@ class Generate(Config):
         """What a dry run says beside the settings; it refuses what a run would."""
         tell_precision(self.sampler.get("precision", "auto"), self.device)
         model = self.open("cpu")
-        plan = self.plan(model)
+        visits = self.visits()
+        plan = self.plan(model, visits)
         self.ruler(model, plan)
         if not is_free(self.out):
             self.claim(model)
-        guides = self.guides(model, plan)
+        guides = self.guides(model, plan, visits)
         made = sum(is_made(self.path(model, s), row, guides.said(s)) for s, _, row in plan)
         log.info("would make %d brains; %d are there", len(plan) - made, made)
 
-    def plan(self, model: TrainedGenerator) -> list[Planned]:
+    def plan(self, model: TrainedGenerator, visits: Sequence[Visit] = ()) -> list[Planned]:
         """Seed, what was asked for, and the complete row of every brain; warns of what is doubtful.
+
+        Args:
+            model: that is asked.
+            visits: that guide, a brain for each.
 
         Raises:
             ConfigError: unknown covariates or settings, an unknown level, text for a number, a seed
@@ -204,8 +210,8 @@ class Generate(Config):
             raise ConfigError("covariates and data: the visits have their own; give one of them")
         if self.covariates:
             table = read_table(self.covariates, model.schema.names)
-        if self.data:
-            known = [{n: v.covariates.get(n) for n in model.schema.names} for v in self.visits()]
+        if visits:
+            known = [{n: v.covariates.get(n) for n in model.schema.names} for v in visits]
             table = [{n: value for n, value in row.items() if n not in given} for row in known]
         if self.n and self.n > len(table):
             source = self.covariates or self.data.path
@@ -227,20 +233,23 @@ class Generate(Config):
 
     def visits(self) -> list[Visit]:
         """Those that guide, in order."""
-        return self.data.scans()[: self.n]
+        return self.data.scans()[: self.n] if self.data else []
 
-    def guides(self, model: TrainedGenerator, plan: list[Planned]) -> GuidingVisits:
+    def guides(
+        self, model: TrainedGenerator, plan: list[Planned], visits: list[Visit]
+    ) -> GuidingVisits:
         """What guides each brain.
 
         Raises:
             ConfigError: no image guides this model, or no visit has one that does.
         """
+        names = list(model.channels)
         if self.data is None:
-            return GuidingVisits(model, {})
+            return GuidingVisits(names, {})
         seeds = [seed for seed, _, _ in plan]
-        guides = GuidingVisits(model, dict(zip(seeds, self.visits(), strict=True)))
+        guides = GuidingVisits(names, dict(zip(seeds, visits, strict=True)))
         if not any(guides.said(seed)["Images"] for seed in seeds):
-            takes = f"takes {', '.join(model.channels)}" if model.channels else "takes no image"
+            takes = f"takes {', '.join(names) or 'no image'}"
             raise ConfigError(
                 f"data: no visit has an image that guides {self.bundle}, which {takes}"
             )
@@ -303,10 +312,9 @@ def write_brain(
     else:
         image.write(path, slope=STEP)
     if codec.brain_level is not None:
-        mask = path.with_name(bids_name(entities_of(model, "brain"), "mask", name_of(seed)))
-        solid(image).write(mask.with_name(f"{mask.name}.nii.gz"))
-        about = {"Type": "Brain", "Resolution": str(grid)}
-        write_json(mask.with_name(f"{mask.name}.json"), about)
+        mask = anat_place(path.parents[2], name_of(seed), entities_of(model, "brain"), "mask")
+        solid(image).write(mask)
+        write_json(sidecar_of(mask), {"Type": "Brain", "Resolution": str(grid)})
     write_json(
         sidecar_of(path),
         {
@@ -319,10 +327,7 @@ def write_brain(
             "Vol3d": vol3d.__version__,
             "Seed": seed,
             "Sampler": sampler.dump(),
-            "Guidance": {
-                c.name: c.guidance if sampler.guidance is None else sampler.guidance
-                for c in model.schema.columns
-            },
+            "Guidance": guidance_scales(sampler, model.schema, model.scales),
             "Asked": {k: v for k, v in asked.items() if v is not None},
             "Covariates": row,
             **({"GuidedBy": guided} if guided else {}),

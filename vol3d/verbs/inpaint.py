@@ -1,6 +1,5 @@
 """Draw a part of a brain anew, such as a lesion, so that it goes with the rest."""
 
-import logging
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,14 +12,12 @@ from vol3d.data.covariate_requests import checked, gathered
 from vol3d.data.images import normalise, one_of
 from vol3d.diffusion.inpainting import inpainting
 from vol3d.errors import ConfigError, DataError
-from vol3d.io.files import make_folder
+from vol3d.io.files import check_new_image, make_folder
 from vol3d.io.header import Form
 from vol3d.trained import TrainedGenerator
 from vol3d.training.engine import device_of
 from vol3d.verbs.train import generator_at
 from vol3d.volume import Volume
-
-log = logging.getLogger(__name__)
 
 
 class Inpaint(Config):
@@ -61,10 +58,7 @@ class Inpaint(Config):
 
     def execute(self) -> Path:
         """Read, draw, write."""
-        if not self.out.name.endswith((".nii", ".nii.gz")):
-            raise ConfigError(f"{self.out}: the name of a NIfTI file is due, ending in .nii.gz")
-        if self.out.exists() and not self.overwrite:
-            raise ConfigError(f"{self.out}: is there already; name another, or overwrite=true")
+        check_new_image(self.out, self.overwrite)
         image, hole = self.read()
         device = device_of(self.device)
         model = TrainedGenerator(generator_at(self.bundle), device, self.sampler)

@@ -88,11 +88,12 @@ class Prepare(Steps):
 
     def execute(self) -> list[Path]:
         """Prepare every scan that is not there yet, then the tables and the picture."""
-        scans = self.scans()
+        there = self.source().scans()
+        scans = self.with_first(there)
         with at_work(self.out, [self.settings(), [s.name for s in scans]], self.shard):
-            return self.work(scans)
+            return self.work(scans, there)
 
-    def work(self, scans: list[Visit]) -> list[Path]:
+    def work(self, scans: list[Visit], there: list[Visit]) -> list[Path]:
         """Prepare what is missing of our share, in a folder that is ours or is made so."""
         place = Place(self.out, self.bids_dir, self.contrasts[0])
         self.claim()
@@ -100,7 +101,7 @@ class Prepare(Steps):
         missing = [s for s in ours if not self.is_made(s, place)]
         jobs = max(1, min(self.jobs or len(os.sched_getaffinity(0)), len(missing)))
         self.announce(scans, ours, missing, jobs)
-        self.warn(scans)
+        self.warn(scans, there)
         failed, stages = {}, {}
         with Bar("prepare", len(ours), len(ours) - len(missing)) as bar:
 
@@ -137,15 +138,16 @@ class Prepare(Steps):
 
     def foresee(self) -> None:
         """What a dry run says beside the settings; it refuses what a run would."""
-        scans = self.scans()
+        there = self.source().scans()
+        scans = self.with_first(there)
         if not is_free(self.out):
             self.check_folder()
         log.info("would prepare %s", counted(scans))
-        self.warn(scans)
+        self.warn(scans, there)
 
-    def warn(self, scans: list[Visit]) -> None:
+    def warn(self, scans: list[Visit], there: list[Visit]) -> None:
         """Tell who is left out, and why."""
-        first, there = self.contrasts[0], self.source().scans()
+        first = self.contrasts[0]
         lacking = [v.who for v in there if first not in v.images]
         lines = [f"{len(lacking)} visits have no {first} and are left out: {few(lacking)}"] * any(
             lacking
@@ -168,14 +170,14 @@ class Prepare(Steps):
                 *(", ".join(lacking), self.bids_dir, lacking[-1]),
             )
 
-    def scans(self) -> list[Visit]:
-        """The visits that have the first contrast.
+    def with_first(self, there: list[Visit]) -> list[Visit]:
+        """Those visits that have the first contrast.
 
         Raises:
             DataError: none has.
         """
         first = self.contrasts[0]
-        found = [v for v in self.source().scans() if first in v.images]
+        found = [v for v in there if first in v.images]
         if not found:
             raise DataError(
                 f"{self.bids_dir}: no visit has a {first}; name another first of contrasts"

@@ -10,7 +10,7 @@ from vol3d.config import Config
 from vol3d.data.preparation.alignment import move
 from vol3d.data.preparation.transforms import read_native_grid, read_transform
 from vol3d.errors import ConfigError, DataError
-from vol3d.io.files import make_folder
+from vol3d.io.files import check_new_image, make_folder
 from vol3d.io.header import Form
 from vol3d.volume import Volume
 
@@ -45,10 +45,7 @@ class Restore(Config):
 
     def execute(self) -> Path:
         """Read, move, write."""
-        if not self.out.name.endswith((".nii", ".nii.gz")):
-            raise ConfigError(f"{self.out}: the name of a NIfTI file is due, ending in .nii.gz")
-        if self.out.exists() and not self.overwrite:
-            raise ConfigError(f"{self.out}: is there already; name another, or overwrite=true")
+        check_new_image(self.out, self.overwrite)
         volume = Volume.read(self.image, self.form)
         path = self.xfm or self.find_transform()
         transform = read_transform(path)

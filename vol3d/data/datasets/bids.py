@@ -215,7 +215,7 @@ class Bids(Dataset):
 
     def doubts(self, scans: list[Visit]) -> list[str]:
         """Who is left out by what the names must say, and rows that are of no scan."""
-        images = {(s.subject, s.session) for s in self.find()}
+        images = set(self.images())
         left = {visit for c in self.contrasts for visit in self.matching(c, {})} - images
         found = super().doubts(scans)
         if left:

@@ -160,6 +160,12 @@ def move(volume: Volume, transform: sitk.Transform, grid: Grid, *, nearest: bool
     return Volume(volume.resample(grid, transform, nearest=nearest).data, grid.affine, 4)
 
 
+def move_mask(mask: Volume, transform: sitk.Transform, grid: Grid) -> Volume:
+    """A mask on another grid: where at least half of a voxel is in it."""
+    share = move(Volume((mask.data > 0).astype(np.float32), mask.affine), transform, grid)
+    return Volume(share.data > 0.5, grid.affine, 4)
+
+
 def floats(volume: Volume) -> sitk.Image:
     """As a SimpleITK image of float32, which registration asks for."""
     return Volume(volume.data.astype(np.float32), volume.affine).to_sitk()

@@ -7,10 +7,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from vol3d.data.preparation import qc
-from vol3d.data.preparation.alignment import centre_mm, descend, dilated, floats, move
+from vol3d.data.preparation.alignment import centre_mm, descend, dilated, floats, move, move_mask
 from vol3d.data.preparation.bias import BiasField
-from vol3d.data.preparation.intensity import levelled, scaled
-from vol3d.data.scan_checks import check_contrast
+from vol3d.data.preparation.head import brain_of, read_head
+from vol3d.data.preparation.intensity import scaled
 from vol3d.errors import DataError
 from vol3d.io.header import Form
 from vol3d.volume import LPS, Grid, Volume
@@ -65,29 +65,19 @@ def prepare_beside(
     Raises:
         DataError: the file is not as it should be, or nothing of it lies where the brain is.
     """
-    raw = Volume.read(path, form)
-    check_contrast(raw, path)
-    head = raw.reorient("RAS")
-    level, offset = levelled(head.data.astype(np.float32))
-    head = Volume(level, head.affine, head.space_code)
+    head, native, offset = read_head(path, form)
     rigid = rigid_between(brain, head, mask)
-    share = move(
-        Volume((mask.data > 0).astype(np.float32), mask.affine), rigid.GetInverse(), head.grid
-    )
-    inside = Volume(share.data > 0.5, head.affine)
+    inside = move_mask(mask, rigid.GetInverse(), head.grid)
     if not (head.data[inside.data] > 0).any():
-        raise DataError(
-            f"{path}: nothing of it lies where the first contrast's brain do both scans share a space?"
-        )
-    field = bias.estimate(head, inside) if bias else np.ones_like(head.data)
-    theirs = Volume(np.maximum(head.data / field, 0) * inside.data, head.affine)
+        raise DataError(f"{path}: nothing of it lies where the brain of the first contrast is")
+    theirs, _ = brain_of(head, inside, bias)
     whole = composed(rigid, transform)
     within = prepared.data > 0
     data, one = scaled(move(theirs, whole, prepared.grid).data * within)
     return Beside(
         image=Volume(data, prepared.affine, 4),
         transform=whole,
-        native=raw.grid,
+        native=native,
         offset=offset,
         one=one,
         moved_mm=round(moved_mm(rigid, mask), 2),
@@ -118,6 +108,5 @@ def moved_mm(rigid: sitk.Transform, mask: Volume) -> float:
     """How far a transform moves the voxels of a mask on average."""
     index = np.argwhere(mask.data > 0)[::997]
     points = (LPS @ (index @ mask.affine[:3, :3].T + mask.affine[:3, 3]).T).T
-    return float(
-        np.mean([np.linalg.norm(np.subtract(rigid.TransformPoint(p.tolist()), p)) for p in points])
-    )
+    moved = np.array([rigid.TransformPoint(p.tolist()) for p in points])
+    return float(np.linalg.norm(moved - points, axis=1).mean())

@@ -14,17 +14,18 @@ from vol3d.data.preparation import qc
 from vol3d.data.preparation.alignment import (
     fit,
     move,
+    move_mask,
     nearest_rigid,
     stretch,
     template_mask,
     template_volume,
 )
 from vol3d.data.preparation.bias import BiasField
-from vol3d.data.preparation.intensity import levelled, scaled
+from vol3d.data.preparation.head import brain_of, read_head
+from vol3d.data.preparation.intensity import scaled
 from vol3d.data.preparation.masks import Found, Mask, Own
 from vol3d.data.preparation.other_contrasts import Beside, prepare_beside
 from vol3d.data.preparation.ventricles import ventricles_ml
-from vol3d.data.scan_checks import check_contrast
 from vol3d.data.visit import Visit
 from vol3d.errors import DataError
 from vol3d.volume import Grid, Volume, mni_grid
@@ -114,11 +115,7 @@ def prepare(
     Raises:
         DataError: a file is not as it should be, or no brain was found.
     """
-    raw = Volume.read(scan.image, scan.form)
-    check_contrast(raw, scan.image)
-    head = raw.reorient("RAS")
-    level, offset = levelled(head.data.astype(np.float32))
-    head = Volume(level, head.affine, head.space_code)
+    head, native, offset = read_head(scan.image, scan.form)
     on_stage("brain mask")
     found = steps.mask.find(head, scan, folder)
     mask = found.mask
@@ -126,16 +123,14 @@ def prepare(
     if not (head.data[inside] > 0).any():
         raise DataError(f"{scan.image}: nothing is above 0 inside the brain mask; check both")
     on_stage("bias field")
-    field = steps.bias.estimate(head, mask) if steps.bias else np.ones_like(head.data)
-    brain = Volume(np.maximum(head.data / field, 0) * inside, head.affine)
+    brain, field = brain_of(head, mask, steps.bias)
     on_stage("alignment")
     affine = fit(brain, mask)
     transform = affine if steps.align == "affine" else nearest_rigid(affine)
 
     on_stage("resampling")
     grid = mni_grid(steps.spacing)
-    share = move(Volume(inside.astype(np.float32), mask.affine), transform, grid)
-    moved_mask = Volume(share.data > 0.5, grid.affine, 4)
+    moved_mask = move_mask(mask, transform, grid)
     moved = move(brain, transform, grid).data * moved_mask.data
     if not (moved > 0).any():
         raise DataError(f"{scan.name}: the alignment lost the brain; look at the raw scan")
@@ -146,7 +141,7 @@ def prepare(
         c: prepare_beside(path, scan.form, brain, mask, transform, image, steps.bias)
         for c, path in others.items()
     }
-    labels = read_labels(scan, raw.grid)
+    labels = read_labels(scan, native)
     low, high = np.percentile(field[inside], [1, 99])
     fluid = ventricles_ml(brain, mask, affine) if "_T1w." in scan.image.name else None
     ml = float(inside.sum() * mask.grid.voxel_ml)
@@ -155,7 +150,7 @@ def prepare(
         mask=moved_mask,
         labels=move(labels, transform, grid, nearest=True) if labels else None,
         transform=transform,
-        native=raw.grid,
+        native=native,
         found=found,
         offset=offset,
         one=one,

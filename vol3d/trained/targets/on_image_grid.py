@@ -1,5 +1,6 @@
 """What is drawn on the grid of the images themselves: visits, patches, and images that guide."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -60,7 +61,7 @@ class VolumeCodec(Codec):
         return {"shift": self.shift, "scale": self.scale, "maps": self.maps}
 
 
-class VolumeSamples:
+class VolumeSamples(ABC):
     """See `vol3d.trained.target.Samples`; what x0 is, a subclass says.
 
     Args:
@@ -81,9 +82,9 @@ class VolumeSamples:
         self.path = images.path
         self.train, self.val, self.channels = images.train, images.val, codec.channels
 
+    @abstractmethod
     def x0(self, visit: Visit, there: Mapping[str, Tensor]) -> Tensor:
         """What is drawn of a visit, [C, X, Y, Z], from its images and label maps."""
-        raise NotImplementedError
 
     def given_channels(self, name: str) -> int:
         """See `Samples.given_channels`."""
@@ -129,10 +130,13 @@ def some_of(images: Images) -> list[Visit]:
 
 def moments(images: Images) -> tuple[float, float]:
     """Mean and standard deviation of all voxels of the main images."""
-    values = [images.image(v).astype(np.float64) for v in some_of(images)]
-    n = sum(v.size for v in values)
-    mean = sum(v.sum() for v in values) / n
-    return float(mean), float(np.sqrt(sum(((v - mean) ** 2).sum() for v in values) / n))
+    visits, n, total, squares = some_of(images), 0, 0.0, 0.0
+    for x in map(images.image, visits):
+        n, total = n + x.size, total + x.astype(np.float64).sum()
+    mean = total / n
+    for x in map(images.image, visits):  # one at a time: all of them may not fit the memory
+        squares += ((x.astype(np.float64) - mean) ** 2).sum()
+    return float(mean), float(np.sqrt(squares / n))
 
 
 def maps_in(images: Images, names: Sequence[str]) -> dict[str, list[int]]:
@@ -149,4 +153,4 @@ def labels_in(images: Images, name: str) -> list[int]:
     maps = [m for v in some_of(images) if (m := images.read(v).get(name)) is not None]
     if not maps:
         raise ConfigError(f"no visit has a label map '{name}'; see labels_entities and raters")
-    return sorted({0, *map(int, np.unique(np.concatenate([m.ravel() for m in maps])))})
+    return sorted({0, *(int(label) for m in maps for label in np.unique(m))})
