@@ -3,27 +3,13 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.conftest import AUTOENCODER, data_words
 from vol3d.cli import fill, load_verb
-from vol3d.data.patches import cropped
 from vol3d.data.rng import torch_rng
 from vol3d.errors import ConfigError
 from vol3d.tasks.job import Batch
 from vol3d.training.loop import start
-
-
-def test_patches_come_from_their_generator_and_fit():
-    x = torch.arange(6 * 7 * 5.0).reshape(1, 6, 7, 5)
-    a = cropped({"x": x}, (4, 4, 8), torch_rng(0, 1))["x"]
-    assert a.shape == (1, 4, 4, 5)
-    assert torch.equal(a, cropped({"x": x}, (4, 4, 8), torch_rng(0, 1))["x"])
-    places = {
-        int(cropped({"x": x}, (4, 4, 5), torch_rng(0, i))["x"][0, 0, 0, 0]) for i in range(200)
-    }
-    assert places == {int(x[0, i, j, 0]) for i in range(3) for j in range(4)}
-    assert cropped({"x": x}, None, torch_rng(0, 1))["x"] is x
 
 
 def job(cohort: Path, *more: str):

@@ -56,7 +56,7 @@ def test_passes_divide_the_batch():
 
 def test_settings_are_changed_by_their_names():
     training = changed(Plan.read(CONFIG, WORDS), {"task.patch": [64, 64, 64], "micro_batch": 2})
-    assert (training.task.patch, training.micro_batch) == ((64, 64, 64), 2)
+    assert (training.task.patch.size, training.micro_batch) == ((64, 64, 64), 2)
     assert training.task.model == Plan.read(CONFIG, WORDS).task.model
 
 

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 
 from vol3d.config import Config, did_you_mean, several
 from vol3d.data.covariate_types import level_of
@@ -23,8 +23,9 @@ from vol3d.volume import Grid, Volume, mni_grid
 Text = Annotated[str, Field(coerce_numbers_to_str=True)]
 Names = Annotated[list[Text], BeforeValidator(several)]
 """Names of people or levels; one may stand alone."""
-GridName = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?mm$")]
-"""The field of view of 160 x 224 x 160 mm in MNI space, and its spacing: 1mm, 2mm, 1.5mm."""
+GridName = Annotated[str, Field(pattern=r"^(own|[0-9]+(\.[0-9]+)?mm)$")]
+"""The field of view of 160 x 224 x 160 mm in MNI space, and its spacing: 1mm, 2mm, 1.5mm; or own."""
+OWN = ("own",)
 
 SPACING = "spacing_mm"
 """The covariate that tells a model the voxel size."""
@@ -58,11 +59,20 @@ class Dataset(Config, ABC):
     grid: Annotated[tuple[GridName, ...], BeforeValidator(grids_named)] = ()
     """Resample all scans to the field of view of 160 x 224 x 160 mm in MNI space at this spacing,
     e.g. 2mm; [1mm, 2mm] reads every scan at both. Without it the scans share a grid of their own.
-    The covariate spacing_mm tells which."""
+    The covariate spacing_mm tells which. own leaves each scan where it lies: shapes, places may differ,
+    voxel sizes may not; train on patches then."""
 
     form: Form | None = None
     """sform or qform: what holds where a header says two things about left and right. Without it such
     scans are refused, and where the two differ by less, the sform holds."""
+
+    @field_validator("grid")
+    @classmethod
+    def check_grid(cls, grid: tuple[str, ...]) -> tuple[str, ...]:
+        """Each scan lies on its own grid, or on those that are named."""
+        if "own" in grid and grid != OWN:
+            raise ValueError(f"grid={list(grid)}: own stands alone")
+        return grid
 
     def main_contrast(self, visits: list[Visit]) -> str:
         """What most tasks learn from: the first contrast of most visits."""
@@ -90,6 +100,8 @@ class Dataset(Config, ABC):
 
     def lies_on(self, scans: list[Visit]) -> str:
         """The grid of the scans in words: those that are named, or that of the first by its header."""
+        if self.grid == OWN:
+            return f"each on a grid of its own, the first on {grid_by_header(scans[0])}"
         if self.grid:
             return f"resampled to {' and '.join(self.target_grids())}"
         return f"on {grid_by_header(scans[0])}"
@@ -121,7 +133,7 @@ class Dataset(Config, ABC):
 
     def on_grids(self, scans: list[Visit]) -> list[Visit]:
         """Every scan once for each grid that it is to be read on, told its voxel size."""
-        if not self.grid:
+        if not self.target_grids():
             return scans
         return [
             replace(
@@ -135,7 +147,7 @@ class Dataset(Config, ABC):
 
     def target_grids(self) -> dict[str, Grid]:
         """The grids to resample to, finest first; none to keep the scans' own."""
-        spacings = sorted({float(name.removesuffix("mm")) for name in self.grid})
+        spacings = sorted({float(n.removesuffix("mm")) for n in self.grid if n not in OWN})
         return {f"{s:g}mm": mni_grid(s) for s in spacings}
 
     def split_of(self, subject: str, told: str | None) -> str:

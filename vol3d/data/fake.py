@@ -1,6 +1,7 @@
 """Data of a given size with nothing in it: what an estimate of a training's cost sees (`vol3d plan`)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ class FakeImages:
         shape: of the scans.
         covariates: what is known of people: number or category, by name.
         images: of each visit beside the main one, by name.
+        labels: its label maps, by name.
     """
 
     def __init__(
@@ -43,13 +45,16 @@ class FakeImages:
         shape: tuple[int, int, int],
         covariates: dict[str, str] | None = None,
         images: Sequence[str] = (),
+        labels: Sequence[str] = (MAIN_LABELS,),
     ) -> None:
         self.path, self.main, self.grid = Path(), "T1w", Grid(shape, np.eye(4))
-        self.train = self.val = fake_scans(covariates or {}, ["T1w", *images])
+        scans = fake_scans(covariates or {}, ["T1w", *images])
+        self.train = self.val = [replace(s, labels=dict.fromkeys(labels, Path())) for s in scans]
 
     def read(self, scan: Visit) -> dict[str, np.ndarray]:
-        """Every image of a visit."""
-        return {name: self.image(scan) for name in scan.images}
+        """Every image and label map of a visit."""
+        maps = {name: self.labels(scan) for name in scan.labels}
+        return {name: self.image(scan) for name in scan.images} | maps
 
     def grid_of(self, scan: Visit) -> Grid:
         """The same for all."""
@@ -96,7 +101,7 @@ def largest_shape(data: Dataset) -> tuple[int, int, int]:
         ConfigError: no grid is named, and there is no data set.
         DataError: the header of the first scan cannot be read.
     """
-    if data.grid:
+    if data.target_grids():
         return next(iter(data.target_grids().values())).shape
     scan = data.chosen()[0]
     header = read_header(scan.image, scan.form)

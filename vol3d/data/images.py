@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vol3d.data.dataset import OWN
 from vol3d.data.scan_checks import (
     PREPARE,
     SAME_MM,
@@ -16,6 +17,7 @@ from vol3d.data.scan_checks import (
     common_grid,
     doubts,
     is_stripped,
+    own_grids,
     tell_headers,
 )
 from vol3d.data.visit import MAIN_LABELS, Visit, kind_of
@@ -39,12 +41,13 @@ NAMED = ("space", "res")
 class Images:
     """The visits of a source, whose images are read on demand and kept in memory up to `cache_gb`.
 
-    `grid` is the finest where there are several.
+    `grid` is the finest where there are several; where each has its own, that of the first.
 
     Args:
         source: a config of the menu in `data/datasets`.
         needs: contrasts and label maps without which a visit is left out; beside label maps alone, and if
             none are named, the source's main contrast.
+        one_of: label maps of which a visit needs one.
         may: contrasts and label maps that are read as well where they are there; None: every contrast.
         each: learn from every image by itself, as if it were a visit.
         cache_gb: how much memory the voxels may take, over all processes on this machine, before
@@ -59,12 +62,13 @@ class Images:
         source,
         *,
         needs: Collection[str] = (),
+        one_of: Collection[str] = (),
         may: Collection[str] | None = (),
         each: bool = False,
         cache_gb: float = 8.0,
     ) -> None:
         self.source, self.path = source, source.path
-        visits = self.chosen(source.scans(), needs, may, each)
+        visits = self.chosen(source.scans(), needs, one_of, may, each)
         self.train = [s for s in visits if s.split == "train"]
         self.val = [s for s in visits if s.split == "val"]
         if not self.train:
@@ -87,9 +91,11 @@ class Images:
             for path in visit.labels.values():
                 read_header(path, visit.form)
         self.space_code = headers[0].space_code
-        self.grid: Grid = next(iter(self.targets.values()), None) or common_grid(
-            each_image, headers
-        )
+        self.own: dict[Path, Grid] = {}  # of each image, where each has its own
+        if source.grid == OWN:
+            self.own = own_grids(each_image, headers)
+        grids = [*self.targets.values(), *self.own.values()]
+        self.grid: Grid = grids[0] if grids else common_grid(each_image, headers)
         for scan in self.train[:: max(1, len(self.train) // LOOKED_AT)][:LOOKED_AT]:
             self.read(scan)
 
@@ -97,6 +103,7 @@ class Images:
         self,
         visits: list[Visit],
         needs: Collection[str],
+        one_of: Collection[str],
         may: Collection[str] | None,
         each: bool,
     ) -> list[Visit]:
@@ -109,7 +116,7 @@ class Images:
         named = [n for n in needs if n not in maps]
         self.main = named[0] if named else self.source.main_contrast(visits)
         needs = list(dict.fromkeys([self.main, *needs]))
-        may = [c for v in visits for c in v.images] if may is None else may
+        may = [c for v in visits for c in v.images] if may is None else [*may, *one_of]
         found = [
             replace(
                 v,
@@ -117,11 +124,13 @@ class Images:
                 labels={n: v.labels[n] for n in [*needs, *may] if n in v.labels},
             )
             for v in visits
-            if each or {*v.images, *v.labels} >= {*needs}
+            if each
+            or ({*v.images, *v.labels} >= {*needs} and (not one_of or {*v.labels} & {*one_of}))
         ]
         found = [one for v in found for one in v.each()] if each else found
         if not found:
-            raise DataError(f"{self.source.path}: no scan has {' and '.join(needs)}")
+            told = " and ".join([*needs, *([f"one of {', '.join(one_of)}"] if one_of else [])])
+            raise DataError(f"{self.source.path}: no scan has {told}")
         return found
 
     def has_map(self, name: str) -> bool:
@@ -170,14 +179,14 @@ class Images:
         """Tell, once for each reason, of an image that is no stripped brain on its grid by its looks."""
         self.seen.add(path)
         self.are_stripped &= is_stripped(volume)
-        for kind, reason in doubts(volume, self.grid_of(scan)).items():
+        for kind, reason in ({} if self.own else doubts(volume, self.grid_of(scan))).items():
             if kind not in self.told:
                 self.told.add(kind)
                 log.warning("warning: %s: %s; %s (told once)", path, reason, PREPARE)
 
     def grid_of(self, scan: Visit) -> Grid:
         """The grid that a scan is read on."""
-        return self.targets[scan.res] if scan.res else self.grid
+        return self.targets[scan.res] if scan.res else self.own.get(scan.image, self.grid)
 
     def on_grid(self, scan: Visit, volume: Volume, path: Path, *, nearest: bool = False) -> Volume:
         """Reorient to RAS+; resample where the source asks for a grid, else insist on the common one."""

@@ -18,6 +18,8 @@ CUT = 0.02
 """This share of the tissue may lie outside a grid before it is told."""
 MNI = 4
 """NIfTI's code of MNI space."""
+SAME_SIZE = 0.02
+"""Voxel sizes that differ by less, relative to each other, are one."""
 SAME_MM = 0.01
 """Voxels that are closer than this lie in the same place."""
 PREPARE = "vol3d prepare makes aligned brains of raw scans"
@@ -56,6 +58,24 @@ def common_grid(scans: list[Visit], headers: list[Header]) -> Grid:
             f"leave it out (data.exclude), or resample all to a grid with a name, e.g. data.grid=2mm"
         )
     return rule
+
+
+def own_grids(scans: list[Visit], headers: list[Header]) -> dict[Path, Grid]:
+    """The grid of each image in RAS+, where shapes and places may differ, but not voxel sizes.
+
+    Raises:
+        DataError: some voxels are of another size.
+    """
+    grids = [Grid(h.shape, h.affine).turned("RAS") for h in headers]
+    usual = np.median([g.spacing for g in grids], 0)
+    for scan, grid in zip(scans, grids, strict=True):
+        if not np.allclose(grid.spacing, usual, rtol=SAME_SIZE):
+            mm = " x ".join(f"{s:g}" for s in usual)
+            raise DataError(
+                f"{scan.who}: lies on a grid of {grid}, most have voxels of {mm} mm; with data.grid=own "
+                f"all have one size: resample it, or leave it out (data.exclude)"
+            )
+    return {scan.image: grid for scan, grid in zip(scans, grids, strict=True)}
 
 
 def check_contrast(volume: Volume, path: Path) -> None:

@@ -28,6 +28,28 @@ def check_labels(labels: list[int | str]) -> list[int | str]:
     raise ValueError(f"labels are numbers or ranges such as 10-12, got {labels}")
 
 
+def structure_map(labels: np.ndarray, structures: dict[str, list[int | str]]) -> np.ndarray:
+    """A data set's labels as places in a list of structures: 0 none, i + 1 the i-th; int32."""
+    out = np.zeros(labels.shape, np.int32)
+    for i, ids in enumerate(structures.values(), start=1):
+        out[np.isin(labels, label_ids(ids))] = i
+    return out
+
+
+def check_disjoint(structures: dict[str, list[int | str]]) -> None:
+    """A voxel is in one structure at most.
+
+    Raises:
+        ValueError: a label is in two.
+    """
+    seen: dict[int, str] = {}
+    for name, labels in structures.items():
+        for label in label_ids(labels):
+            if label in seen:
+                raise ValueError(f"structures: label {label} is in {seen[label]} and in {name}")
+            seen[label] = name
+
+
 Labels = Annotated[list[int | str], BeforeValidator(several), AfterValidator(check_labels)]
 """The labels of a structure, as a config names them."""
 

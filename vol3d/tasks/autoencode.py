@@ -21,7 +21,7 @@ from vol3d.data.dataset import Dataset
 from vol3d.data.fake import FakeImages
 from vol3d.data.images import Images
 from vol3d.data.montage import montage
-from vol3d.data.patches import cropped
+from vol3d.data.patches import Patches, whole
 from vol3d.data.rng import randn
 from vol3d.data.summary import few_people
 from vol3d.data.visit import Visit
@@ -78,7 +78,7 @@ class Autoencode(Config):
     kind: Literal["autoencode"] = "autoencode"
     model: Autoencoder
     """The network."""
-    patch: tuple[int, int, int] | None = None
+    patch: Patches = None
     """Train on random patches of so many voxels; null trains on whole volumes."""
     flip: float = Field(default=0.5, ge=0, le=1)
     """Probability that left and right are exchanged in a training image."""
@@ -96,6 +96,11 @@ class Autoencode(Config):
     """The discriminator."""
     covariates: Annotated[dict[str, Wanted], BeforeValidator(without_nulls)] = {}
     """What the diffusion model is to be told; nothing is learnt from it here, but what lacks is told."""
+
+    @property
+    def label_maps(self) -> list[str]:
+        """The label maps that it learns from."""
+        return []
 
     def check(self, scans: list[Visit]) -> list[str]:
         """What a later stage would lack, which may still be added before `vol3d encode`."""
@@ -144,7 +149,9 @@ class AutoencodeJob:
     def check_size(self) -> None:
         """The discriminator has a verdict on volumes, or patches, of this size."""
         shapes = [self.images.grid_of(scan).shape for scan in self.scans]
-        edge = min(min(shape) for shape in [*shapes, *filter(None, [self.task.patch])])
+        edge = min(
+            min(shape) for shape in [*shapes, *([self.task.patch.size] if self.task.patch else [])]
+        )
         smallest = self.task.adversarial.model.smallest
         if edge < smallest:
             raise ConfigError(
@@ -159,7 +166,9 @@ class AutoencodeJob:
         x = self.task.augment.augmented({"x": x}, {}, spacing, rng)[0]["x"]
         if torch.rand((), generator=rng) < self.task.flip:
             x = x.flip(1)  # X is left to right
-        return cropped({"x": x}, self.task.patch, rng)
+        patch, shape = self.task.patch, x.shape[1:]
+        place = patch.place(shape, x[0] > 0, rng) if patch else whole(shape)
+        return {"x": place.of(x)}
 
     def losses(self, engine: Runner, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """The autoencoder's losses; once the discriminator has begun, its own from the same pass."""

@@ -27,7 +27,7 @@ from vol3d.tasks.job import Batch, Runner
 from vol3d.tasks.model_card import model_card
 from vol3d.trained.generator import DiffusionBundle
 from vol3d.trained.sampling import Guides, draw_samples
-from vol3d.trained.target import Samples, flagged
+from vol3d.trained.target import WEIGHT, Samples, flagged
 from vol3d.trained.targets import TargetKind
 from vol3d.trained.targets.latents import Latents
 
@@ -49,6 +49,11 @@ class Diffuse(Diffusion):
     def learns_from(self) -> type:
         """The kind of data that has what is drawn."""
         return self.target.learns_from
+
+    @property
+    def label_maps(self) -> list[str]:
+        """The label maps that it learns from."""
+        return self.target.label_maps
 
     def check(self, scans: list[Visit]) -> list[str]:
         """Refuse covariates that cannot be learnt; what is doubtful.
@@ -106,6 +111,7 @@ class DiffuseJob:
         return {
             "x0": sample["x0"],
             "sigma": self.task.schedule.draw_sigma(rng),
+            WEIGHT: sample.get(WEIGHT, torch.tensor(1.0)),
             COVARIATES: torch.tensor(row),
             **place,
             **flagged(sample, self.images, shown),
@@ -129,9 +135,10 @@ class DiffuseJob:
             t.to(engine.device, memory_format=torch.channels_last_3d)
             for t in (drawn["x0"], randn(tuple(drawn["x0"].shape[1:]), rngs))
         )
-        given = {n: t.to(engine.device) for n, t in drawn.items() if n not in ("x0", "sigma")}
+        ours = ("x0", "sigma", WEIGHT)
+        given = {n: t.to(engine.device) for n, t in drawn.items() if n not in ours}
         with engine.autocast():
-            return net(x0, noise, drawn["sigma"], given)
+            return net(x0, noise, drawn["sigma"], given) * drawn[WEIGHT].to(engine.device)
 
     @torch.inference_mode()
     def validate(self, engine: Runner) -> dict[str, float]:
@@ -153,13 +160,15 @@ class DiffuseJob:
         """Samples with what is known of four held-out people, from fixed seeds."""
         scans = self.samples.val or self.scans
         scans = [s for s in scans if s.res == scans[0].res][:4]
+        samples = [self.samples.sample(s, list(self.images), None) for s in scans]
+        alike = [i for i, s in enumerate(samples) if s["x0"].shape == samples[0]["x0"].shape]
+        samples = [samples[i] for i in alike]
         rows = [
             self.schema.complete(
-                {n: s.covariates.get(n) for n in self.schema.names}, np.random.default_rng(0)
+                {n: scans[i].covariates.get(n) for n in self.schema.names}, np.random.default_rng(0)
             )
-            for s in scans
+            for i in alike
         ]
-        samples = [self.samples.sample(s, list(self.images), None) for s in scans]
         x0 = draw_samples(
             engine.averaged["denoiser"],
             self.schema,

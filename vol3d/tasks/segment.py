@@ -1,4 +1,4 @@
-"""The segmenter's training: find a few structures, to measure what a generator made."""
+"""The segmenter's training: find structures, to measure what a generator made, or to study images."""
 
 import re
 from collections.abc import Iterator
@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from vol3d.config import Config
 from vol3d.data.augment import Augment
-from vol3d.data.dataset import Dataset
+from vol3d.data.dataset import Dataset, Names
 from vol3d.data.fake import FakeImages
 from vol3d.data.images import Images
 from vol3d.data.montage import montage
-from vol3d.data.patches import cropped
-from vol3d.data.structure_volumes import Labels, label_ids
+from vol3d.data.patches import Patches
 from vol3d.data.tables import few
 from vol3d.data.visit import MAIN_LABELS, Visit
 from vol3d.errors import DataError
@@ -24,9 +23,14 @@ from vol3d.models.segmenters import Segmenter
 from vol3d.tasks.autoencode import on
 from vol3d.tasks.job import Batch, Runner
 from vol3d.tasks.model_card import model_card
+from vol3d.trained.segmenter import channels_of, stacked
+from vol3d.trained.target import WEIGHT
+from vol3d.trained.targets.labels import Labels, LabelSamples, Structures
 
 SIDE = re.compile(r"(^|[_-])(left|right|lh|rh|l|r)([_-]|$)", re.IGNORECASE)
 """What the name of a structure says that is on one side only."""
+SEED = "seed"
+"""Of an image's dropout, in a batch."""
 
 
 class Segment(Config):
@@ -36,9 +40,16 @@ class Segment(Config):
     kind: Literal["segment"] = "segment"
     model: Segmenter
     """The network."""
-    structures: dict[str, Labels]
+    structures: Structures
     """What to find: names as in the covariates (ventricles_ml), and the labels that make each."""
-    patch: tuple[int, int, int] | None = None
+    labels: Names = [MAIN_LABELS]
+    """Which label map: that of labels_entities, or of a rater; of several, one at random each time."""
+    contrasts: Names = []
+    """The images to find it in: [T1w, FLAIR]. The first is always there, others may be missing. Without a
+    name the main one."""
+    hide: float = Field(default=0.0, ge=0, lt=1)
+    """Probability with which each contrast but the first is hidden in training, so that it may lack."""
+    patch: Patches = None
     """Train on random patches of so many voxels; null trains on whole volumes."""
     flip: float = Field(default=0.5, ge=0, le=1)
     """Probability that left and right are exchanged in a training image."""
@@ -48,14 +59,8 @@ class Segment(Config):
     """Further random changes of a training image and its label map; all are off unless they are set."""
 
     @model_validator(mode="after")
-    def check_overlap(self) -> "Segment":
-        """A voxel is in one structure at most."""
-        seen: dict[int, str] = {}
-        for name, labels in self.structures.items():
-            for label in label_ids(labels):
-                if label in seen:
-                    raise ValueError(f"structures: label {label} is in {seen[label]} and in {name}")
-                seen[label] = name
+    def check_sides(self) -> "Segment":
+        """What is on one side is not flipped."""
         sided = [name for name in self.structures if SIDE.search(name)]
         if self.flip and sided:
             raise ValueError(
@@ -64,16 +69,23 @@ class Segment(Config):
             )
         return self
 
+    @property
+    def label_maps(self) -> list[str]:
+        """The label maps that it learns from."""
+        return self.labels
+
     def check(self, scans: list[Visit]) -> list[str]:
         """Who cannot be learnt from.
 
         Raises:
             DataError: nobody can.
         """
-        without = [s.who for s in scans if not s.labels]
+        without = [s.who for s in scans if not {*self.labels} & {*s.labels}]
         if len(without) == len(scans):
+            there = sorted({name for s in scans for name in s.labels})
             raise DataError(
-                "no scan has a label map, which this task learns from; see labels_entities"
+                f"no scan has a label map '{', '.join(self.labels)}', which this task learns from "
+                f"({f'there are: {few(there)}' if there else 'nor another'}); see labels_entities"
             )
         return [f"{len(without)} of {len(scans)} scans have no label map: {few(without)}"] * bool(
             without
@@ -81,7 +93,9 @@ class Segment(Config):
 
     def job(self, data: Dataset) -> "SegmentJob":
         """Read the scans and build the network."""
-        return SegmentJob(self, Images(data, needs=[MAIN_LABELS]))
+        needs = self.contrasts[:1]
+        images = Images(data, needs=needs, one_of=self.labels, may=self.contrasts[1:])
+        return SegmentJob(self, images)
 
     def fake_job(self, images: FakeImages) -> "SegmentJob":
         """The job on scans that nobody took."""
@@ -96,55 +110,71 @@ class SegmentJob:
 
     def __init__(self, task: Segment, images: Images | FakeImages) -> None:
         self.task, self.images, self.scans = task, images, images.train
-        self.names = list(task.structures)
+        self.names, self.contrasts = list(task.structures), task.contrasts or [images.main]
+        target = Labels(
+            of=task.labels,
+            structures=task.structures,
+            coding="one_hot",
+            off=0,
+            patch=task.patch,
+            augment=task.augment,
+        )
+        # Images stay from 0 to 1: nothing is taken off them, and they are divided by 1.
+        codec = target.coded(0.0, 1.0, {}, range(len(self.names) + 1))
+        self.samples = LabelSamples(images, codec, target)
         self.nets: dict[str, nn.Module] = {
-            "segmenter": task.model.build(in_channels=1, num_labels=len(self.names) + 1)
+            "segmenter": task.model.build(
+                in_channels=channels_of(self.contrasts), num_labels=len(self.names) + 1
+            )
         }
         self.optims: dict[str, Any] = {}
         self.averaged = ["segmenter"]
         from monai.losses import DiceCELoss  # here: MONAI takes seconds to load
 
-        self.criterion = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False)
-
-    def targets(self, labels: np.ndarray) -> Tensor:
-        """The data set's labels as ours: 0 none, i + 1 the i-th structure."""
-        out = np.zeros(labels.shape, np.int64)
-        for i, name in enumerate(self.names):
-            out[np.isin(labels, label_ids(self.task.structures[name]))] = i + 1
-        return torch.from_numpy(out)
+        self.criterion = DiceCELoss(softmax=True, include_background=False)
 
     def draw(self, scan: Visit, rng: torch.Generator) -> dict[str, Tensor]:
         """A scan with its structures, augmented, flipped or not, a little brighter or darker."""
-        images, labels = self.task.augment.augmented(
-            {"x": torch.from_numpy(self.images.image(scan))},
-            {"target": self.targets(self.images.labels(scan))},
-            self.images.grid_of(scan).spacing,
-            rng,
-        )
-        both = torch.cat([images["x"], labels["target"].float()])
+        sample = self.samples.sample(scan, self.contrasts, rng)
         if torch.rand((), generator=rng) < self.task.flip:
-            both = both.flip(1)  # X is left to right
-        both = cropped({"x": both}, self.task.patch, rng)["x"]
-        change = (2 * torch.rand((), generator=rng) - 1) * self.task.brightness
-        return {"x": (both[:1] * (1 + change)).clamp(0, 1), "target": both[1:]}
+            sample = {  # X is left to right
+                n: t.flip(1) if t is not None and t.ndim == 4 else t for n, t in sample.items()
+            }
+        for i, name in enumerate(self.contrasts):
+            x = sample[name]
+            change = (2 * torch.rand((), generator=rng) - 1) * self.task.brightness
+            sample[name] = None if x is None else (x * (1 + change)).clamp(0, 1)
+            if i and self.task.hide and torch.rand((), generator=rng) < self.task.hide:
+                sample[name] = None
+        seed = torch.randint(2**62, (), generator=rng) if self.task.model.dropout else 0
+        return {
+            "x": stacked(sample, self.contrasts),
+            "target": sample["x0"],
+            WEIGHT: sample[WEIGHT],
+            SEED: torch.as_tensor(seed),
+        }
 
     def losses(self, engine: Runner, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """Dice and cross-entropy."""
+        """Dice and cross-entropy, of each image by its weight."""
+        tensors = batch.tensors
+        seeds = [tensors[SEED]] if self.task.model.dropout else []
         with engine.autocast():
-            logits = engine.call("segmenter", on(engine, batch.tensors["x"]))
-        yield (
-            "segmenter",
-            {"dice_ce": self.criterion(logits.float(), batch.tensors["target"].to(engine.device))},
-        )
+            logits = engine.call("segmenter", on(engine, tensors["x"]), *seeds)
+        target, weight = (tensors[n].to(engine.device) for n in ("target", WEIGHT))
+        each = [
+            w * self.criterion(one[None], truth[None])
+            for w, one, truth in zip(weight, logits.float(), target, strict=True)
+        ]
+        yield "segmenter", {"dice_ce": torch.stack(each).mean()}
 
     @torch.inference_mode()
     def predict(self, engine: Runner, scans: list[Visit]) -> Iterator[tuple[Visit, Tensor, Tensor]]:
         """Each scan with its probabilities [1 + S, X, Y, Z] and its targets [X, Y, Z]."""
         net = engine.averaged["segmenter"].eval()
         for scan in scans:
-            x, labels = self.images.image(scan), self.images.labels(scan)
-            logits = net(on(engine, torch.from_numpy(x)[None])).float()
-            yield scan, logits.softmax(1)[0].cpu(), self.targets(labels)[0]
+            sample = self.samples.sample(scan, self.contrasts, None)
+            logits = net(on(engine, stacked(sample, self.contrasts)[None])).float()
+            yield scan, logits.softmax(1)[0].cpu(), sample["x0"].argmax(0)
 
     def validate(self, engine: Runner) -> dict[str, float]:
         """Dice of each structure on up to eight held-out scans."""
@@ -167,7 +197,8 @@ class SegmentJob:
         """Two held-out scans; below, their structures as found and as they should be."""
         rows = []
         scans = self.images.val or self.images.train
-        scans = [s for s in scans if s.res == scans[0].res][:2]
+        shape = self.images.grid_of(scans[0]).shape
+        scans = [s for s in scans if self.images.grid_of(s).shape == shape][:2]
         for scan, p, target in self.predict(engine, scans):
             shades = [t.numpy() / len(self.names) for t in (p.argmax(0), target)]
             rows.append(montage([self.images.image(scan)[0], *shades]))
@@ -183,6 +214,7 @@ class SegmentJob:
                 "kind": "segmenter",
                 "model": self.task.model.dump(),
                 "structures": self.names,
+                "contrasts": self.task.contrasts,
             },
             "weights": engine.averaged["segmenter"].state_dict(),
             "documents": {"fingerprint": fingerprint, "quality": quality},

@@ -160,7 +160,30 @@ class TrainedGenerator:
             RunError: a voxel is not a finite number.
         """
         grid = self.grid_of(rows[0])
-        given = [self.encoded(some, grid) for some in images or [{} for _ in rows]]
+        given = [self.on_grid(some, grid) for some in images or [{} for _ in rows]]
+        x = self.codec.decode(self.draw(rows, seeds, given, grid, around), grid.shape)
+        return x if self.codec.brain_level is None else torch.stack([*map(self.brain_of, x)])
+
+    def draw(
+        self,
+        rows: list[Row],
+        seeds: list[int],
+        images: Sequence[Mapping[str, Tensor]],
+        grid: Grid,
+        around: Around = as_it_is,
+    ) -> Tensor:
+        """What is drawn, [B, C, x, y, z], before it becomes volumes; see `generate`.
+
+        Args:
+            rows: see `generate`.
+            seeds: likewise.
+            images: of each sample what guides it, [1, X, Y, Z] on `grid`.
+            grid: any that suits the network.
+            around: see `generate`.
+        """
+        given = [
+            {name: self.codec.encode_given(name, x) for name, x in some.items()} for some in images
+        ]
         x0 = draw_samples(
             self.net,
             self.schema,
@@ -177,11 +200,10 @@ class TrainedGenerator:
                     f"seed {seed}: the sample is not finite; try less guidance, or "
                     f"sampler.precision=fp32"
                 )
-        x = self.codec.decode(x0, grid.shape)
-        return x if self.codec.brain_level is None else torch.stack([*map(self.brain_of, x)])
+        return x0
 
-    def encoded(self, images: Mapping[str, Volume], grid: Grid) -> dict[str, Tensor]:
-        """Images of a visit as they guide."""
+    def on_grid(self, images: Mapping[str, Volume], grid: Grid) -> dict[str, Tensor]:
+        """Images of a visit that guide, [1, X, Y, Z] in RAS+."""
         out = {}
         for name, volume in images.items():
             if name not in self.channels:
@@ -194,7 +216,7 @@ class TrainedGenerator:
                 raise ConfigError(
                     f"'{name}' lies on a grid of {volume.grid}, the sample on {grid}; resample it"
                 )
-            out[name] = self.codec.encode_given(name, torch.from_numpy(volume.data)[None])
+            out[name] = torch.from_numpy(volume.data)[None]
         return out
 
     def brain_of(self, x: Tensor) -> Tensor:

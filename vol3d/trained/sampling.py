@@ -91,7 +91,7 @@ def conditions(
     """The full condition, and per guidance scale the condition without what has that scale."""
     images = images or Guides({}, {}, [{} for _ in rows])
     scales = guidance_scales(sampler, schema, images.scales)
-    place = coordinates(shape, net.device).expand(len(rows), -1, *shape)
+    place = coordinates(shape, device=net.device).expand(len(rows), -1, *shape)
     blank = torch.empty(0, *shape)
 
     def condition(keep: Mapping[str, bool]) -> Condition:

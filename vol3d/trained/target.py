@@ -10,10 +10,13 @@ from torch import Tensor
 
 from vol3d.bundle import Bundle
 from vol3d.config import Config
+from vol3d.data.patches import Place, whole
 from vol3d.data.visit import Visit
 from vol3d.nn.precision import Precision
 from vol3d.volume import Grid
 
+WEIGHT = "weight"
+"""How much a sample counts in the loss, [] (see `vol3d.data.patches.Patch`)."""
 Shape = tuple[int, ...]
 """[C, X, Y, Z] of what is drawn."""
 
@@ -82,7 +85,7 @@ class Samples(Protocol):
     def sample(
         self, visit: Visit, images: Sequence[str], rng: torch.Generator | None
     ) -> dict[str, Tensor | None]:
-        """`x0` [C, X, Y, Z], `coordinates`, and images that guide [K, X, Y, Z]; None where missing.
+        """`x0` [C, X, Y, Z], `coordinates`, `weight`, and images that guide [K, X, Y, Z] or None.
 
         Args:
             visit: of which.
@@ -102,6 +105,11 @@ class Target(Config, ABC):
 
     learns_from: ClassVar[type]
 
+    @property
+    def label_maps(self) -> list[str]:
+        """The label maps that are drawn."""
+        return []
+
     @abstractmethod
     def samples(self, data: Any, images: Sequence[str]) -> Samples:
         """The training side, for a data set and the images that guide."""
@@ -115,11 +123,22 @@ class Target(Config, ABC):
         """Back to volumes, as a bundle keeps it."""
 
 
-def coordinates(shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
-    """[3, X, Y, Z] where each voxel lies, from -1 to 1 along each axis; 0 on an axis of one voxel."""
+def coordinates(
+    shape: Sequence[int], place: Place | None = None, device: torch.device | str = "cpu"
+) -> Tensor:
+    """[3, x, y, z] where each voxel lies, from -1 to 1 along each axis; 0 on an axis of one voxel.
+
+    Args:
+        shape: of the whole volume.
+        place: of a patch in it, which may reach beyond; None: the whole.
+        device: of the result.
+    """
+    place = place or whole(shape)
     axes = [
-        torch.linspace(-1, 1, n, device=device) if n > 1 else torch.zeros(1, device=device)
-        for n in shape
+        2 * torch.arange(start, start + size, device=device) / (n - 1) - 1
+        if n > 1
+        else torch.zeros(size, device=device)
+        for n, start, size in zip(shape, place.start, place.size, strict=True)
     ]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))
 

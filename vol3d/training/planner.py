@@ -49,7 +49,8 @@ def more_shared_out(training: Training) -> list[dict[str, Any]]:
 
 def smaller_patches(training: Training) -> list[list[int]]:
     """Cubes smaller than the present patch; the network's own rules say which are too small."""
-    now = min(training.task.patch or (10**6,))
+    patch = training.task.patch
+    now = min(patch.size) if patch else 10**6
     return [[edge] * 3 for edge in (128, 96, 64) if edge < now]
 
 
@@ -237,4 +238,5 @@ def fake_data(training: Training, shape: tuple[int, ...] | None = None) -> FakeD
     images = list(getattr(training.task, "images", ()))
     if latents:
         return training.data.open() if shape is None else FakeLatents(shape, kinds, images)
-    return FakeImages(largest_shape(training.data) if shape is None else shape, kinds, images)
+    shape = largest_shape(training.data) if shape is None else shape
+    return FakeImages(shape, kinds, images, training.task.label_maps)

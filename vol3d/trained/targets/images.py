@@ -12,6 +12,7 @@ from vol3d.data.brain import USUAL
 from vol3d.data.dataset import Dataset
 from vol3d.data.fake import FakeImages
 from vol3d.data.images import Images as Source
+from vol3d.data.patches import Patches
 from vol3d.data.visit import Visit
 from vol3d.io.reading import understood
 from vol3d.nn.precision import Precision
@@ -24,7 +25,7 @@ class Images(Target):
 
     learns_from: ClassVar = Dataset
     kind: Literal["images"] = "images"
-    patch: tuple[int, int, int] | None = None
+    patch: Patches = None
     """Train on random patches of so many voxels; null trains on whole volumes."""
     augment: Augment = Augment()
     """Random changes of training images, all of a visit alike."""
@@ -73,6 +74,10 @@ class ImageCodec(VolumeCodec):
 class ImageSamples(VolumeSamples):
     """The visits' main images."""
 
-    def x0(self, visit: Visit, there: Mapping[str, Tensor]) -> Tensor:
+    def x0(self, visit: Visit, there: Mapping[str, Tensor], rng: torch.Generator | None) -> Tensor:
+        """The image."""
+        return there[self.images.main]
+
+    def encoded(self, x0: Tensor) -> Tensor:
         """The image, standardised."""
-        return self.codec.standardised(there[self.images.main])
+        return self.codec.standardised(x0)

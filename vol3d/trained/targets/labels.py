@@ -2,16 +2,20 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from pydantic import AfterValidator
 from torch import Tensor
 
 from vol3d.bundle import Bundle
 from vol3d.data.augment import Augment
-from vol3d.data.dataset import Dataset
+from vol3d.data.dataset import Dataset, Names
 from vol3d.data.fake import FakeImages
 from vol3d.data.images import Images as Source
+from vol3d.data.patches import Patch, Patches
+from vol3d.data.structure_volumes import Labels as Ids
+from vol3d.data.structure_volumes import check_disjoint, structure_map
 from vol3d.data.visit import MAIN_LABELS, Visit
 from vol3d.io.reading import understood
 from vol3d.nn.precision import Precision
@@ -23,10 +27,19 @@ from vol3d.trained.targets.on_image_grid import (
     labels_in,
     maps_in,
     moments,
-    one_hot,
 )
 
 Coding = Literal["bits", "one_hot"]
+
+
+def disjoint(structures: dict[str, Ids]) -> dict[str, Ids]:
+    """Structures that share no label."""
+    check_disjoint(structures)
+    return structures
+
+
+Structures = Annotated[dict[str, Ids], AfterValidator(disjoint)]
+"""What to find: names as in the covariates (ventricles_ml), and the labels that make each."""
 
 
 class Labels(Target):
@@ -34,38 +47,65 @@ class Labels(Target):
 
     learns_from: ClassVar = Dataset
     kind: Literal["labels"] = "labels"
-    of: str = MAIN_LABELS
-    """Which label map: that of labels_entities, or of a rater."""
+    of: Names = [MAIN_LABELS]
+    """Which label map: that of labels_entities, or of a rater; of several, one at random each time."""
+    structures: Structures = {}
+    """What is drawn: {hippocampus_ml: [17, 53]}; every label by itself if none are named."""
     coding: Coding = "bits"
     """bits: a channel each for the binary digits of a label's number (analog bits, Chen et al. 2023,
     arXiv:2208.04202); one_hot: a channel for each label."""
-    patch: tuple[int, int, int] | None = None
+    off: Literal[-1, 0] = -1
+    """The number of a digit that is not set; one that is set is 1."""
+    patch: Patches = None
     """Train on random patches of so many voxels; null trains on whole volumes."""
     augment: Augment = Augment()
     """Random changes of training images, all of a visit alike."""
 
+    @property
+    def label_maps(self) -> list[str]:
+        """See `Target.label_maps`."""
+        return self.of
+
     def samples(self, data: Dataset, images: Sequence[str]) -> "LabelSamples":
         """See `Target.samples`."""
-        visits = Source(data, needs=[self.of], may=images)
-        values = labels_in(visits, self.of)
-        codec = LabelCodec(*moments(visits), maps_in(visits, images), values, self.coding)
-        return LabelSamples(visits, codec, self.augment, self.patch, self.of)
+        visits = Source(data, one_of=self.of, may=images)
+        values = [*range(len(self.structures) + 1)] if self.structures else None
+        values = values or sorted({v for name in self.of for v in labels_in(visits, name)})
+        told = (*moments(visits), maps_in(visits, images), values)
+        return LabelSamples(visits, self.coded(*told), self)
 
     def dry_samples(self, data: FakeImages) -> "LabelSamples":
         """See `Target.dry_samples`."""
-        codec = LabelCodec(0.0, 1.0, {}, [0, 1], self.coding)
-        return LabelSamples(data, codec, self.augment, self.patch, self.of)
+        values = [*range(max(2, len(self.structures) + 1))]
+        return LabelSamples(data, self.coded(0.0, 1.0, {}, values), self)
 
     def codec(
         self, bundle: Bundle, device: torch.device | str, precision: Precision
     ) -> "LabelCodec":
         """See `Target.codec`."""
         with understood(bundle.path / "fingerprint.json"):
-            return LabelCodec(**bundle.fingerprint()[DRAWN], coding=self.coding)
+            return self.coded(**bundle.fingerprint()[DRAWN])
+
+    def coded(
+        self, shift: float, scale: float, maps: Mapping[str, list[int]], values: Sequence[int]
+    ) -> "LabelCodec":
+        """The codec of these labels."""
+        names = list(self.structures) or [f"label{v}" for v in values if v]
+        return LabelCodec(shift, scale, maps, values, self.coding, self.off, names)
 
 
 class LabelCodec(VolumeCodec):
-    """Labels by their place in a list of values."""
+    """Labels by their place in a list of values.
+
+    Args:
+        shift: see `VolumeCodec`.
+        scale: likewise.
+        maps: likewise.
+        values: the labels, 0 first.
+        coding: see `Labels`.
+        off: the number of a digit that is not set.
+        structures: what the labels but 0 are called.
+    """
 
     is_labels = True
 
@@ -76,9 +116,12 @@ class LabelCodec(VolumeCodec):
         maps: Mapping[str, list[int]],
         values: Sequence[int],
         coding: Coding,
+        off: Literal[-1, 0] = -1,
+        structures: Sequence[str] = (),
     ) -> None:
         super().__init__(shift, scale, maps)
-        self.values, self.coding = [int(v) for v in values], coding
+        self.values, self.coding, self.off = [int(v) for v in values], coding, off
+        self.structures = list(structures)
         bits = max(1, math.ceil(math.log2(len(values))))
         self.channels = bits if coding == "bits" else len(values)
 
@@ -86,39 +129,69 @@ class LabelCodec(VolumeCodec):
         """With the labels too."""
         return {**super().dump(), "values": self.values}
 
-    def encode(self, labels: Tensor) -> Tensor:
-        """Labels [1, X, Y, Z] -> [C, X, Y, Z] of -1 and 1; one that is not listed is the first."""
-        places = one_hot(labels, self.values).argmax(0)
+    def places(self, labels: Tensor) -> Tensor:
+        """Labels -> their places in the list; of one that is not listed, the first."""
+        at = torch.zeros_like(labels, dtype=torch.int64)
+        for i, value in enumerate(self.values):
+            at[labels == value] = i
+        return at
+
+    def encode(self, places: Tensor) -> Tensor:
+        """Places in the list, [1, X, Y, Z] -> [C, X, Y, Z] of `off` and 1."""
+        digits = range(self.channels)
         if self.coding == "one_hot":
-            bits = torch.stack([places == i for i in range(self.channels)])
+            bits = torch.cat([places == i for i in digits])
         else:
-            bits = torch.stack([places >> i & 1 for i in range(self.channels)])
-        return 2 * bits.float() - 1
+            bits = torch.cat([places >> i & 1 for i in digits])
+        return self.off + (1 - self.off) * bits.float()
 
     def decode(self, x0: Tensor, shape: tuple[int, int, int] | None = None) -> Tensor:
-        """See `Codec.decode`; of bits that no label has, the last label."""
-        if self.coding == "one_hot":
-            places = x0.argmax(1, keepdim=True)
-        else:
-            weights = 2 ** torch.arange(self.channels, device=x0.device).view(1, -1, 1, 1, 1)
-            places = ((x0 > 0) * weights).sum(1, keepdim=True).clamp(max=len(self.values) - 1)
+        """See `Codec.decode`; the most probable label."""
+        places = self.probabilities(x0).argmax(1, keepdim=True)
         return torch.tensor(self.values, device=x0.device)[places]
+
+    def probabilities(self, x0: Tensor) -> Tensor:
+        """Drawn [B, C, X, Y, Z] -> of each label in the list [B, K, X, Y, Z], summing to 1.
+
+        A number is read as the mean of what a digit may be, so it is a probability once `off` is 0. The
+        digits of one voxel count as independent; digits that no label has share their part out.
+        """
+        p = ((x0.float() - self.off) / (1 - self.off)).clamp(0, 1)
+        if self.coding == "bits":
+            ones = [[i >> j & 1 for j in range(self.channels)] for i in range(len(self.values))]
+            p = torch.stack(
+                [
+                    torch.stack(
+                        [p[:, j] if bit else 1 - p[:, j] for j, bit in enumerate(row)]
+                    ).prod(0)
+                    for row in ones
+                ],
+                1,
+            )
+        total = p.sum(1, keepdim=True)
+        nothing = torch.zeros_like(p)
+        nothing[:, 0] = 1
+        return torch.where(total > 0, p / total.clamp(min=1e-12), nothing)
 
 
 class LabelSamples(VolumeSamples):
-    """The visits' label maps of one name."""
+    """The visits' label maps: of one name, or of raters."""
 
-    def __init__(
-        self,
-        images: Source | FakeImages,
-        codec: LabelCodec,
-        augment: Augment,
-        patch: tuple[int, int, int] | None,
-        of: str,
-    ) -> None:
-        super().__init__(images, codec, augment, patch)
-        self.of = of
+    def __init__(self, images: Source | FakeImages, codec: LabelCodec, target: Labels) -> None:
+        patch: Patch | None = target.patch
+        super().__init__(images, codec, target.augment, patch)
+        self.of, self.structures = target.of, target.structures
 
-    def x0(self, visit: Visit, there: Mapping[str, Tensor]) -> Tensor:
-        """The label map, coded."""
-        return self.codec.encode(there[self.of])
+    def x0(self, visit: Visit, there: Mapping[str, Tensor], rng: torch.Generator | None) -> Tensor:
+        """The places of its labels; of several raters' maps one at random, or the first."""
+        raters = [name for name in self.of if name in there]
+        several = rng is not None and len(raters) > 1
+        at = int(torch.randint(len(raters), (), generator=rng)) if several else 0
+        labels = there[raters[at]]
+        if self.structures:
+            labels = torch.from_numpy(structure_map(labels.numpy(), self.structures))
+        return self.codec.places(labels)
+
+    def encoded(self, x0: Tensor) -> Tensor:
+        """Its digits."""
+        return self.codec.encode(x0)

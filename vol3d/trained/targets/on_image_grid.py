@@ -11,11 +11,11 @@ from torch import Tensor
 from vol3d.data.augment import Augment
 from vol3d.data.fake import FakeImages
 from vol3d.data.images import Images
-from vol3d.data.patches import cropped
+from vol3d.data.patches import Patch, whole
 from vol3d.data.visit import Visit
 from vol3d.diffusion.conditioning import COORDINATES
 from vol3d.errors import ConfigError
-from vol3d.trained.target import Codec, Shape, coordinates
+from vol3d.trained.target import WEIGHT, Codec, Shape, coordinates
 from vol3d.volume import Grid
 
 MEASURED = 32
@@ -68,7 +68,7 @@ class VolumeSamples(ABC):
         images: the visits.
         codec: of what is drawn.
         augment: random changes of all images and label maps of a visit alike.
-        patch: train on random patches of so many voxels; None trains on whole volumes.
+        patch: train on random patches; None trains on whole volumes.
     """
 
     def __init__(
@@ -76,15 +76,19 @@ class VolumeSamples(ABC):
         images: Images | FakeImages,
         codec: VolumeCodec,
         augment: Augment,
-        patch: tuple[int, int, int] | None,
+        patch: Patch | None,
     ) -> None:
         self.images, self.codec, self.augment, self.patch = images, codec, augment, patch
         self.path = images.path
         self.train, self.val, self.channels = images.train, images.val, codec.channels
 
     @abstractmethod
-    def x0(self, visit: Visit, there: Mapping[str, Tensor]) -> Tensor:
-        """What is drawn of a visit, [C, X, Y, Z], from its images and label maps."""
+    def x0(self, visit: Visit, there: Mapping[str, Tensor], rng: torch.Generator | None) -> Tensor:
+        """What is drawn of a visit, [1, X, Y, Z]: an image, or the places of labels in a list."""
+
+    @abstractmethod
+    def encoded(self, x0: Tensor) -> Tensor:
+        """The same, [C, X, Y, Z], of zero mean and unit variance or between -1 and 1."""
 
     def given_channels(self, name: str) -> int:
         """See `Samples.given_channels`."""
@@ -99,15 +103,21 @@ class VolumeSamples(ABC):
         """See `Samples.sample`."""
         there = {n: torch.from_numpy(a) for n, a in self.images.read(visit).items()}
         if rng is not None:
-            pictures, maps = ({n: there[n] for n in of} for of in (visit.images, visit.labels))
-            spacing = self.images.grid_of(visit).spacing
-            pictures, maps = self.augment.augmented(pictures, maps, spacing, rng)
-            there = {**pictures, **maps}
-        x0 = self.x0(visit, there)
-        out = {"x0": x0, COORDINATES: coordinates(x0.shape[1:])}
+            there = augmented(self.images, visit, there, self.augment, rng)
+        x0 = self.x0(visit, there, rng)
+        shape = x0.shape[1:]
+        place = whole(shape)
+        if rng is not None and self.patch:
+            place = self.patch.place(shape, x0[0] > 0, rng)
+        out = {
+            "x0": self.encoded(place.of(x0)),
+            COORDINATES: coordinates(shape, place),
+            WEIGHT: torch.tensor(place.weight),
+        }
         for name in images:
-            out[name] = self.codec.encode_given(name, there[name]) if name in there else None
-        return out if rng is None else cropped(out, self.patch, rng)
+            x = place.of(there[name]) if name in there else None
+            out[name] = None if x is None else self.codec.encode_given(name, x)
+        return out
 
     def documents(self) -> dict[str, Any]:
         """The fingerprint, with what the codec is made of."""
@@ -116,6 +126,21 @@ class VolumeSamples(ABC):
     def inside(self) -> dict[str, Any]:
         """No bundle."""
         return {}
+
+
+def augmented(
+    images: Images | FakeImages,
+    visit: Visit,
+    there: Mapping[str, Tensor],
+    augment: Augment,
+    rng: torch.Generator,
+) -> dict[str, Tensor]:
+    """Images and label maps of a visit, changed at random, all alike."""
+    pictures, maps = (
+        {n: there[n] for n in of if n in there} for of in (visit.images, visit.labels)
+    )
+    pictures, maps = augment.augmented(pictures, maps, images.grid_of(visit).spacing, rng)
+    return {**pictures, **maps}
 
 
 def one_hot(labels: Tensor, values: Sequence[int]) -> Tensor:

@@ -1,0 +1,109 @@
+"""Where the members of an ensemble come from: any trained segmenter, asked with seed after seed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from vol3d.bundle import Bundle
+from vol3d.errors import ConfigError
+from vol3d.trained.generator import TrainedGenerator
+from vol3d.trained.segmenter import TrainedSegmenter
+from vol3d.volume import Grid
+
+
+class Members(Protocol):
+    """A segmenter of any kind, whose answer may differ from seed to seed.
+
+    Attributes:
+        path: of its bundle.
+        checksum: of its bundle.
+        structures: what it finds, in the order of its labels from 1.
+        contrasts: the images that it takes; any single one if empty.
+        fingerprint: of what it was trained on.
+        grids: those of the scans it was trained on, the finest first.
+        is_random: its answer depends on the seed.
+    """
+
+    path: Path
+    checksum: str
+    structures: list[str]
+    contrasts: list[str]
+    fingerprint: dict[str, Any]
+    grids: list[Grid]
+    is_random: bool
+
+    def members(
+        self, images: Mapping[str, Tensor], seeds: Sequence[int], grid: Grid
+    ) -> Iterator[Tensor]:
+        """The probability of each label by each member, [1 + structures, X, Y, Z], one after another.
+
+        Args:
+            images: [1, X, Y, Z] in [0, 1] by contrast, on `grid`; what is missing is not there.
+            seeds: of the members. A member depends on its own seed alone. A segmenter that is not
+                random answers once, whatever the seeds.
+            grid: of the images, in RAS+.
+        """
+
+
+class DiffusionSegmenter:
+    """A diffusion model that draws label maps; see `Members`."""
+
+    is_random = True
+
+    def __init__(
+        self,
+        path: Path | str,
+        device: torch.device | str = "cpu",
+        sampler: dict[str, Any] | None = None,
+    ) -> None:
+        self.model = TrainedGenerator(path, device, sampler)
+        if not self.model.codec.is_labels:
+            raise ConfigError(f"{path}: draws images, not label maps; it is no segmenter")
+        self.path, self.checksum = self.model.path, self.model.checksum
+        self.structures: list[str] = self.model.codec.structures
+        self.contrasts = list(self.model.channels)
+        self.fingerprint, self.grids = self.model.fingerprint, self.model.grids
+
+    def members(
+        self, images: Mapping[str, Tensor], seeds: Sequence[int], grid: Grid
+    ) -> Iterator[Tensor]:
+        """See `Members.members`. As many are drawn at a time as the sampler's micro_batch says.
+
+        A seed always has the same place in its batch, since arithmetic can differ from place to place.
+        """
+        size = self.model.sampler.micro_batch
+        for first in range(min(seeds) // size * size, max(seeds) + 1, size):
+            batch = [*range(first, first + size)]
+            if not {*batch} & {*seeds}:
+                continue
+            rows = [self.model.complete({}, seed) for seed in batch]
+            x0 = self.model.draw(rows, batch, [images] * size, grid)
+            for seed, probabilities in zip(batch, self.model.codec.probabilities(x0), strict=True):
+                if seed in seeds:
+                    yield probabilities
+
+
+def open_members(
+    path: Path | str,
+    device: torch.device | str = "cpu",
+    sampler: dict[str, Any] | None = None,
+) -> Members:
+    """The segmenter at a path, of whichever kind.
+
+    Args:
+        path: a bundle or a run; `ready` is the segmenter that comes with vol3d.
+        device: where it runs.
+        sampler: changes to the sampler of a diffusion model.
+
+    Raises:
+        ConfigError: it is no segmenter.
+    """
+    kind = "segmenter" if Path(path) == Path("ready") else Bundle(path).config.get("kind")
+    if kind == "diffusion":
+        return DiffusionSegmenter(path, device, sampler)
+    if sampler and kind == "segmenter":
+        raise ConfigError(f"sampler: {path} is no diffusion model, and has none")
+    return TrainedSegmenter(path, device)
