@@ -109,6 +109,11 @@ class Place:
             pads = [first - start, start + size - end, *pads]
         return functional.pad(x, pads) if any(pads) else x
 
+    def frame(self, shape: Sequence[int]) -> "Place":
+        """The whole volume, enlarged where the patch is larger."""
+        start = tuple(min(s, 0) for s in self.start)
+        return Place(start, tuple(map(max, shape, self.size)))
+
 
 def whole(shape: Sequence[int]) -> Place:
     """All of a volume."""

@@ -23,6 +23,8 @@ Given = Mapping[str, Tensor]
 whose last channel is the flag for known."""
 COVARIATES = "covariates"
 """The encoded row of all covariates, [B, width] (see `Covariates.encode`)."""
+COARSE, COARSE_NOISE = "coarse", "coarse_noise"
+"""The whole volume in as many voxels as the patch has, clean, and its noise; [B, C, X, Y, Z]."""
 COORDINATES = "coordinates"
 """Where each voxel lies, [B, 3, X, Y, Z], from -1 to 1 along the axes of the whole grid."""
 

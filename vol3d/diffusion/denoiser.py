@@ -88,6 +88,10 @@ class Denoiser(nn.Module):
             loss = loss + self.variance.loss(self.schedule, x0, D, share, level).to(loss)
         return loss
 
+    def seen(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Noisy images as the network sees them: scaled to unit variance."""
+        return self.coefficients(x, sigma)[2] * x
+
     def predict(
         self, x: Tensor, scale_in: Tensor, c_noise: Tensor, cond: Condition
     ) -> tuple[Tensor, Tensor | None]:

@@ -1,7 +1,7 @@
 """A diffusion model: conditions, network, prediction and schedule put together."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
@@ -11,7 +11,7 @@ from vol3d.config import Config
 from vol3d.data.covariates import Covariates
 from vol3d.diffusion.compatibility import check_pair
 from vol3d.diffusion.condition import Condition, join, join_widths
-from vol3d.diffusion.conditioning import Conditioning, Given, Known
+from vol3d.diffusion.conditioning import COARSE, COARSE_NOISE, Conditioning, Given, Known
 from vol3d.diffusion.conditions import ConditionKind
 from vol3d.diffusion.conditions.vector import Vector
 from vol3d.diffusion.covariate_conditioning import CovariateConditioning
@@ -39,6 +39,9 @@ class Sampler(Config):
     """Noise levels visited; Heun calls the network twice at each but the last."""
     guidance: float | None = Field(default=None, ge=0)
     """One guidance scale for all that guides; null takes each one's own default."""
+    tiles: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
+    """Denoise overlapping tiles of so many voxels one by one, as patches in training, and blend them;
+    null denoises the whole at once."""
     micro_batch: PositiveInt = 4
     """Samples made at a time. Voxels are the same bit for bit only at the same number, and on CPUs with
     the same number of threads."""
@@ -63,6 +66,9 @@ class Diffusion(Config):
     conditions: dict[str, ConditionKind | None] = {"vector": Vector()}
     """The ways by which what guides reaches the network, by any name; `of` says what goes where, and
     null takes the default one away."""
+    context: Literal["none", "coarse"] = "none"
+    """What the network sees beside a patch: coarse is the whole noisy volume in as many voxels as a patch
+    has (Yang et al. 2025, arXiv:2512.18161), which is then sampled tile by tile."""
     sampler: Sampler = Sampler()
     """The defaults of `vol3d generate`."""
 
@@ -121,6 +127,7 @@ class DiffusionNet(nn.Module):
 
     def __init__(self, settings: Diffusion, known: Known) -> None:
         super().__init__()
+        self.context = settings.context
         self.conditions, ports = nn.ModuleDict(), []
         for name, way in ways_of(settings.conditions, known.schema).items():
             try:
@@ -137,7 +144,7 @@ class DiffusionNet(nn.Module):
             known.channels * (1 if settings.variance is None else 2),
             vector_dim=ports.vector or None,
             token_dim=ports.tokens or None,
-            extra_channels=ports.channels,
+            extra_channels=ports.channels + (known.channels if settings.context == "coarse" else 0),
             addition_channels=ports.addition,
         )
         self.denoiser = Denoiser(
@@ -154,8 +161,16 @@ class DiffusionNet(nn.Module):
         return join(module(given, tuple(shape)) for module in self.conditions.values())
 
     def forward(self, x0: Tensor, noise: Tensor, sigma: Tensor, given: Given) -> Tensor:
-        """A training pass: the loss of each image [B]; see `Denoiser.loss`."""
-        return self.denoiser.loss(x0, noise, sigma, self.condition(given, x0.shape[2:]))
+        """A training pass: the loss of each image [B]; see `Denoiser.loss`.
+
+        With a coarse context `given` has the looks at the clean images and at their noise.
+        """
+        cond = self.condition(given, x0.shape[2:])
+        if self.context == "coarse":
+            alpha, level, *_ = self.denoiser.coefficients(x0, sigma)
+            look = alpha * given[COARSE] + level * given[COARSE_NOISE]
+            cond = join([cond, Condition(channels=self.denoiser.seen(look, sigma))])
+        return self.denoiser.loss(x0, noise, sigma, cond)
 
     @property
     def device(self) -> torch.device:

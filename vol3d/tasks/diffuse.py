@@ -17,27 +17,24 @@ from vol3d.data.fake import FakeImages, FakeLatents
 from vol3d.data.latents import LatentImages
 from vol3d.data.latents import Latents as Source
 from vol3d.data.montage import montage
+from vol3d.data.patches import Place
 from vol3d.data.rng import randn, torch_rng
 from vol3d.data.summary import few_people
 from vol3d.data.visit import Visit
-from vol3d.diffusion.conditioning import COORDINATES, COVARIATES, Known
-from vol3d.diffusion.model import Diffusion
+from vol3d.diffusion.conditioning import COARSE, COARSE_NOISE, COORDINATES, COVARIATES, Known
+from vol3d.diffusion.tiles import coarse_look
 from vol3d.errors import ConfigError
 from vol3d.tasks.job import Batch, Runner
 from vol3d.tasks.model_card import model_card
-from vol3d.trained.generator import DiffusionBundle
+from vol3d.trained.generator import DiffusionBundle, DiffusionOf
 from vol3d.trained.sampling import Guides, draw_samples
-from vol3d.trained.target import WEIGHT, Samples, flagged
-from vol3d.trained.targets import TargetKind
-from vol3d.trained.targets.latents import Latents
+from vol3d.trained.target import START, WEIGHT, WHOLE, Samples, flagged
 
 
-class Diffuse(Diffusion):
+class Diffuse(DiffusionOf):
     """Train a diffusion model."""
 
     kind: Literal["diffuse"] = "diffuse"
-    target: TargetKind = Latents()
-    """What is drawn: latents of an autoencoder, images, or label maps."""
     covariates: Annotated[dict[str, Wanted], BeforeValidator(without_nulls)] = {}
     """What the model is told, by column of the participants' table."""
     cond_dropout: float = Field(default=0.1, ge=0, lt=1)
@@ -101,7 +98,8 @@ class DiffuseJob:
 
     def draw(self, scan: Visit, rng: torch.Generator) -> dict[str, Tensor]:
         """What is drawn, its noise level, and what guides and is not hidden."""
-        sample = self.samples.sample(scan, list(self.images), rng)
+        is_coarse = self.task.context == "coarse"
+        sample = self.samples.sample(scan, list(self.images), rng, with_whole=is_coarse)
         names = [*self.schema.names, *self.images]
         keep = torch.rand(len(names), generator=rng) >= self.task.cond_dropout
         keep &= torch.rand((), generator=rng) >= self.task.drop_all
@@ -109,6 +107,7 @@ class DiffuseJob:
         row = self.schema.encode(scan.covariates, [shown[n] for n in self.schema.names])
         place = {COORDINATES: sample[COORDINATES]} if self.task.wants_coordinates else {}
         return {
+            **{n: sample[n] for n in (WHOLE, START) if n in sample},
             "x0": sample["x0"],
             "sigma": self.task.schedule.draw_sigma(rng),
             WEIGHT: sample.get(WEIGHT, torch.tensor(1.0)),
@@ -131,12 +130,17 @@ class DiffuseJob:
         rngs: list[torch.Generator],
     ) -> Tensor:
         """Of each image, [B]."""
-        x0, noise = (
-            t.to(engine.device, memory_format=torch.channels_last_3d)
-            for t in (drawn["x0"], randn(tuple(drawn["x0"].shape[1:]), rngs))
-        )
-        ours = ("x0", "sigma", WEIGHT)
-        given = {n: t.to(engine.device) for n, t in drawn.items() if n not in ours}
+        x0, whole = drawn["x0"], drawn.get(WHOLE)
+        noise = randn(tuple((x0 if whole is None else whole).shape[1:]), rngs)
+        looks = {}
+        if whole is not None:
+            size = x0.shape[2:]
+            looks = {COARSE: coarse_look(whole, size), COARSE_NOISE: coarse_look(noise, size)}
+            places = [Place(tuple(start), tuple(size)) for start in drawn[START].tolist()]
+            noise = torch.stack([p.of(n) for p, n in zip(places, noise, strict=True)])
+        x0, noise = (t.to(engine.device, memory_format=torch.channels_last_3d) for t in (x0, noise))
+        ours = ("x0", "sigma", WEIGHT, WHOLE, START)
+        given = {n: t.to(engine.device) for n, t in {**drawn, **looks}.items() if n not in ours}
         with engine.autocast():
             return net(x0, noise, drawn["sigma"], given) * drawn[WEIGHT].to(engine.device)
 

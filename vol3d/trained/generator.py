@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import model_validator
 from torch import Tensor
 
 from vol3d.bundle import Bundle
@@ -30,12 +31,31 @@ from vol3d.trained.targets.latents import Latents
 from vol3d.volume import Grid, Volume
 
 
-class DiffusionBundle(Diffusion):
+class DiffusionOf(Diffusion):
+    """A diffusion model of a target."""
+
+    target: TargetKind = Latents()
+    """What is drawn: latents of an autoencoder, images, or label maps."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def tile(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """With a coarse context tiles are as large as patches."""
+        if given.get("context") == "coarse":
+            target, sampler = given.get("target"), given.get("sampler") or {}
+            patch = target.get("patch") if isinstance(target, dict) else None
+            if not patch:
+                raise ValueError("context=coarse: is seen beside patches; give target.patch")
+            size = patch["size"] if isinstance(patch, dict) else patch
+            if isinstance(sampler, dict):
+                given = {**given, "sampler": {**sampler, "tiles": size}}
+        return given
+
+
+class DiffusionBundle(DiffusionOf):
     """The config in a diffusion model's bundle."""
 
     kind: Literal["diffusion"] = "diffusion"
-    target: TargetKind = Latents()
-    """What it draws."""
 
 
 class TrainedGenerator:

@@ -14,6 +14,7 @@ from vol3d.diffusion.conditioning import COORDINATES, COVARIATES
 from vol3d.diffusion.model import DiffusionNet, Sampler
 from vol3d.diffusion.rescheduled import Rescheduled
 from vol3d.diffusion.sampler_interface import Around, as_it_is
+from vol3d.diffusion.tiles import Tiled
 from vol3d.nn.precision import autocast
 from vol3d.trained.autoencoder import channels_last
 from vol3d.trained.target import coordinates, flagged
@@ -66,7 +67,11 @@ def draw_samples(
         around: what is put around the guided denoiser (see `vol3d.diffusion.sampler_interface`).
     """
     rngs = [torch_rng("sample", seed) for seed in seeds]
-    denoiser = Rescheduled(net.denoiser, sampler.schedule) if sampler.schedule else net.denoiser
+    denoiser = net.denoiser
+    if sampler.tiles:
+        denoiser = Tiled(denoiser, sampler.tiles, coarse=net.context == "coarse")
+    if sampler.schedule:
+        denoiser = Rescheduled(denoiser, sampler.schedule)
     levels = denoiser.schedule.levels(sampler.steps)
     device = net.device
 

@@ -17,6 +17,8 @@ from vol3d.volume import Grid
 
 WEIGHT = "weight"
 """How much a sample counts in the loss, [] (see `vol3d.data.patches.Patch`)."""
+WHOLE, START = "whole", "start"
+"""The whole that a patch is of, [C, X, Y, Z], at least as large, and where in it it begins, [3]."""
 Shape = tuple[int, ...]
 """[C, X, Y, Z] of what is drawn."""
 
@@ -83,7 +85,12 @@ class Samples(Protocol):
         """
 
     def sample(
-        self, visit: Visit, images: Sequence[str], rng: torch.Generator | None
+        self,
+        visit: Visit,
+        images: Sequence[str],
+        rng: torch.Generator | None,
+        *,
+        with_whole: bool = False,
     ) -> dict[str, Tensor | None]:
         """`x0` [C, X, Y, Z], `coordinates`, `weight`, and images that guide [K, X, Y, Z] or None.
 
@@ -91,6 +98,7 @@ class Samples(Protocol):
             visit: of which.
             images: that guide, by name.
             rng: for a draw or a patch; without it the whole, and the mean.
+            with_whole: `whole` and `start` too, of a target that has patches.
         """
 
     def documents(self) -> dict[str, Any]:

@@ -118,7 +118,12 @@ class LatentSamples:
         return self.channels
 
     def sample(
-        self, visit: Visit, images: Sequence[str], rng: torch.Generator | None
+        self,
+        visit: Visit,
+        images: Sequence[str],
+        rng: torch.Generator | None,
+        *,
+        with_whole: bool = False,
     ) -> dict[str, Tensor | None]:
         """See `Samples.sample`."""
         stored = self.latents.read(visit)

@@ -15,7 +15,7 @@ from vol3d.data.patches import Patch, whole
 from vol3d.data.visit import Visit
 from vol3d.diffusion.conditioning import COORDINATES
 from vol3d.errors import ConfigError
-from vol3d.trained.target import WEIGHT, Codec, Shape, coordinates
+from vol3d.trained.target import START, WEIGHT, WHOLE, Codec, Shape, coordinates
 from vol3d.volume import Grid
 
 MEASURED = 32
@@ -98,7 +98,12 @@ class VolumeSamples(ABC):
         return self.codec.given_channels(name)
 
     def sample(
-        self, visit: Visit, images: Sequence[str], rng: torch.Generator | None
+        self,
+        visit: Visit,
+        images: Sequence[str],
+        rng: torch.Generator | None,
+        *,
+        with_whole: bool = False,
     ) -> dict[str, Tensor | None]:
         """See `Samples.sample`."""
         there = {n: torch.from_numpy(a) for n, a in self.images.read(visit).items()}
@@ -114,6 +119,10 @@ class VolumeSamples(ABC):
             COORDINATES: coordinates(shape, place),
             WEIGHT: torch.tensor(place.weight),
         }
+        if with_whole:
+            frame = place.frame(shape)
+            start = [s - f for s, f in zip(place.start, frame.start, strict=True)]
+            out |= {WHOLE: self.encoded(frame.of(x0)), START: torch.tensor(start)}
         for name in images:
             x = place.of(there[name]) if name in there else None
             out[name] = None if x is None else self.codec.encode_given(name, x)
