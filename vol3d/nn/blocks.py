@@ -1,5 +1,6 @@
 """The layers of the 3-D networks: convolution, residual blocks, halving and doubling of the grid."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -275,6 +276,21 @@ def to_size(x: Tensor, size_of: Tensor | None) -> Tensor:
         a, b, c = size_of.shape[2:]
         x = x[:, :, :a, :b, :c]
     return x
+
+
+def folded(x: Tensor, size: int) -> Tensor:
+    """`fold` of any shape, with zeros at the high ends where it does not divide by `size`."""
+    if size == 1:
+        return x
+    rest = [-n % size for n in x.shape[2:]]
+    return fold(nnf.pad(x, (0, rest[2], 0, rest[1], 0, rest[0])), size)
+
+
+def unfolded(x: Tensor, size: int, shape: Sequence[int]) -> Tensor:
+    """The way back of `folded`, to the voxels that there were."""
+    if size == 1:
+        return x
+    return unfold(x, size)[:, :, : shape[0], : shape[1], : shape[2]]
 
 
 def fold(x: Tensor, size: int) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vol3d.config import Config
 from vol3d.nn.attention import AttentionBlock, TransformerBlock
-from vol3d.nn.blocks import Down, SteeredBlock, Up, conv3, recompute, zeroed
+from vol3d.nn.blocks import Down, SteeredBlock, Up, conv3, folded, recompute, unfolded, zeroed
 from vol3d.nn.embed import sinusoidal
 
 
@@ -23,6 +23,8 @@ class UNet(Config):
     kind: Literal["unet"] = "unet"
     channels: tuple[PositiveInt, ...] = (64, 128)
     """Channels of each level; every level but the last halves the grid."""
+    patch: PositiveInt = 1
+    """Blocks of patch^3 voxels are folded into channels, which saves most of the time; 1 folds none."""
     num_res_blocks: PositiveInt | tuple[PositiveInt, ...] = 1
     """Residual blocks of each level going down; one more going up."""
     attention_levels: tuple[bool, ...] = ()
@@ -112,10 +114,13 @@ class UNetNet(nn.Module):
         self.checkpointing, self.token_dim = config.checkpointing, token_dim
         channels, emb_dim = config.channels, 4 * config.channels[0]
         res, attention = partial(res_block, config), partial(attention_block, config, token_dim)
-        self.base = channels[0]
-        self.conv_in = conv3(in_channels, channels[0])
+        self.base, self.patch = channels[0], config.patch
+        voxels = config.patch**3
+        self.conv_in = conv3(in_channels * voxels, channels[0])
         self.add_in = (
-            zeroed(nn.Conv3d(addition_channels, channels[0], 1)) if addition_channels else None
+            zeroed(nn.Conv3d(addition_channels * voxels, channels[0], 1))
+            if addition_channels
+            else None
         )
         self.time_embed = nn.Sequential(
             nn.Linear(channels[0], emb_dim), nn.SiLU(), nn.Linear(emb_dim, emb_dim)
@@ -151,7 +156,7 @@ class UNetNet(nn.Module):
                 level["upsampler"] = res(c, c, "up") if config.resblock_updown else Up(c)
             self.up_blocks.append(level)
         self.norm_out = nn.GroupNorm(config.norm_groups, c, config.norm_eps)
-        self.conv_out = zeroed(conv3(c, out_channels))
+        self.conv_out = zeroed(conv3(c, out_channels * voxels))
 
     def forward(
         self,
@@ -184,8 +189,8 @@ class UNetNet(nn.Module):
         emb = self.time_embed(sinusoidal(c_noise, self.base))  # [B, E]
         if vector is not None:
             emb = emb + self.vector_embed(vector)
-        h = self.conv_in(x if channels is None else torch.cat([x, channels], 1))
-        h = h if addition is None else h + self.add_in(addition)
+        h = self.conv_in(folded(x if channels is None else torch.cat([x, channels], 1), self.patch))
+        h = h if addition is None else h + self.add_in(folded(addition, self.patch))
         skips = [h]
         for level in self.down_blocks:
             for j, block in enumerate(level["resnets"]):
@@ -206,7 +211,7 @@ class UNetNet(nn.Module):
                     h = recompute(self.checkpointing, level["attentions"][j], h, tokens)
             if "upsampler" in level:
                 h = recompute(self.checkpointing, level["upsampler"], h, emb, skips[-1])
-        return self.conv_out(nnf.silu(self.norm_out(h)))
+        return unfolded(self.conv_out(nnf.silu(self.norm_out(h))), self.patch, x.shape[2:])
 
 
 def res_block(config: UNet, cin: int, cout: int, resample: str | None = None) -> SteeredBlock:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from vol3d.config import Config
 from vol3d.data.rng import torch_rng
-from vol3d.nn.blocks import Down, ResBlock, Up, conv3, fold, unfold
+from vol3d.nn.blocks import Down, ResBlock, Up, conv3, folded, unfolded
 
 
 class SegmenterUNet(Config):
@@ -67,9 +67,7 @@ class SegmenterNet(nn.Module):
     def forward(self, x: Tensor, seeds: Tensor | None = None) -> Tensor:
         """[B, C, X, Y, Z] -> [B, num_labels, X, Y, Z]; with `seeds` of the images [B], with dropout."""
         rngs = [] if seeds is None else [torch_rng("dropout", seed) for seed in seeds.tolist()]
-        shape = x.shape[2:]
-        rest = [-n % self.patch for n in shape]
-        h = self.conv_in(fold(functional.pad(x, (0, rest[2], 0, rest[1], 0, rest[0])), self.patch))
+        h = self.conv_in(folded(x, self.patch))
         seen = []
         for block, halve in zip(self.down, [*self.shrink, None], strict=True):
             h = block(h)
@@ -79,8 +77,7 @@ class SegmenterNet(nn.Module):
         for block, double in zip(reversed(self.up), reversed(self.enlarge), strict=True):
             skip = seen.pop()
             h = dropped(block(torch.cat([double(h, None, skip), skip], 1)), self.dropout, rngs)
-        logits = unfold(self.conv_out(functional.silu(self.norm_out(h))), self.patch)
-        return logits[:, :, : shape[0], : shape[1], : shape[2]]
+        return unfolded(self.conv_out(functional.silu(self.norm_out(h))), self.patch, x.shape[2:])
 
 
 def dropped(h: Tensor, p: float, rngs: list[torch.Generator]) -> Tensor:
