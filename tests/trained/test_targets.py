@@ -95,6 +95,68 @@ def test_a_patch_keeps_its_place(contrasts: Path):
         assert torch.equal(part[name], whole[name][:, i : i + 16, j : j + 20, k : k + 12])
 
 
+def test_structures_of_several_raters(contrasts: Path):
+    """One rater at random each time; the structures are the places in the list of labels."""
+    raters = {"a": {"desc": "rater1"}, "b": {"desc": "rater2"}}
+    source = bids(contrasts, raters=raters, labels_suffix="mask")
+    target = labels.Labels(of=["a", "b"], structures={"lesions_ml": [1]}, coding="one_hot")
+    samples = target.samples(source, [])
+    assert samples.codec.structures == ["lesions_ml"]
+    visit = next(v for v in samples.train if samples.images.labels(v, "a").any())
+    maps = [torch.from_numpy(samples.images.labels(visit, name)) for name in ("a", "b")]
+    drawn = [samples.sample(visit, [], torch_rng("rater", i))["x0"] for i in range(8)]
+    found = [[torch.equal(x[1:] > 0, m > 0) for m in maps] for x in drawn]
+    assert all(any(row) for row in found)
+    assert {row.index(True) for row in found} == {0, 1}
+    both = labels.Labels(structures={"a_ml": [1, 2], "b_ml": "3-4"})
+    codec = both.coded(0.0, 1.0, {}, range(3))
+    there = {"labels": torch.tensor([0, 1, 2, 4, 7]).view(1, 5, 1, 1)}
+    places = labels.LabelSamples(samples.images, codec, both).x0(visit, there, None)
+    assert places.flatten().tolist() == [0, 1, 1, 2, 0]
+    with pytest.raises(ConfigError, match="label 2 is in a_ml and in b_ml"):
+        labels.Labels.parse({"structures": {"a_ml": [2], "b_ml": [2]}})
+
+
+def test_what_a_number_says_of_a_digit():
+    """In the middle between what a digit may be, all labels are alike; digits of no label share out."""
+    for off in (-1, 0):
+        codec = LabelCodec(0.0, 1.0, {}, [0, 1, 2], "bits", off)
+        p = codec.probabilities(torch.full((1, 2, 1, 1, 1), (1 + off) / 2))
+        assert torch.allclose(p.flatten(), torch.full((3,), 1 / 3))
+        sure = codec.probabilities(codec.encode(torch.tensor(2).view(1, 1, 1, 1))[None])
+        assert sure.flatten().tolist() == [0, 0, 1]
+    one_hot = LabelCodec(0.0, 1.0, {}, [0, 1], "one_hot")
+    assert one_hot.probabilities(-torch.ones(1, 2, 1, 1, 1)).flatten().tolist() == [1, 0]
+
+
+def test_each_image_on_a_grid_of_its_own(tmp_path: Path):
+    rows = ["subject\tT1w\tlabels\tsplit"]
+    for i, shape in enumerate([(9, 8, 7), (6, 8, 10), (8, 8, 8)]):
+        affine = np.diag([1.0, -1.0, 1.0, 1.0])
+        affine[:3, 3] = 10 * i
+        data = np.random.default_rng(i).random(shape).astype(np.float32)
+        Volume(data, affine).write(tmp_path / f"{i}.nii.gz")
+        Volume((data > 0.8).astype(np.int16), affine).write(tmp_path / f"{i}_dseg.nii.gz")
+        rows.append(f"{i}\t{i}.nii.gz\t{i}_dseg.nii.gz\ttrain")
+    (tmp_path / "table.tsv").write_text("\n".join(rows))
+    words = {"path": tmp_path / "table.tsv"}
+    with pytest.raises(DataError, match="lies on a grid of"):
+        Images(Table.parse(words))
+    source = Table.parse({**words, "grid": "own"})
+    samples = labels.Labels(patch=(8, 8, 8)).samples(source, ["T1w"])
+    for visit in samples.train:
+        raw = Volume.read(visit.image).reorient("RAS")
+        assert samples.images.grid_of(visit).matches(raw.grid)
+        whole = samples.sample(visit, ["T1w"], None)
+        assert whole["x0"].shape[1:] == whole["T1w"].shape[1:] == raw.shape
+        assert samples.sample(visit, ["T1w"], torch_rng("own"))["T1w"].shape == (1, 8, 8, 8)
+    with pytest.raises(ConfigError, match="own stands alone"):
+        Table.parse({**words, "grid": ["own", "2mm"]})
+    Volume(np.ones((4, 4, 4), np.float32), np.diag([2.0, 2, 2, 1])).write(tmp_path / "1.nii.gz")
+    with pytest.raises(DataError, match="all have one size"):
+        Images(source)
+
+
 def test_what_is_hidden_is_zero_and_says_so():
     sample = {"x0": torch.zeros(1, 2, 2, 2), "T2w": torch.ones(1, 2, 2, 2), "FLAIR": None}
     shown = flagged(sample, {"T2w": 1, "FLAIR": 1}, {"T2w": True})
