@@ -67,8 +67,9 @@ def beside(
 ) -> Slabbed:
     """See `residual`; the output takes the place of what lies between the convolutions."""
     h, y = Slabbed(), Slabbed()
-    for _, _, made in first.forward(x, Norm.of(x, *norm1)):
-        h.append(made)
+    whole = empty(x.last, (1, len(first.weight), *x.shape[2:]))
+    for i, j, made in first.forward(x, Norm.of(x, *norm1)):
+        h.bring(made, flat(whole[:, :, i:j]))
     known = Norm.of(h, *norm2)
     for piece, place, (_, _, made) in zip(x.slabs, h.slabs, second.forward(h, known), strict=True):
         straight = piece if shortcut is None else conv3d(piece, *typed(piece, shortcut))
@@ -124,8 +125,13 @@ def strided(
 ) -> Slabbed:
     """A convolution with zeros at the low and the high end of each axis."""
     y = Slabbed()
-    for _, _, made in strided_slabs(x, conv, stride, pad, splits, cuts):
-        y.append(made)
+    for i, j, made in strided_slabs(x, conv, stride, pad, splits, cuts):
+        if cuts is None:
+            y.append(made)
+            continue
+        if i == 0:
+            whole = empty(x.last, (1, made.shape[1], cuts[-1][1], *made.shape[3:]))
+        y.bring(made, flat(whole[:, :, i:j]))
     return y
 
 
@@ -150,12 +156,11 @@ def doubled(
 ) -> Slabbed:
     """See `upsample_conv.up_conv`; phases as `UpConv` has them."""
     x.spare.clear()
-    _, Y, Z = (2 * n for n in x.shape[2:])
-    y = Slabbed()
+    whole, y = empty(x.last, (1, len(bias), *(2 * n for n in x.shape[2:]))), Slabbed()
     conv = typed(x.last, (phases, bias))
     mine = [(i // 2, j // 2) for i, j in cuts or ()] or doubled_cuts(x, len(bias), splits)
     for i, j in mine:
-        out = empty(x.last, (1, len(bias), 2 * (j - i), Y, Z))
+        out = whole[:, :, 2 * i : 2 * j]
         double_into(out, x.between(i - 1, j + 1), conv)
         y.append(out)
     return y
@@ -165,11 +170,13 @@ def doubled(
 def met(x: Slabbed, conv: Conv, size_of: Slabbed) -> Slabbed:
     """Voxels doubled, the last ones once only where `size_of` is odd, and a 3 x 3 x 3 convolution."""
     (w, b), y, (X, Y, Z) = typed(x.last, conv), Slabbed(), size_of.shape[2:]
+    whole = empty(x.last, (1, len(w), X, Y, Z))
     for i, j in size_of.cuts:
         first, last = max(i - 1, 0) // 2, (min(j + 1, X) + 1) // 2  # coarse planes
         fine = nnf.interpolate(x.between(first, last), scale_factor=2.0, mode="nearest")
         fine = fine[:, :, : X - 2 * first, :Y, :Z]
-        y.append(conv3d(planes_of(fine, i - 1 - 2 * first, j + 1 - 2 * first), w, b, pad=1))
+        made = conv3d(planes_of(fine, i - 1 - 2 * first, j + 1 - 2 * first), w, b, pad=1)
+        y.bring(made, flat(whole[:, :, i:j]))
     return y
 
 
