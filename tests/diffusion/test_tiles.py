@@ -1,5 +1,7 @@
 """Tiles: they cover the whole, blend to it, and see what the network saw beside patches."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -26,7 +28,7 @@ def test_tiles_cover_an_axis_and_overlap():
     for n, size in ((41, 20), (97, 32), (33, 32)):
         at = starts(n, size)
         assert (at[0], at[-1]) == (0, n - size)
-        assert all(b - a <= 0.75 * size + 1 for a, b in zip(at, at[1:], strict=False))
+        assert all(b - a <= 0.75 * size + 1 for a, b in pairwise(at))
 
 
 @pytest.mark.parametrize("coarse", [False, True])

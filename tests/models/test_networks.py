@@ -9,7 +9,7 @@ from vol3d.models.autoencoders.kl import AutoencoderKL, divergence
 from vol3d.models.autoencoders.vq import AutoencoderVQ
 from vol3d.models.denoisers.unet import UNet
 from vol3d.models.segmenters.unet import SegmenterUNet
-from vol3d.nn.blocks import fold, unfold
+from vol3d.nn.fold import fold, unfold
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 16), (17, 14, 9), (5, 7, 6)])

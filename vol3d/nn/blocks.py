@@ -1,6 +1,5 @@
 """The layers of the 3-D networks: convolution, residual blocks, halving and doubling of the grid."""
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -9,8 +8,10 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vol3d.nn import slab_inference as inference
+from vol3d.nn.norm import ChannelNorm, norm
 from vol3d.nn.slab_conv import TAPS
-from vol3d.nn.slab_inference import Affine, cut
+from vol3d.nn.slab_inference import Affine, Conv, cut
 from vol3d.nn.slab_layers import down_conv, residual
 from vol3d.nn.slab_volume import Slabbed
 from vol3d.nn.upsample_conv import up_conv
@@ -69,9 +70,15 @@ def conv3(cin: int, cout: int, stride: int = 1, padding: int = 1) -> nn.Conv3d:
     return Conv3(cin, cout, 3, stride=stride, padding=padding)
 
 
-def affine(norm: nn.GroupNorm) -> Affine:
-    """A group norm as the slab-wise layers take it."""
+def affine(norm: nn.GroupNorm | ChannelNorm) -> Affine:
+    """A norm as the slab-wise layers take it."""
     return norm.weight, norm.bias, norm.num_groups, norm.eps
+
+
+def straight(shortcut: nn.Module) -> Conv | None:
+    """A shortcut as the slab-wise layers take it."""
+    is_plain = isinstance(shortcut, nn.Identity)
+    return None if is_plain else (shortcut.weight, shortcut.bias)
 
 
 def zeroed(module: nn.Module) -> nn.Module:
@@ -129,9 +136,7 @@ class ResBlock(nn.Module):
             (self.conv1.weight, self.conv1.bias),
             affine(self.norm2),
             (self.conv2.weight, self.conv2.bias),
-            None
-            if isinstance(self.shortcut, nn.Identity)
-            else (self.shortcut.weight, self.shortcut.bias),
+            straight(self.shortcut),
             keep=self.keep,
             splits=self.splits,
         )
@@ -143,8 +148,8 @@ class SteeredBlock(nn.Module):
     Args:
         cin: channels in.
         cout: channels out.
-        groups: of the group norm.
-        eps: of the group norm.
+        groups: of the group norm; None norms each voxel over its channels.
+        eps: of the norm.
         emb_dim: length of the embedding.
         adaptive: the embedding scales and shifts after the second norm (adaptive group norm,
             Dhariwal and Nichol 2021, arXiv:2105.05233, section 3.1); else it is added before it.
@@ -156,7 +161,7 @@ class SteeredBlock(nn.Module):
         cin: int,
         cout: int,
         *,
-        groups: int,
+        groups: int | None,
         eps: float = 1e-6,
         emb_dim: int,
         adaptive: bool,
@@ -164,15 +169,22 @@ class SteeredBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.adaptive, self.resample = adaptive, resample
-        self.norm1 = nn.GroupNorm(groups, cin, eps)
+        self.norm1 = norm(cin, groups, eps)
         self.conv1 = conv3(cin, cout)
         self.emb = nn.Linear(emb_dim, 2 * cout if adaptive else cout)
-        self.norm2 = nn.GroupNorm(groups, cout, eps)
+        self.norm2 = norm(cout, groups, eps)
         self.conv2 = zeroed(conv3(cout, cout))  # the block begins as nothing
         self.shortcut = nn.Conv3d(cin, cout, 1) if cin != cout else nn.Identity()
 
-    def forward(self, x: Tensor, emb: Tensor, size_of: Tensor | None = None) -> Tensor:
-        """x [B, C, X, Y, Z], emb [B, emb_dim]; going up, the size of `size_of` is met exactly."""
+    def forward(
+        self, x: Tensor | Slabbed, emb: Tensor, size_of: Tensor | Slabbed | None = None
+    ) -> Tensor | Slabbed:
+        """x [B, C, X, Y, Z], emb [B, emb_dim]; going up, the size of `size_of` is met exactly.
+
+        One image in slabs comes out in slabs.
+        """
+        if isinstance(x, Slabbed):
+            return self.in_slabs(x, emb, size_of)
         h = nnf.silu(self.norm1(x))
         if self.resample == "up":
             x = double(x, size_of)
@@ -189,6 +201,29 @@ class SteeredBlock(nn.Module):
             h = self.norm2(h + e)
         return self.shortcut(x) + self.conv2(nnf.silu(h))
 
+    def in_slabs(self, x: Slabbed, emb: Tensor, size_of: Slabbed | None) -> Slabbed:
+        """The same for one image, whose embedding is a part of the weights: a plain residual block."""
+        if self.resample:
+            y = self(x.whole(), emb, size_of)
+            cuts = size_of.cuts if size_of else inference.level_cuts(y.shape[2:], y.shape[1], y)
+            return Slabbed.of(y, cuts, measured=True)
+        e = self.emb(nnf.silu(emb))[0]
+        gamma, beta, groups, eps = affine(self.norm2)
+        bias = self.conv1.bias
+        if self.adaptive:
+            scale, shift = e.chunk(2)
+            gamma, beta = gamma * (1 + scale), beta * (1 + scale) + shift
+        else:
+            bias = bias + e
+        return inference.residual(
+            x,
+            affine(self.norm1),
+            (self.conv1.weight, bias),
+            (gamma, beta, groups, eps),
+            (self.conv2.weight, self.conv2.bias),
+            straight(self.shortcut),
+        )
+
 
 class Down(nn.Module):
     """A convolution with stride 2; `padding` 0 pads a voxel at the high end only, as autoencoders do."""
@@ -199,10 +234,15 @@ class Down(nn.Module):
         self.conv = conv3(channels, channels, stride=2, padding=padding)
 
     def forward(self, x: Tensor | Slabbed, emb: Tensor | None = None) -> Tensor | Slabbed:
-        """[B, C, X, Y, Z] -> half of each axis; in slabs only with padding 0."""
-        if self.conv.padding[0]:
-            return self.conv(x)
-        return down_conv(x, (self.conv.weight, self.conv.bias), self.splits)
+        """[B, C, X, Y, Z] -> half of each axis."""
+        conv, padding = (self.conv.weight, self.conv.bias), self.conv.padding[0]
+        if padding == 0:
+            return down_conv(x, conv, self.splits)
+        if isinstance(x, Slabbed):
+            size = [(n + 1) // 2 for n in x.shape[2:]]
+            cuts = inference.level_cuts(size, x.shape[1], x.last)
+            return inference.strided(x, conv, 2, (1, 1), self.splits, cuts)
+        return self.conv(x)
 
 
 class Up(nn.Module):
@@ -230,7 +270,10 @@ class Up(nn.Module):
             self.conv = conv3(channels, channels)
 
     def forward(
-        self, x: Tensor | Slabbed, emb: Tensor | None = None, size_of: Tensor | None = None
+        self,
+        x: Tensor | Slabbed,
+        emb: Tensor | None = None,
+        size_of: Tensor | Slabbed | None = None,
     ) -> Tensor | Slabbed:
         """[B, C, X, Y, Z] -> twice each axis; if repeating, the size of `size_of`."""
         if self.how == "repeat":
@@ -256,48 +299,34 @@ def halve(x: Tensor) -> Tensor:
     return x
 
 
-def double(x: Tensor, size_of: Tensor | None = None) -> Tensor:
+def double(x: Tensor, size_of: Tensor | Slabbed | None = None) -> Tensor:
     """Each voxel repeated along each axis; the last ones once only where `size_of` is odd there."""
     return to_size(nnf.interpolate(x, scale_factor=2.0, mode="nearest"), size_of)
 
 
 def up(
-    x: Tensor | Slabbed, conv: nn.Conv3d, size_of: Tensor | None = None, splits: int | None = None
+    x: Tensor | Slabbed,
+    conv: nn.Conv3d,
+    size_of: Tensor | Slabbed | None = None,
+    splits: int | None = None,
 ) -> Tensor | Slabbed:
     """The grid doubled, or met where `size_of` is odd, and a convolution."""
-    if size_of is not None and any(n % 2 for n in size_of.shape[2:]):
-        return conv(double(x, size_of))
-    return up_conv(x, (conv.weight, conv.bias), splits)
+    layer = conv.weight, conv.bias
+    if size_of is None or not any(n % 2 for n in size_of.shape[2:]):
+        return up_conv(x, layer, splits, size_of.cuts if isinstance(size_of, Slabbed) else None)
+    return inference.met(x, layer, size_of) if isinstance(x, Slabbed) else conv(double(x, size_of))
 
 
-def to_size(x: Tensor, size_of: Tensor | None) -> Tensor:
+def merge(h: Tensor | Slabbed, skip: Tensor | Slabbed, is_added: bool) -> Tensor | Slabbed:
+    """What goes up and what came down on the same grid, side by side; their mean if it `is_added`."""
+    if isinstance(h, Slabbed):
+        return inference.merge(h, skip, is_added)
+    return (h + skip) / 2 if is_added else torch.cat([h, skip], 1)
+
+
+def to_size(x: Tensor, size_of: Tensor | Slabbed | None) -> Tensor:
     """x without its last voxels where `size_of` has fewer."""
     if size_of is not None and x.shape[2:] != size_of.shape[2:]:
         a, b, c = size_of.shape[2:]
         x = x[:, :, :a, :b, :c]
     return x
-
-
-def folded(x: Tensor, size: int) -> Tensor:
-    """`fold` of any shape, with zeros at the high ends where it does not divide by `size`."""
-    if size == 1:
-        return x
-    rest = [-n % size for n in x.shape[2:]]
-    return fold(nnf.pad(x, (0, rest[2], 0, rest[1], 0, rest[0])), size)
-
-
-def unfolded(x: Tensor, size: int, shape: Sequence[int]) -> Tensor:
-    """The way back of `folded`, to the voxels that there were."""
-    if size == 1:
-        return x
-    return unfold(x, size)[:, :, : shape[0], : shape[1], : shape[2]]
-
-
-def fold(x: Tensor, size: int) -> Tensor:
-    """Space to depth: blocks of size^3 voxels become channels, [B, C size^3, X/size, ...]."""
-    return rearrange(x, "b c (x i) (y j) (z k) -> b (c i j k) x y z", i=size, j=size, k=size)
-
-
-def unfold(x: Tensor, size: int) -> Tensor:
-    """Depth to space, the way back of `fold`."""
-    return rearrange(x, "b (c i j k) x y z -> b c (x i) (y j) (z k)", i=size, j=size, k=size)

@@ -19,6 +19,7 @@ import torch.nn.functional as nnf
 from einops import rearrange
 from torch import Tensor
 
+from vol3d.nn.norm import over_channels
 from vol3d.nn.norm_ops import combine, conv3d, exact, normalise, normalise_backward, shares
 from vol3d.nn.slab_volume import LAYOUT, Cuts, Slabbed
 from vol3d.nn.winograd import pays, winograd_weight_gradient
@@ -45,6 +46,11 @@ def slabs(planes: int, plane: int, splits: int | None, device: str) -> Cuts:
     return list(pairwise(cuts))
 
 
+def pairs(planes: int, plane: int, device: str) -> Cuts:
+    """The same of even lengths, but for the last: so may slabs of half the grid double into them."""
+    return [(2 * i, min(2 * j, planes)) for i, j in slabs(-(-planes // 2), 2 * plane, None, device)]
+
+
 @dataclass
 class Norm:
     """Group norm of one image, with the statistics known: mean, variance and scale, [3, C]."""
@@ -56,8 +62,12 @@ class Norm:
     eps: float
 
     @classmethod
-    def of(cls, x: Slabbed, gamma: Tensor, beta: Tensor, groups: int, eps: float) -> "Norm":
-        """Statistics of the groups of an image whose pieces were measured."""
+    def of(
+        cls, x: Slabbed, gamma: Tensor, beta: Tensor, groups: int | None, eps: float
+    ) -> "Norm | OfEachVoxel":
+        """Statistics of the groups of an image whose pieces were measured; see `nn/norm.py` without."""
+        if groups is None:
+            return OfEachVoxel(*(t.to(exact(x.last.dtype)) for t in (gamma, beta)), eps)
         stats = x.moments.grouped(gamma, groups, eps)
         return cls(stats, gamma.to(stats.dtype), beta.to(stats.dtype), groups, eps)
 
@@ -92,6 +102,20 @@ class Norm:
         return by_gamma, sums[1]
 
 
+@dataclass
+class OfEachVoxel:
+    """Channel norm, which knows no statistics."""
+
+    gamma: Tensor
+    beta: Tensor
+    eps: float
+
+    def apply(self, x: Tensor, is_active: bool, out: Tensor) -> Tensor:
+        """See `Norm.apply`."""
+        out.copy_(over_channels(x.to(self.gamma.dtype), self.gamma, self.beta, self.eps))
+        return nnf.silu(out, inplace=True) if is_active else out
+
+
 class Totals:
     """Sums of gradients over images and slabs."""
 
@@ -116,7 +140,7 @@ class Window:
     def __init__(self, x: Slabbed, norm: Norm, is_active: bool) -> None:
         self.x, self.norm, self.is_active = x, norm, is_active
         longest = max(j - i for i, j in x.cuts)
-        shape = (1, x.last.shape[1], longest + 2, *x.last.shape[3:])
+        shape = (1, x.shape[1], longest + 2, *x.shape[3:])
         self.buffer = torch.empty(
             shape, dtype=x.last.dtype, device=x.last.device, memory_format=LAYOUT
         )
@@ -159,7 +183,8 @@ class Layer:
     def forward(self, x: Slabbed, norm: Norm) -> Iterator[tuple[int, int, Tensor]]:
         """Planes i to j of the output, piece after piece."""
         if len(x.cuts) == 1:  # the convolution itself adds the zeros
-            seen = norm.apply(x.last, self.is_active, torch.empty_like(x.last))
+            seen = x.whole()
+            seen = norm.apply(seen, self.is_active, torch.empty_like(seen))
             yield 0, x.planes, convolve(seen, self.weight, self.bias, ends=1)
             return
         window = Window(x, norm, self.is_active)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from vol3d.config import Config
 from vol3d.nn import slab_inference as inference
 from vol3d.nn.attention import AttentionBlock
-from vol3d.nn.blocks import Down, ResBlock, Up, Upsampling, affine, conv3, fold, recompute, unfold
+from vol3d.nn.blocks import Down, ResBlock, Up, Upsampling, affine, conv3, recompute
+from vol3d.nn.fold import fold, unfold
 from vol3d.nn.slab_layers import conv_in, laid, norm_conv
 
 

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from vol3d.config import Config
 from vol3d.nn.attention import Attention
-from vol3d.nn.blocks import recompute, unfold, zeroed
+from vol3d.nn.blocks import recompute, zeroed
 from vol3d.nn.embed import positions, sinusoidal
+from vol3d.nn.fold import unfold
 
 
 class DiT(Config):

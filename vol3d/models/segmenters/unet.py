@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from vol3d.config import Config
 from vol3d.data.rng import torch_rng
-from vol3d.nn.blocks import Down, ResBlock, Up, conv3, folded, unfolded
+from vol3d.nn.blocks import Down, ResBlock, Up, conv3
+from vol3d.nn.fold import folded, unfolded
 
 
 class SegmenterUNet(Config):
