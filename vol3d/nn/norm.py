@@ -18,7 +18,10 @@ class ChannelNorm(nn.Module):
     def __init__(self, channels: int, eps: float) -> None:
         super().__init__()
         self.eps = eps
-        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.weight, self.bias = (
+            nn.Parameter(torch.ones(channels)),
+            nn.Parameter(torch.zeros(channels)),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, X, Y, Z] -> the same."""
@@ -33,4 +36,6 @@ def norm(channels: int, groups: int | None, eps: float) -> nn.GroupNorm | Channe
 def over_channels(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """See `ChannelNorm`."""
     voxels = rearrange(x, "b c x y z -> b x y z c")
-    return rearrange(nnf.layer_norm(voxels, weight.shape, weight, bias, eps), "b x y z c -> b c x y z")
+    return rearrange(
+        nnf.layer_norm(voxels, weight.shape, weight, bias, eps), "b x y z c -> b c x y z"
+    )
