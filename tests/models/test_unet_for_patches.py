@@ -21,7 +21,7 @@ PATCHDDM = {
     "middle_attention": False,
 }
 """Of Bieder et al., MIDL 2023: base 29, multipliers 1, 3, 4, 4, 4, 4, 4."""
-SHAPES = [(9, 11, 7), (10, 8, 6), (6, 5, 12)]
+SHAPES = [(9, 11, 7), (10, 8, 6)]
 
 
 @pytest.mark.parametrize(("skips", "parameters"), [("add", 24260299), ("concat", 32331927)])
@@ -67,7 +67,7 @@ def test_weights_have_the_names_that_they_had():
 
 def both_ways(net: UNetNet, x: Tensor, monkeypatch, **ports: Tensor) -> tuple[Tensor, Tensor]:
     """The output of one call as usual, and slab by slab."""
-    c_noise = torch.linspace(0.1, 0.7, len(x))
+    c_noise = torch.linspace(0.1, 0.7, len(x), device=x.device)
     out = []
     with torch.inference_mode():
         for large in (10**9, 0):
@@ -83,7 +83,7 @@ def both_ways(net: UNetNet, x: Tensor, monkeypatch, **ports: Tensor) -> tuple[Te
 def test_slab_by_slab_is_the_same(skips, modulation, norm, slab, monkeypatch):
     """All ports open, in odd shapes, a batch; and what is given stays as it was."""
     monkeypatch.setitem(SLAB, "cpu", slab)
-    for shape, updown in product(SHAPES, (False, True)):
+    for shape, updown in product(SHAPES, (False, True) if slab == 1000 else (False,)):
         config = UNet(
             channels=(4, 8, 12), num_res_blocks=2, norm_groups=2, attention_levels=(False, True, False),
             skips=skips, modulation=modulation, norm=norm, resblock_updown=updown,
@@ -97,6 +97,16 @@ def test_slab_by_slab_is_the_same(skips, modulation, norm, slab, monkeypatch):
         whole, tiled = both_ways(net, x, monkeypatch, **given)
         assert apart(tiled, whole) < 1e-5, (shape, updown)
         assert all(map(torch.equal, (x, *given.values()), before))
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("in_float32")
+@pytest.mark.parametrize("skips", ["concat", "add"])
+def test_slab_by_slab_on_a_gpu(skips, device, monkeypatch):
+    monkeypatch.setitem(SLAB, device.type, 20000)
+    net = randomise(UNet(channels=(8, 16), norm_groups=4, skips=skips).build(1, 1)).to(device)
+    whole, tiled = both_ways(net, torch.randn(1, 1, 12, 9, 10).to(device), monkeypatch)
+    assert apart(tiled, whole) < 1e-4
 
 
 def test_slab_by_slab_in_float64(monkeypatch):
