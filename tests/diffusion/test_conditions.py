@@ -1,12 +1,13 @@
 """The ways of conditioning: shapes, which covariate goes where, and that each tells the network."""
 
+import numpy as np
 import pytest
 import torch
 
 from vol3d.data.covariates import Covariates, Wanted
 from vol3d.diffusion.condition import Condition, Ports, join, join_widths
-from vol3d.diffusion.conditioning import COVARIATES, Known
-from vol3d.diffusion.conditions import Addition, Channels, Tokens, Vector
+from vol3d.diffusion.conditioning import COORDINATES, COVARIATES, Known
+from vol3d.diffusion.conditions import Addition, Channels, Coordinates, Tokens, Vector
 from vol3d.diffusion.model import Diffusion
 from vol3d.errors import ConfigError
 
@@ -130,6 +131,21 @@ def test_each_way_is_learnt(schema, kind):
     known = model(z, noise, sigma, {COVARIATES: encoded}).mean()
     swapped = model(z, noise, sigma, {COVARIATES: encoded.flip(0)}).mean()
     assert known < 0.5 * swapped
+
+
+@pytest.mark.parametrize("octaves", [0, 1, 4])
+def test_coordinates_and_their_waves(schema, octaves):
+    ports, module = Coordinates(octaves=octaves).connect(Known(schema, 1))
+    c = np.random.default_rng(0).uniform(-1, 1, (2, 3, *SHAPE))
+    told = module({COORDINATES: torch.tensor(c)}, SHAPE).channels
+    assert told.shape[1] == ports.channels == 3 + 6 * octaves
+    waves = [f(np.pi * 2**k * c) for k in range(octaves) for f in (np.sin, np.cos)]
+    np.testing.assert_allclose(told, np.concatenate([c, *waves], 1), atol=1e-12)
+
+
+def test_more_octaves_than_four_are_refused():
+    with pytest.raises(ConfigError, match="octaves"):
+        Coordinates.parse({"octaves": 5})
 
 
 def test_addition_begins_as_nothing(schema):

@@ -17,11 +17,6 @@ def test_a_network_has_levels(config: type):
         config.parse({"num_res_blocks": []})
 
 
-def test_first_width_is_even():
-    with pytest.raises(ConfigError, match="channels=7 of the first level must be even"):
-        UNet.parse({"channels": [7, 14], "norm_groups": 1})
-
-
 def test_heads_matter_only_where_there_is_attention():
     settings = {"channels": [32, 64], "head_channels": 64}
     UNet.parse(settings)  # the middle attends, with 64 channels
@@ -29,6 +24,23 @@ def test_heads_matter_only_where_there_is_attention():
         UNet.parse({**settings, "attention_levels": [True, False]})
     with pytest.raises(ConfigError):
         UNet.parse({**settings, "head_channels": [-8, 64]})
+    UNet.parse({"channels": [32, 48], "head_channels": 64, "middle_attention": False})
+
+
+def test_with_added_skips_attention_going_up_has_the_width_of_the_level_above():
+    settings = {"channels": [32, 64], "head_channels": 64, "attention_levels": [False, True]}
+    UNet.parse(settings)
+    with pytest.raises(ConfigError, match="channels=32 must be a multiple of head_channels=64"):
+        UNet.parse({**settings, "skips": "add"})
+
+
+def test_tokens_need_attention():
+    with pytest.raises(ConfigError, match="nothing attends to tokens"):
+        UNet(channels=(8, 8), middle_attention=False).build(2, 2, token_dim=3)
+
+
+def test_groups_matter_only_to_the_group_norm():
+    UNet.parse({"channels": [6, 10], "norm": "channel"})
 
 
 def test_closed_ports():

@@ -240,7 +240,7 @@ class Down(nn.Module):
             return down_conv(x, conv, self.splits)
         if isinstance(x, Slabbed):
             size = [(n + 1) // 2 for n in x.shape[2:]]
-            cuts = inference.level_cuts(size, x.shape[1], x.last)
+            cuts = inference.level_cuts(size, 2 * x.shape[1], x.last)
             return inference.strided(x, conv, 2, (1, 1), self.splits, cuts)
         return self.conv(x)
 

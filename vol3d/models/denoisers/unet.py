@@ -1,6 +1,7 @@
 """The 3-D diffusion U-Net with ports for a vector, tokens, channels and addition."""
 
 from functools import partial
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -78,14 +79,18 @@ class UNet(Config):
                     f"channels={c} must be a multiple of norm_groups={self.norm_groups}"
                 )
         for i, heads in enumerate(self.heads):
-            widths = self.channels[max(i - 1, 0) : i + 1] if self.skips == "add" else ()
-            widths = (*widths, self.channels[i]) if self.attends[i] else ()
-            if self.middle_attention and i == len(self.channels) - 1:
-                widths = (*widths, self.channels[i])
-            for c in widths if heads else ():
+            for c in self.attended(i) if heads else ():
                 if c % heads:
                     raise ValueError(f"channels={c} must be a multiple of head_channels={heads}")
         return self
+
+    def attended(self, level: int) -> tuple[int, ...]:
+        """Widths of what attends at a level; the middle is at the last one's."""
+        c, is_last = self.channels[level], level == len(self.channels) - 1
+        if not self.attends[level]:
+            return (c,) if is_last and self.middle_attention else ()
+        # With added skips the last block going up has the width of the level above.
+        return (c, self.channels[level - 1]) if self.skips == "add" and level else (c,)
 
     @property
     def groups(self) -> int | None:
@@ -149,7 +154,7 @@ class UNetNet(nn.Module):
         self.checkpointing, self.token_dim = config.checkpointing, token_dim
         self.is_added = config.skips == "add"
         channels, emb_dim = config.channels, 4 * config.channels[0]
-        res, attention = partial(res_block, config), partial(attention_block, config, token_dim)
+        res, blocks = partial(res_block, config), partial(blocks_of_level, config, token_dim)
         self.base, self.patch = channels[0], config.patch
         voxels = config.patch**3
         self.conv_in = conv3(in_channels * voxels, channels[0])
@@ -166,34 +171,26 @@ class UNetNet(nn.Module):
         last, c, skips = len(channels) - 1, channels[0], [channels[0]]
         self.down_blocks = nn.ModuleList()
         for i, (cout, n) in enumerate(zip(channels, config.blocks_per_level, strict=True)):
-            level = nn.ModuleDict({"resnets": nn.ModuleList(), "attentions": nn.ModuleList()})
-            for _ in range(n):
-                level["resnets"].append(res(c, cout))
-                if config.attends[i]:
-                    level["attentions"].append(attention(i, cout))
-                c = cout
-                skips.append(c)
+            level = blocks(i, [c] + [cout] * n)
+            c = cout
+            skips += [c] * n
             if i < last:
                 level["downsampler"] = res(c, c, "down") if config.resblock_updown else Down(c)
                 skips.append(c)
             self.down_blocks.append(level)
         self.middle_block = nn.ModuleDict({"resnet_1": res(c, c)})
         if config.middle_attention:
-            self.middle_block["attention"] = attention(last, c)
+            self.middle_block["attention"] = attention_block(config, token_dim, last, c)
         self.middle_block["resnet_2"] = res(c, c)
         self.up_blocks = nn.ModuleList()
         for i in reversed(range(len(channels))):
-            level = nn.ModuleDict({"resnets": nn.ModuleList(), "attentions": nn.ModuleList()})
-            for _ in range(config.blocks_per_level[i] + 1):
-                skip, cout = skips.pop(), channels[i]
-                if self.is_added:  # the next sum must fit
-                    cin, cout = c, skips[-1] if skips else cout
-                else:
-                    cin = c + skip
-                level["resnets"].append(res(cin, cout))
-                if config.attends[i]:
-                    level["attentions"].append(attention(i, cout))
-                c = cout
+            n = config.blocks_per_level[i] + 1
+            joined, skips = skips[-n:], skips[:-n]
+            if self.is_added:  # each block gives what the next sum needs
+                widths = [*reversed(joined), skips[-1] if skips else channels[0]]
+                level, c = blocks(i, widths), widths[-1]
+            else:
+                level, c = blocks(i, [c] + [channels[i]] * n, joined[::-1]), channels[i]
             if i > 0:
                 level["upsampler"] = res(c, c, "up") if config.resblock_updown else Up(c)
             self.up_blocks.append(level)
@@ -232,20 +229,17 @@ class UNetNet(nn.Module):
         added = None if addition is None else folded(addition, self.patch)
         if is_large(inside) and len(x) > 1:
             given = (x, c_noise, vector, tokens, channels, addition)
-            images = zip(
-                *([None] * len(x) if t is None else t.split(1) for t in given), strict=True
+            return torch.cat(
+                [self(*(None if t is None else t[n : n + 1] for t in given)) for n in range(len(x))]
             )
-            return torch.cat([self(*image) for image in images])
         emb = self.time_embed(sinusoidal(c_noise, self.base))  # [B, E]
         if vector is not None:
             emb = emb + self.vector_embed(vector)
         h = self.first(inside, added)
         skips = [kept(h)]
         for level in self.down_blocks:
-            for j, block in enumerate(level["resnets"]):
-                h = recompute(self.checkpointing, block, h, emb)
-                if level["attentions"]:
-                    h = recompute(self.checkpointing, level["attentions"][j], h, tokens)
+            for j in range(len(level["resnets"])):
+                h = self.block(level, j, h, emb, tokens)
                 skips.append(kept(h))
             if "downsampler" in level:
                 h = recompute(self.checkpointing, level["downsampler"], h, emb)
@@ -255,14 +249,20 @@ class UNetNet(nn.Module):
             h = recompute(self.checkpointing, self.middle_block["attention"], h, tokens)
         h = recompute(self.checkpointing, self.middle_block["resnet_2"], h, emb)
         for level in self.up_blocks:
-            for j, block in enumerate(level["resnets"]):
-                h = merge(h, skips.pop(), self.is_added)
-                h = recompute(self.checkpointing, block, h, emb)
-                if level["attentions"]:
-                    h = recompute(self.checkpointing, level["attentions"][j], h, tokens)
+            for j in range(len(level["resnets"])):
+                h = self.block(level, j, merge(h, skips.pop(), self.is_added), emb, tokens)
             if "upsampler" in level:
                 h = recompute(self.checkpointing, level["upsampler"], h, emb, skips[-1])
         return unfolded(self.last(h), self.patch, x.shape[2:])
+
+    def block(
+        self, level: nn.ModuleDict, j: int, h: Tensor | Slabbed, emb: Tensor, tokens: Tensor | None
+    ) -> Tensor | Slabbed:
+        """The j-th residual block of a level, and its attention."""
+        h = recompute(self.checkpointing, level["resnets"][j], h, emb)
+        if level["attentions"]:
+            h = recompute(self.checkpointing, level["attentions"][j], h, tokens)
+        return h
 
     def first(self, x: Tensor, addition: Tensor | None) -> Tensor | Slabbed:
         """The first features; of a large image without gradients in slabs."""
@@ -287,7 +287,7 @@ class UNetNet(nn.Module):
 
 
 def is_large(x: Tensor) -> bool:
-    """Whether a call goes image by image and slab by slab: exactly, in less memory (`slab_inference`)."""
+    """Whether a call goes image by image and slab by slab: the same in less memory."""
     return not torch.is_grad_enabled() and x[0, 0].numel() >= LARGE and 1 not in x.shape[2:]
 
 
@@ -309,6 +309,22 @@ def res_block(config: UNet, cin: int, cout: int, resample: str | None = None) ->
         resample=resample,
         adaptive=config.modulation == "adaptive",
     )
+
+
+def blocks_of_level(
+    config: UNet,
+    token_dim: int | None,
+    level: int,
+    widths: list[int],
+    beside: list[int] | None = None,
+) -> nn.ModuleDict:
+    """Residual blocks from width to width, with more channels `beside` each input; and attention."""
+    made = nn.ModuleDict({"resnets": nn.ModuleList(), "attentions": nn.ModuleList()})
+    for j, (cin, cout) in enumerate(pairwise(widths)):
+        made["resnets"].append(res_block(config, cin + (beside[j] if beside else 0), cout))
+        if config.attends[level]:
+            made["attentions"].append(attention_block(config, token_dim, level, cout))
+    return made
 
 
 def attention_block(config: UNet, token_dim: int | None, level: int, c: int) -> nn.Module:
