@@ -71,9 +71,9 @@ class Mixture:
         """Say where there are fewer members than were asked for."""
         if len(self.dealt) < wanted:
             log.warning(
-                "warning: members=%d: the segmenters are not random, and one that is not has one answer "
-                "to each image; members: %d",
-                *(wanted, len(self.dealt)),
+                "warning: %d members where %d were asked for: these segmenters are not random, and give "
+                "the same answer each time",
+                *(len(self.dealt), wanted),
             )
 
     @property

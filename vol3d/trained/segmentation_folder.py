@@ -180,8 +180,10 @@ def describe(out: Path, structures: Sequence[str]) -> None:
     rows = [{"index": i, "name": name} for i, name in enumerate(["background", *structures])]
     write_tsv(out / "dseg.tsv", rows)
     for desc, words in MAPS.items():
-        content = {"Description": words, "SpatialReference": "orig"}
-        write_sidecar(out, {"desc": desc}, "probseg", content)
+        write_sidecar(out, {"desc": desc}, "probseg", {"Description": words})
+    for name in structures:
+        words = f"mean probability of {name} over the members"
+        write_sidecar(out, {"label": label_word(name)}, "probseg", {"Description": words})
 
 
 def finished(out: Path) -> list[dict[str, Any]]:

@@ -8,16 +8,19 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from vol3d.config import Config, did_you_mean, lay, several
+from vol3d.data.bids_writer import write_text
 from vol3d.data.dataset import Names
 from vol3d.data.datasets import Bids, OneImage, Source
 from vol3d.data.native_scan import NativeScan
+from vol3d.data.network_images import as_seen
 from vol3d.data.visit import Visit
 from vol3d.distributed.shards import ALL, Shard, share, sum_up, tell
 from vol3d.errors import ConfigError
-from vol3d.io.files import is_free, sha256
+from vol3d.io.files import is_free, make_folder, sha256
 from vol3d.io.header import read_header
 from vol3d.io.lock import at_work
 from vol3d.io.progress import Bar
+from vol3d.io.reading import read_json
 from vol3d.metrics.ensemble import Ensemble
 from vol3d.trained.members import DiffusionSegmenter, Members, kind_at, open_members
 from vol3d.trained.mixture import Mixture
@@ -40,6 +43,7 @@ from vol3d.trained.segmented_visit import (
 )
 from vol3d.training.engine import device_of, tell_precision
 from vol3d.verbs.train import generator_at
+from vol3d.volume import Volume
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +86,8 @@ class Segment(Config):
     """Changes to the sampler of diffusion models: sampler.steps=10, sampler.solver=euler."""
     micro_batch: PositiveInt | None = None
     """Members that a diffusion model draws at a time; short for sampler.micro_batch."""
+    pictures: bool = True
+    """Show the first visits in sourcedata/report.html, which lists the volumes of all."""
     shard: Shard = ALL
     """Segment only a share, so that several processes share the work: 2/4 is the second of four."""
     device: str = "auto"
@@ -124,6 +130,8 @@ class Segment(Config):
         left = sum(not place.sidecar.is_file() for place in at.values())
         tell(self.shard, left, len(visits), "visits")
         sum_up(lambda: finished(self.out), lambda sidecars: write_tables(self.out, sidecars))
+        if not left:
+            self.report(visits, at)
         return self.out
 
     def segment(
@@ -148,6 +156,24 @@ class Segment(Config):
             told["Temperature"] = wanted.calibration.temperature
             told["ConformalLevel"] = wanted.calibration.level
         write_visit(at, scan, ensemble, wanted, told)
+
+    def report(self, visits: list[Visit], at: dict[str, Place]) -> None:
+        """Volumes and pictures as one page, where the BIDS validator does not mind."""
+        from vol3d.report.segmented_visits import SHOWN, SegmentedVisit, segmented_page
+
+        shown = []
+        for visit in visits[:SHOWN] if self.pictures else []:
+            place, told = at[visit.who], read_json(at[visit.who].sidecar)
+            contrast = next(c for c in visit.images if c in told["Inputs"])
+            brain = NativeScan.read(visit, [contrast]).brains[contrast]
+            maps = place.file("dseg"), place.file("probseg", desc="entropy")
+            labels, entropy = (Volume.read(path).reorient("RAS") for path in maps)
+            shown.append(
+                SegmentedVisit(visit.who, as_seen(brain), labels, entropy, told["Volumes"])
+            )
+        path = make_folder(self.out / "sourcedata") / "report.html"
+        write_text(path, segmented_page(finished(self.out), shown, self.interval))
+        log.info("volumes%s: %s", " and pictures" * self.pictures, path)
 
     def foresee(self) -> None:
         """What a dry run says beside the settings; it refuses what a run would."""
