@@ -114,6 +114,7 @@ def test_what_is_written_fits_together(drawn: Path):
     entropy = -np.where(p > 1e-9, p * np.log(np.maximum(p, 1e-9)), 0).sum(0)
     assert np.allclose(maps["desc-entropy"], entropy, atol=1e-3)
     assert (maps["desc-mutualinformation"] <= maps["desc-entropy"] + 1e-4).all()
+    assert told(drawn, "sub-0001")["Labels"] == {"ventricles_ml": [4], "brain_ml": [2, 3]}
     volumes = told(drawn, "sub-0001")["Volumes"]
     assert len(volumes["brain_ml"]["members_ml"]) == 4
     assert volumes["brain_ml"]["mean_ml"] == pytest.approx(p[2].sum() * 0.064, rel=1e-3)

@@ -22,6 +22,7 @@ class Members(Protocol):
         path: of its bundle.
         checksum: of its bundle.
         structures: what it finds, in the order of its labels from 1.
+        labels: that made each structure in the label maps that it learnt from; {} where it is not known.
         contrasts: the images that it takes; any single one if empty.
         fingerprint: of what it was trained on.
         grids: those of the scans it was trained on, the finest first.
@@ -33,6 +34,7 @@ class Members(Protocol):
     path: Path
     checksum: str
     structures: list[str]
+    labels: dict[str, list[int | str]]
     contrasts: list[str]
     fingerprint: dict[str, Any]
     grids: list[Grid]
@@ -69,6 +71,7 @@ class DiffusionSegmenter:
             raise ConfigError(f"{path}: draws images, not label maps; it is no segmenter")
         self.path, self.checksum = self.model.path, self.model.checksum
         self.structures: list[str] = self.model.codec.structures
+        self.labels = getattr(self.model.target, "structures", {})
         self.contrasts = list(self.model.channels)
         self.fingerprint, self.grids = self.model.fingerprint, self.model.grids
         has_one = self.fingerprint.get("common_grid", True)

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_
 from vol3d.config import Config, did_you_mean, lay, several
 from vol3d.data.bids_writer import write_text
 from vol3d.data.dataset import Names
-from vol3d.data.datasets import Bids, OneImage, Source
+from vol3d.data.datasets import Bids, OneImage, Source, Table
 from vol3d.data.native_scan import NativeScan
 from vol3d.data.network_images import as_seen
 from vol3d.data.visit import Visit
@@ -69,8 +69,8 @@ class Segment(Config):
     seed: NonNegativeInt = 0
     """Of the first member; the next one has the next."""
     data: Source | None = None
-    """Which images of IMAGES: data.contrasts=FLAIR, data.entities.desc=brain, data.form=qform. Label
-    maps, covariates and grids are of no account here."""
+    """Which images of IMAGES: data.contrasts=FLAIR, data.entities.desc=brain, data.form=qform; of a file,
+    data.contrast and data.mask. Label maps, covariates and grids are of no account here."""
     consensus: Consensus = "mean"
     """What the label map _dseg is: the most probable label by the mean, the vote, or STAPLE."""
     interval: float = Field(default=0.9, gt=0, lt=1)
@@ -99,10 +99,15 @@ class Segment(Config):
         """IMAGES is the path of the data, and tells their kind where nobody says it."""
         if "images" not in given:
             return given
-        path = Path(given["images"])
-        is_image = path.name.endswith((".nii", ".nii.gz"))
-        kind = "image" if is_image else "bids" if path.is_dir() or not path.suffix else "table"
-        return {**given, "data": lay({"kind": kind}, {**(given.get("data") or {}), "path": path})}
+        path, told = Path(given["images"]), dict(given.get("data") or {})
+        kind = "bids" if path.is_dir() or not path.suffix else "table"
+        if path.name.endswith((".nii", ".nii.gz")):
+            kind = told["kind"] = (
+                "image"  # what chooses among many, as in a file of settings, has no say
+            )
+            for_many = {*Bids.model_fields, *Table.model_fields} - {*OneImage.model_fields}
+            told = {k: v for k, v in told.items() if k not in for_many}
+        return {**given, "data": lay({"kind": kind}, {**told, "path": path})}
 
     def execute(self) -> Path:
         """Segment every visit that is not there yet."""
@@ -145,6 +150,7 @@ class Segment(Config):
         told = {
             "Visit": visit.who,
             "Inputs": files,
+            "Labels": next((s.labels for s in mixture.segmenters if s.labels), {}),
             "Segmenters": [s.checksum for s in mixture.segmenters],
             "Members": [
                 {"Segmenter": member.segmenter, "Seed": member.seed} for member in mixture.dealt
