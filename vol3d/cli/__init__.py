@@ -200,7 +200,7 @@ def fill(name: str, verb: type, arguments: list[str]):
     from vol3d.errors import ConfigError
 
     settings: dict = {}
-    named = {word.partition("=")[0] for word in arguments}
+    named = {word.partition("=")[0] for word in arguments if "=" in word}
     positional = [name for name in verb.positional if name not in named]
     for word in arguments:
         if word.startswith("-"):

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from vol3d.data.native_scan import NativeScan, is_mni
+from vol3d.data.native_scan import NativeScan, grid_of, is_mni
 from vol3d.data.scan_checks import CUT, MNI, PREPARE, SAME_SIZE, outside
 from vol3d.data.tables import few
 from vol3d.data.visit import Visit
 from vol3d.errors import ConfigError, DataError
+from vol3d.io.header import Header
 from vol3d.trained.members import Members
 from vol3d.volume import Grid
 
@@ -112,7 +113,13 @@ class Mixture:
         """
         grids, streams = [], []
         for k, segmenter in enumerate(self.segmenters):
-            grid = self.grid(segmenter, scan)
+            grid = self.grid(segmenter, scan.header)
+            lost = max(outside(brain, grid) for brain in scan.brains.values())
+            if lost > CUT:
+                self.tell_once(
+                    f"{scan.header.path}: {100 * lost:.0f} % of what is not 0 lie outside the grid of "
+                    f"{segmenter.path}, and are background"
+                )
             seen = scan.seen_on(grid)
             images = {n: x for n, x in seen.items() if n in (takes(segmenter) or [*seen][:1])}
             seeds = [d.seed for d in self.dealt if d.segmenter == k]
@@ -124,7 +131,7 @@ class Mixture:
             probabilities = next(streams[member.segmenter])[order]
             yield scan.brought_back(probabilities, grids[member.segmenter])
 
-    def grid(self, segmenter: Members, scan: NativeScan) -> Grid:
+    def grid(self, segmenter: Members, header: Header) -> Grid:
         """The grid on which a segmenter sees a scan: its own, where its voxels have the size learnt from.
 
         Else one of that size and the same field of view, or in MNI space the very grid learnt from.
@@ -132,7 +139,8 @@ class Mixture:
         Raises:
             DataError: the segmenter learnt from slices, or from a place that the scan is not in.
         """
-        own, path, learnt = scan.grid, scan.header.path, nearest(segmenter.grids, scan.grid)
+        own, path = grid_of(header), header.path
+        learnt = nearest(segmenter.grids, own)
         flat = np.array(own.shape) == 1
         if (flat != (np.array(learnt.shape) == 1)).any():
             raise DataError(
@@ -140,7 +148,7 @@ class Mixture:
                 f"do not go together"
             )
         can_be_there = (
-            is_mni(scan.header)
+            is_mni(header)
             and segmenter.fingerprint["space_code"] == MNI
             and segmenter.fingerprint.get("common_grid", True)
         )
@@ -162,12 +170,6 @@ class Mixture:
         )
         if not can_be_there:
             return own.at(np.where(flat, own.spacing, learnt.spacing))
-        lost = max(outside(brain, learnt) for brain in scan.brains.values())
-        if lost > CUT:
-            self.tell_once(
-                f"{path}: {100 * lost:.0f} % of what is not 0 lie outside the grid of {segmenter.path}, "
-                f"and are background"
-            )
         return learnt
 
     def tell_once(self, words: str) -> None:

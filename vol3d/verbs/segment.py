@@ -210,8 +210,11 @@ class Segment(Config):
         visits = self.visits(mixture.contrasts)
         mixture.check(visits)
         for visit in visits:
-            for name in contrasts_of(mixture, visit):
-                read_header(visit.images[name], visit.form)
+            headers = [
+                read_header(visit.images[name], visit.form) for name in contrasts_of(mixture, visit)
+            ]
+            for segmenter in mixture.segmenters:
+                mixture.grid(segmenter, headers[0])
         return mixture, visits
 
     def mixture(
