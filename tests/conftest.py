@@ -123,6 +123,18 @@ DIFFUSION = [
     "task.covariates={age: {unit: years}, sex: {kind: category}, brain_ml: {unit: ml},"
     " ventricles_ml: {unit: ml}}",
 ]
+LABEL_DIFFUSION = [
+    "task.kind=diffuse",
+    "task.target={kind: labels, structures: {ventricles_ml: [4], brain_ml: [2, 3]}}",
+    "task.model={kind: unet, channels: [8, 8, 8, 8]}",
+    "task.conditions={vector: null, t1: {kind: image, of: T1w}}",
+    "task.cond_dropout=0",
+    "task.drop_all=0",
+    "task.sampler={solver: euler, steps: 2, precision: fp32, micro_batch: 2}",
+    "data.labels_entities.desc=tissue",
+    "batch=2",
+    *TINY,
+]
 
 
 @pytest.fixture(scope="session")
@@ -178,3 +190,17 @@ def latents(cohort: Path, autoencoder: Path, parts: Path) -> Path:
 def diffusion(latents: Path, parts: Path) -> Path:
     words = ["data.kind=latents", f"data.path={latents}", *DIFFUSION, "total_nimg=16"]
     return once(parts / "diffusion", lambda run: verb("train", f"run={run}", *words))
+
+
+@pytest.fixture(scope="session")
+def dropout_segmenter(cohort: Path, parts: Path) -> Path:
+    """A U-Net whose answer depends on the seed."""
+    words = [*data_words(cohort), *SEGMENTER, "task.model.dropout=0.3", "total_nimg=8"]
+    return once(parts / "dropout", lambda run: verb("train", f"run={run}", *words))
+
+
+@pytest.fixture(scope="session")
+def label_diffusion(cohort: Path, parts: Path) -> Path:
+    """A diffusion model that draws label maps of an image."""
+    words = [*data_words(cohort), *LABEL_DIFFUSION, "total_nimg=8"]
+    return once(parts / "label_diffusion", lambda run: verb("train", f"run={run}", *words))

@@ -102,6 +102,8 @@ def test_help_all_describes_every_setting():
         ),
         (["generate", "a", "b", "c"], 2, "'c': is one word too many"),
         (["generate", "nowhere", "out"], 2, "nowhere: no such folder"),
+        # What is given by name takes no place; a file called as a setting is none.
+        (["segment", "bundle=[ready]", "out", "RUN"], 2, "out: no such"),
         (["sample-cohort"], 2, "out: is needed and was not given"),
         (
             ["train", "configs/demo/autoencoder.yaml", "device=cuda:9", "run=RUN"],

@@ -215,6 +215,7 @@ class SegmentJob:
                 "model": self.task.model.dump(),
                 "structures": self.names,
                 "contrasts": self.task.contrasts,
+                "labels": self.task.structures,
             },
             "weights": engine.averaged["segmenter"].state_dict(),
             "documents": {"fingerprint": fingerprint, "quality": quality},

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from vol3d.bundle import Bundle
 from vol3d.config import Config
 from vol3d.data.images import grids_of
+from vol3d.data.structure_volumes import Labels
 from vol3d.errors import ConfigError, DataError
 from vol3d.models.segmenters import Segmenter
 from vol3d.trained.autoencoder import channels_last
@@ -28,6 +29,8 @@ class SegmenterBundle(Config):
     """What it finds, in the order of its labels from 1; names end in their unit, _ml."""
     contrasts: list[str] = []
     """The images that it takes, by name; any single one where none is named."""
+    labels: dict[str, Labels] = {}
+    """The labels that made each structure in the label maps that it learnt from."""
 
 
 class TrainedSegmenter:
@@ -37,13 +40,21 @@ class TrainedSegmenter:
         structures: what it finds, in the order of its labels from 1.
         contrasts: the images that it takes; any single one if empty.
         grids: those of the scans it was trained on, the finest first.
+        labels: see `vol3d.trained.members.Members`.
+        is_random: likewise.
+        needs_its_grid: likewise; it never does.
+        unfinished: likewise; it never is.
     """
+
+    needs_its_grid = False
+    unfinished: ClassVar[list[str]] = []
 
     def __init__(self, path: Path | str, device: torch.device | str = "cpu") -> None:
         bundle = Bundle(path, "segmenter")
         self.path, self.checksum = bundle.path, bundle.checksum
         settings = bundle.settings(SegmenterBundle)
         self.structures, self.contrasts = settings.structures, settings.contrasts
+        self.labels = settings.labels
         self.quality: dict = bundle.document("quality")
         self.fingerprint: dict = bundle.fingerprint()
         self.grids = grids_of(self.fingerprint)
