@@ -17,6 +17,7 @@ DESCRIPTION = "dataset_description.json"
 ENTITIES = ("from", "to", "mode", "space", "res", "label", "desc")
 """In the order that BIDS wants them, after sub- and ses-."""
 LABEL_SUFFIXES = ("dseg", "mask")
+"""Last words of the names of files whose values are labels."""
 MNI_SPACE = "MNI152NLin2009aSym"
 """BIDS's word for the world of nilearn's MNI152 template."""
 

@@ -5,6 +5,7 @@ speak RAS+. To move an *image* the other way, onto the fixed volume's grid, each
 sent through T and the moving image is read there; several transforms are one chain, read once.
 """
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,10 +13,11 @@ import SimpleITK as sitk
 import torch
 
 from vol3d.errors import DataError
-from vol3d.transforms.displacement import to_mm, to_voxels
+from vol3d.transforms.displacement import jacobian, to_mm, to_voxels
 from vol3d.transforms.warp import invert
 from vol3d.volume import LPS, Grid, grid_of, placed
 
+log = logging.getLogger(__name__)
 MISSED_VOXELS = 0.5
 """By how much an inverse may miss."""
 
@@ -98,7 +100,7 @@ def sampled(transform: sitk.Transform, grid: Grid) -> np.ndarray:
 def inverse(transform: sitk.Transform) -> sitk.Transform:
     """The way back, from points of the moving volume to those of the fixed one.
 
-    Fields are inverted on their own grid, widened by as far as they move anything.
+    Fields are inverted on their own grid, widened by as far as they move its faces.
 
     Raises:
         DataError: a field folds, a matrix flattens, or it is of a kind that has no inverse here.
@@ -114,8 +116,7 @@ def inverse_of_part(part: sitk.Transform) -> sitk.Transform:
         return part.GetInverse()
     except RuntimeError:
         raise DataError(
-            f"a {part.GetName()} with these numbers has no inverse here; name the file of the inverse "
-            f"transform instead"
+            f"this {part.GetName()} has no inverse here; name the file of the inverse transform instead"
         ) from None
 
 
@@ -123,12 +124,18 @@ def inverse_of_field(forward: sitk.DisplacementFieldTransform) -> sitk.Displacem
     """The way back through a field: fixed points of v(y) = -u(y + v(y)).
 
     Raises:
-        DataError: there is none within half a voxel, because the field folds.
+        DataError: there is none within half a voxel.
     """
     u, grid = field_of(forward)
+    if folded := float((jacobian(u, grid) <= 0).mean()):
+        log.warning(
+            "warning: a field folds in %.2f%% of its voxels, and there the way back is one of several",
+            100 * folded,
+        )
     w = to_voxels(u, grid)
-    rim = int(np.ceil(np.abs(w).max())) if w.size else 0
-    wide = np.pad(w, [(0, 0), *[(rim, rim)] * 3], mode="edge")
+    faces = [np.take(w, (0, -1), axis=1 + a) for a in range(3)]  # what leaves goes through them
+    rim = int(np.ceil(max(np.abs(face).max() for face in faces)))
+    wide = np.pad(w.astype(np.float32), [(0, 0), *[(rim, rim)] * 3], mode="edge")
     v, miss = (t.numpy()[0] for t in invert(torch.from_numpy(wide)[None]))
     y = np.indices(v.shape[1:]) + v - rim  # where the voxels of the wide grid come from
     size = np.array(grid.shape)[:, None, None, None]
@@ -138,4 +145,4 @@ def inverse_of_field(forward: sitk.DisplacementFieldTransform) -> sitk.Displacem
             f"the field has no inverse: it folds, or nearly so, in {(missed > MISSED_VOXELS).mean():.2%} "
             f"of its voxels; smooth it, or name the file of the inverse transform instead"
         )
-    return field(to_mm(v, grid), grid.padded(rim))
+    return field(to_mm(v.astype(np.float64), grid), grid.padded(rim))

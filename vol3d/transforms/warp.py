@@ -4,12 +4,15 @@ A displacement u [B, 3, X, Y, Z] is in voxels here, along the array's axes: the 
 point x + u(x). `vol3d/transforms/displacement.py` turns it into mm and back.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch.nn.functional import grid_sample
 
 SQUARINGS = 6
 """A velocity is followed in 2^6 steps; a step must be short against the field's own detail."""
 TRIES = 60
+SHORTEST_STEP = 1e-3
 CLOSE_VOXELS = 1e-3
 """Nearer than this an inverse need not be."""
 
@@ -23,9 +26,16 @@ def warp(images: torch.Tensor, u: torch.Tensor, *, outside: str = "zeros") -> to
         outside: zeros, or border: the nearest voxel's value. Values reach half a voxel beyond the
             last centre; with zeros they fade there.
     """
-    # align_corners=False: -1 and 1 are the box's faces, so that the sides of voxels do not matter.
-    axes = [(2 * (u[:, i] + index_along(u, i)) + 1) / n - 1 for i, n in enumerate(u.shape[2:])]
-    where = torch.stack(axes[::-1], dim=-1)  # [B, X, Y, Z, 3] from -1 to 1; last axis first
+    return read(images, [u[:, i] + index_along(u, i) for i in range(3)], u.shape[2:], outside)
+
+
+def read(
+    images: torch.Tensor, places: Sequence[torch.Tensor], shape: Sequence[int], outside: str
+) -> torch.Tensor:
+    """Images [B, C, X', Y', Z'] at places x, y, z, each [B, I, J, K], in voxels of a grid of a shape."""
+    # align_corners=False: -1 and 1 are the box's faces, so that the sizes of voxels do not matter.
+    axes = [(2 * place + 1) / n - 1 for place, n in zip(places, shape, strict=True)]
+    where = torch.stack(axes[::-1], dim=-1)  # [B, I, J, K, 3] from -1 to 1; last axis first
     return grid_sample(images, where, padding_mode=outside, align_corners=False)
 
 
@@ -65,20 +75,30 @@ def invert(u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     as long. So it converges too where tissue grows several times over.
 
     Returns:
-        v [B, 3, X, Y, Z], and by how many voxels y + v(y) + u(y + v(y)) misses y, [B, 1, X, Y, Z]:
-        large where u folds, and there is no inverse.
+        v [B, 3, X, Y, Z], and by how many voxels T(y + v(y)) misses y, [B, 1, X, Y, Z]; large where
+        there is no inverse.
     """
-    v, step = torch.zeros_like(u), torch.ones_like(u[:, :1])
-    off = warp(u, v, outside="border")  # by which T(y + v) misses y
-    miss = off.norm(dim=1, keepdim=True)
+    found, missed = zip(*(invert_one(one[None]) for one in u), strict=True)
+    return torch.cat(found), torch.cat(missed)
+
+
+def invert_one(u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same for one field [1, 3, X, Y, Z]; voxels that are done are left alone."""
+    shape = u.shape[2:]
+    y = torch.stack([index_along(u, i).expand(shape) for i in range(3)]).flatten(1)  # [3, N]
+    off, v = u[0].flatten(1).clone(), torch.zeros_like(u[0]).flatten(1)  # off: T(y + v) - y
+    miss, step = off.norm(dim=0), torch.ones_like(off[0])
     for _ in range(TRIES):
-        tried = v - step * off
-        off_tried = tried + warp(u, tried, outside="border")
-        miss_tried = off_tried.norm(dim=1, keepdim=True)
-        is_better = miss_tried < miss
-        v, off = torch.where(is_better, tried, v), torch.where(is_better, off_tried, off)
-        miss = torch.where(is_better, miss_tried, miss)
-        step = torch.where(is_better | (miss < CLOSE_VOXELS), step, step / 2)
-        if miss.max() < CLOSE_VOXELS:
+        at = ((miss > CLOSE_VOXELS) & (step > SHORTEST_STEP)).nonzero()[:, 0]
+        if not len(at):
             break
-    return v, miss
+        tried = v[:, at] - step[at] * off[:, at]
+        places = (y[:, at] + tried)[:, None, :, None, None]  # [3, 1, n, 1, 1]
+        off_tried = tried + read(u, places, shape, "border")[0, :, :, 0, 0]
+        miss_tried = off_tried.norm(dim=0)
+        is_better = miss_tried < miss[at]
+        step[at[~is_better]] /= 2
+        better = at[is_better]
+        v[:, better], off[:, better] = tried[:, is_better], off_tried[:, is_better]
+        miss[better] = miss_tried[is_better]
+    return v.view(1, 3, *shape), miss.view(1, 1, *shape)

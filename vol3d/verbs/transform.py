@@ -16,7 +16,7 @@ from vol3d.io.files import check_new_image, make_folder
 from vol3d.io.header import Form, read_header
 from vol3d.transforms.overlap import lattice, overlap, overlaps_with_fields
 from vol3d.transforms.resample import Interpolation, move_image, move_labels
-from vol3d.transforms.transform import inverse, move_points
+from vol3d.transforms.transform import move_points
 from vol3d.transforms.transform_file import read_chain
 from vol3d.volume import Grid, Volume
 
@@ -34,21 +34,21 @@ def named(given: Any) -> Any:
 class Transform(Config):
     """Move an image through transforms: vol3d transform TRANSFORM IMAGE OUT reference=FILE.
 
-    TRANSFORM sends points of the fixed space, REFERENCE's, to the moving one, IMAGE's, as those of ITK and
-    ANTs do (from-IMAGE_to-REFERENCE_mode-image_xfm); with it IMAGE moves onto REFERENCE's grid. Several
+    TRANSFORM sends points of the fixed space, REFERENCE's, to the moving one, IMAGE's, as ITK and ANTs
+    keep it (from-IMAGE_to-REFERENCE_mode-image_xfm): with it IMAGE moves onto REFERENCE's grid. Several
     are listed as for antsApplyTransforms: [warp.nii.gz,affine.mat] sends each voxel of REFERENCE through
-    warp first, then affine, so IMAGE itself seems to move by affine first. IMAGE is read once, whatever
-    their number. A field moves nothing outside its own grid.
+    warp first, then affine, so IMAGE seems to move by affine first. IMAGE is read once, whatever their
+    number. A field moves nothing outside its own grid.
 
     IMAGE may be a table (.tsv, .csv) with columns x, y, z in mm. Points go the way of the transform, from
-    the fixed space to the moving one, as in antsApplyTransformsToPoints: it is inverse=true that takes
-    points of IMAGE along with it.
+    the fixed space to the moving one, as in antsApplyTransformsToPoints: inverse=true takes points of
+    IMAGE along with it.
     """
 
     positional: ClassVar[tuple[str, ...]] = ("transform", "image", "out")
     transform: Annotated[list[Path], BeforeValidator(named), Field(min_length=1)]
-    """Files: fields (.nii.gz: vectors in mm), ITK's .h5, .mat, .txt, .tfm. A point goes through the first
-    first."""
+    """Files of ITK and ANTs: fields (.nii.gz), .h5, .mat, .txt, .tfm; REFERENCE's points go through the
+    first one first."""
     image: Path
     """NIfTI image of the moving space, or a table of points."""
     out: Path
@@ -58,7 +58,7 @@ class Transform(Config):
     interpolation: Interpolation = "linear"
     """linear, nearest or cubic; of label maps, linear takes the label with the largest share."""
     labels: bool | None = None
-    """Whether values are labels, which must not be mixed; by the name if not given: ..._dseg, ..._mask."""
+    """Whether values are labels, which must not be mixed; if not given, files named dseg or mask."""
     inverse: bool | list[bool] = False
     """true: the way back through all of them, so that IMAGE is of the fixed space and REFERENCE of the
     moving one; [false,true]: of those alone, each in its place, as ANTs' [affine.mat,1]."""
@@ -86,9 +86,9 @@ class Transform(Config):
         if volume.data.any() and not moved.data.any():
             gap = overlap(move_points(chain, lattice(grid)), volume.grid).gap_mm
             raise DataError(
-                f"{self.image}: nothing of it comes to lie on the grid of {self.reference}, which is sent "
-                f"to places {gap:.0f} mm away from it; are both what the transform is for, or is the way "
-                f"back due (inverse=true)?"
+                f"{self.image}: nothing of it comes to lie on the grid of {self.reference}; after the "
+                f"transform {gap:.0f} mm lie between them; are both what it is for, or is the way back "
+                f"due (inverse=true)?"
             )
         make_folder(self.out.parent)
         Volume(moved.data, grid.affine, reference.space_code).write(self.out)
@@ -101,8 +101,8 @@ class Transform(Config):
             ConfigError: `inverse` is a list of another length.
         """
         if isinstance(self.inverse, bool):
-            chain = read_chain(self.transform, [False] * len(self.transform))
-            return inverse(chain) if self.inverse else chain
+            paths = self.transform[::-1] if self.inverse else self.transform
+            return read_chain(paths, [self.inverse] * len(paths))
         if len(self.inverse) != len(self.transform):
             raise ConfigError(
                 f"inverse: lists {len(self.inverse)} values for {len(self.transform)} transforms"
@@ -118,12 +118,13 @@ class Transform(Config):
         for met in overlaps_with_fields(chain, points):
             if not met.share:
                 raise DataError(
-                    f"{whose}: lies {met.gap_mm:.0f} mm away from a displacement field, which moves nothing "
-                    f"of it; is it what the transform is for, or is the way back due (inverse=true)?"
+                    f"{whose}: lies {met.gap_mm:.0f} mm away from a displacement field, which moves "
+                    f"nothing of it; is it what the transform is for, or is the way back due "
+                    f"(inverse=true)?"
                 )
             if met.share < TOLD_BELOW:
                 log.warning(
-                    "warning: %s: %.0f %% of it lies outside a displacement field, and is not moved by it",
+                    "warning: %s: %.0f %% of it lies outside a displacement field and is not moved by it",
                     whose,
                     100 * (1 - met.share),
                 )
