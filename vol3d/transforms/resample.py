@@ -63,18 +63,18 @@ def whole_numbers(data: np.ndarray) -> np.ndarray:
     Raises:
         DataError: they are none.
     """
-    if data.dtype in (np.uint8, np.uint16, np.int16, np.int32):
-        return data
     if data.dtype == bool:
         return data.astype(np.uint8)
+    if np.can_cast(data.dtype, np.int32):
+        return data.astype(np.int32) if data.dtype == np.int8 else data
     rounded = np.rint(data)
     if (off := rounded != data).any():
         raise DataError(
             f"labels are whole numbers, it holds {float(data[off][0]):g}; for an image, or a map of "
             f"probabilities, say labels=false"
         )
-    if np.abs(rounded).max(initial=0) >= 2**31:
-        raise DataError(f"labels are below 2^31, it holds {float(np.abs(rounded).max()):.0f}")
+    if (largest := float(np.abs(rounded).max(initial=0))) >= 2**31:
+        raise DataError(f"labels are below 2^31, it holds {largest:.0f}")
     return rounded.astype(np.int32)
 
 

@@ -18,7 +18,8 @@ from vol3d.transforms.transform import chain, field, field_of, inverse, parts
 
 FIELDS = (".nii", ".nii.gz")
 TEXTS = (".txt", ".tfm")
-ITKS = (".h5", ".hdf5", ".mat", *TEXTS)
+ANYTHING = (".h5", ".hdf5")
+ITKS = (".mat", *TEXTS, *ANYTHING)
 
 
 def read_transform(path: Path) -> sitk.Transform:
@@ -113,11 +114,10 @@ def write_transform(path: Path, transform: sitk.Transform) -> None:
         raise ConfigError(
             f"{path}: the name of a transform ends in .h5, .mat, .txt, .tfm or .nii.gz"
         )
+    if path.suffix not in ANYTHING and not transform.IsLinear():
+        raise ConfigError(f"{path}: holds what is linear alone; fields and chains go to a file .h5")
+    if path.suffix == ".mat" and len(every) > 1:  # ITK would write it, and not read it
+        raise ConfigError(f"{path}: holds one transform; a chain goes to a file .h5")
     with whole(path) as part:
-        try:
-            sitk.WriteTransform(transform, part)
-        except RuntimeError:
-            raise ConfigError(
-                f"{path}: a {transform.GetName()} does not go into a file of this kind; take .h5"
-            ) from None
+        sitk.WriteTransform(every[0] if len(every) == 1 else transform, part)
     return None
