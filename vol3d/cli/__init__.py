@@ -200,7 +200,7 @@ def fill(name: str, verb: type, arguments: list[str]):
     from vol3d.errors import ConfigError
 
     settings: dict = {}
-    positional = list(verb.positional)
+    positional = [p for p in verb.positional if not any(w.startswith(f"{p}=") for w in arguments)]
     for word in arguments:
         if word.startswith("-"):
             raise ConfigError(f"'{word}': settings are given as key=value; see vol3d {name} --help")
