@@ -9,9 +9,10 @@ from scipy.ndimage import map_coordinates
 
 from tests.transforms.scenes import FIXED, blobs, waves
 from vol3d.transforms.displacement import to_mm, to_voxels
+from vol3d.transforms.inversion import invert
 from vol3d.transforms.resample import move_image
 from vol3d.transforms.transform import field
-from vol3d.transforms.warp import compose, integrate, invert, warp
+from vol3d.transforms.warp import compose, integrate, warp
 
 SHAPE = (20, 24, 22)
 INNER = (..., *[slice(5, -5)] * 3)
@@ -97,6 +98,25 @@ def test_an_inverse_where_the_plain_iteration_diverges():
     torch.testing.assert_close(v, -2 / 3 * x, atol=1e-3, rtol=0)
 
 
+def test_an_inverse_where_it_turns_by_more_than_a_right_angle():
+    """A twist around an axis, less with each voxel from it; the inverse is the twist the other way.
+
+    There the step of the plain iteration points away from the solution.
+    """
+    x, y, _ = identity() - (np.array(SHAPE)[:, None, None, None] - 1) / 2
+    angle = np.deg2rad(110) * np.exp(-(x**2 + y**2) / 30)
+
+    def twist(angle: np.ndarray) -> torch.Tensor:
+        cos, sin = np.cos(angle), np.sin(angle)
+        u = np.stack([cos * x - sin * y - x, sin * x + cos * y - y, 0 * x])
+        return torch.from_numpy(u)[None]
+
+    v, miss = invert(twist(angle))
+    assert miss.max() < 1e-3
+    assert (v - twist(-angle)).abs().max() < 0.25
+    assert twist(angle).abs().max() > 3
+
+
 def test_an_inverse_against_itk():
     u = swirl(2.0)
     image = sitk.GetImageFromArray(u[0].permute(3, 2, 1, 0).numpy().astype(float), isVector=True)
@@ -113,6 +133,16 @@ def test_an_inverse_against_itk():
 def test_where_a_field_folds_the_miss_tells():
     _, miss = invert(swirl(12.0))
     assert miss.max() > 0.5
+
+
+def test_half_precision_does_not_blur_places():
+    """In bfloat16 the voxel 201.5 would be 202."""
+    image = torch.arange(210.0).view(1, 1, 210, 1, 1)
+    u = torch.full((1, 3, 210, 1, 1), 0.0).bfloat16()
+    u[:, 0] = 0.5
+    moved = warp(image, u)
+    assert moved.dtype == torch.float32
+    assert moved[0, 0, 201, 0, 0] == pytest.approx(201.5, abs=1e-3)
 
 
 def test_gradients_go_through():

@@ -14,10 +14,12 @@ import torch
 
 from vol3d.errors import DataError
 from vol3d.transforms.displacement import jacobian, to_mm, to_voxels
-from vol3d.transforms.warp import invert
+from vol3d.transforms.inversion import invert
 from vol3d.volume import LPS, Grid, grid_of, placed
 
 log = logging.getLogger(__name__)
+SMALL_VOXELS = 1e-3
+"""A field that moves its faces by less keeps its grid."""
 MISSED_VOXELS = 0.5
 """By how much an inverse may miss."""
 
@@ -134,7 +136,7 @@ def inverse_of_field(forward: sitk.DisplacementFieldTransform) -> sitk.Displacem
         )
     w = to_voxels(u, grid)
     faces = [np.take(w, (0, -1), axis=1 + a) for a in range(3)]  # what leaves goes through them
-    rim = int(np.ceil(max(np.abs(face).max() for face in faces)))
+    rim = int(np.ceil(max(np.abs(face).max() for face in faces) - SMALL_VOXELS))
     wide = np.pad(w.astype(np.float32), [(0, 0), *[(rim, rim)] * 3], mode="edge")
     v, miss = (t.numpy()[0] for t in invert(torch.from_numpy(wide)[None]))
     y = np.indices(v.shape[1:]) + v - rim  # where the voxels of the wide grid come from
