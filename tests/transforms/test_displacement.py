@@ -46,3 +46,8 @@ def test_where_it_folds_the_logarithm_is_nan():
     u = -1.5 * points_of(grid)
     assert jacobian(u, grid) == pytest.approx(-0.125)
     assert np.isnan(log_jacobian(u, grid)).all()
+
+
+def test_a_slice_has_one_too():
+    grid = Grid((8, 8, 1), np.diag([2.0, 2.0, 5.0, 1.0]))
+    assert jacobian(np.float32(0.5) * points_of(grid), grid) == pytest.approx(1.5**2)

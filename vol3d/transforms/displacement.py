@@ -21,10 +21,14 @@ def jacobian(u: np.ndarray, grid: Grid) -> np.ndarray:
     Central differences, one-sided at the faces. In the coordinates of voxels and in those of the world
     the determinant is the same; what it misses, `vol3d.metrics.folding` finds.
     """
-    rows = [np.gradient(ui) for ui in to_voxels(u, grid)]
-    J = np.stack([np.stack(row) for row in rows])  # [3, 3, X, Y, Z]
+    J = np.stack([[along(ui, axis) for axis in range(3)] for ui in to_voxels(u, grid)])
     J += np.eye(3, dtype=J.dtype)[:, :, None, None, None]
     return determinant(J)
+
+
+def along(ui: np.ndarray, axis: int) -> np.ndarray:
+    """The derivative along an axis, per voxel; 0 where that is one voxel thick."""
+    return np.gradient(ui, axis=axis) if ui.shape[axis] > 1 else np.zeros_like(ui)
 
 
 def log_jacobian(u: np.ndarray, grid: Grid) -> np.ndarray:

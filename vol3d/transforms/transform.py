@@ -10,11 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import SimpleITK as sitk
-import torch
 
 from vol3d.errors import DataError
 from vol3d.transforms.displacement import jacobian, to_mm, to_voxels
-from vol3d.transforms.inversion import invert
 from vol3d.volume import LPS, Grid, grid_of, placed
 
 log = logging.getLogger(__name__)
@@ -128,6 +126,10 @@ def inverse_of_field(forward: sitk.DisplacementFieldTransform) -> sitk.Displacem
     Raises:
         DataError: there is none within half a voxel.
     """
+    import torch  # here: it takes seconds to load, and few transforms are inverted
+
+    from vol3d.transforms.inversion import invert
+
     u, grid = field_of(forward)
     if folded := float((jacobian(u, grid) <= 0).mean()):
         log.warning(
