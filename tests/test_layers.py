@@ -11,6 +11,7 @@ LAYERS = [
     "io",
     "config",
     "volume",
+    "transforms",
     "data",
     "nn",
     "models",

@@ -1,7 +1,7 @@
 """A volume: voxels tied to the affine that says where each of them lies in the body, in mm.
 
 World coordinates are RAS+ (right, anterior, superior), as in NIfTI, FreeSurfer and nibabel.
-ITK's are LPS+; the two `sitk` functions are the only place that knows.
+ITK's are LPS+; the functions of `sitk` here and in `transforms` are the only place that knows.
 """
 
 import logging
@@ -289,11 +289,17 @@ class Volume:
         """From a SimpleITK image."""
         import SimpleITK as sitk
 
-        affine = np.eye(4)
-        direction = np.array(image.GetDirection()).reshape(3, 3)
-        affine[:3, :3] = LPS @ direction * np.array(image.GetSpacing())
-        affine[:3, 3] = LPS @ np.array(image.GetOrigin())
-        return cls(sitk.GetArrayFromImage(image).transpose(2, 1, 0), affine, space_code)
+        data = sitk.GetArrayFromImage(image).transpose(2, 1, 0)
+        return cls(data, grid_of(image).affine, space_code)
+
+
+def grid_of(image: "sitk.Image") -> Grid:
+    """Where the voxels of a SimpleITK image lie."""
+    affine = np.eye(4)
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    affine[:3, :3] = LPS @ direction * np.array(image.GetSpacing())
+    affine[:3, 3] = LPS @ np.array(image.GetOrigin())
+    return Grid(image.GetSize(), affine)
 
 
 def placed(image: "sitk.Image", grid: Grid) -> "sitk.Image":

@@ -12,12 +12,13 @@ from vol3d.data.preparation.bias import BiasField
 from vol3d.data.preparation.intensity import levelled
 from vol3d.data.preparation.masks import Command, Own, Template
 from vol3d.data.preparation.pipeline import STAGES, Steps, outside, prepare
-from vol3d.data.preparation.transforms import read_native_grid, read_transform, write_transform
+from vol3d.data.preparation.transforms import keep_transform, read_native_grid
 from vol3d.data.preparation.ventricles import ventricles_ml
 from vol3d.data.synthetic.person import Anatomy
 from vol3d.data.synthetic.subject import make_subject
 from vol3d.data.visit import Visit
 from vol3d.errors import DataError
+from vol3d.transforms.transform_file import read_transform
 from vol3d.volume import Grid, Volume, mni_grid
 
 
@@ -211,7 +212,7 @@ def test_a_tool_is_run_by_its_command(stripped, tmp_path):
 
 def test_transforms_come_back_from_their_file(tmp_path):
     path = tmp_path / "sub-01_xfm.txt"
-    write_transform(path, turned(), native_grid(), "sub-01_T1w.nii.gz")
+    keep_transform(path, turned(), native_grid(), "sub-01_T1w.nii.gz")
     assert apart_mm(read_transform(path), turned()) < 1e-9
     assert read_native_grid(path).matches(native_grid())
     path.write_text("not a transform")

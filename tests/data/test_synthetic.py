@@ -7,8 +7,9 @@ from vol3d.data.synthetic.person import Anatomy, draw_person
 from vol3d.data.synthetic.subject import choose_labels, make_subject
 from vol3d.data.synthetic.template import load_template
 from vol3d.data.synthetic.velocity import balance, field_of, load_parts, smooth, spline_basis
-from vol3d.data.synthetic.warp import integrate, jacobian, warp
+from vol3d.data.synthetic.warp import integrate, warp
 from vol3d.errors import ConfigError
+from vol3d.transforms.displacement import jacobian
 from vol3d.volume import mni_grid
 
 ANATOMY = Anatomy()

@@ -9,7 +9,6 @@ import pytest
 from tests.conftest import assert_valid_bids
 from vol3d.data.bids_writer import read_maker
 from vol3d.data.datasets import Bids
-from vol3d.data.displacement import read_displacement
 from vol3d.data.images import Images
 from vol3d.data.synthetic.raters import Rater, draw_rater
 from vol3d.data.synthetic.subject import choose_labels
@@ -17,6 +16,7 @@ from vol3d.data.synthetic.template import load_template
 from vol3d.data.synthetic.warp import block_mean, finer, warp
 from vol3d.data.tables import read_rows
 from vol3d.errors import ConfigError
+from vol3d.transforms.field_file import read_field
 from vol3d.verbs.sample_cohort import SampleCohort
 from vol3d.volume import Volume
 
@@ -68,7 +68,7 @@ def test_the_written_displacement_makes_the_written_labels(cohort):
     template = load_template(1.0)
     for scan in Bids.parse({"path": cohort, "labels_entities": {}}).scans():
         (path,) = (cohort / "sourcedata" / scan.name).iterdir()
-        u, grid = read_displacement(path)
+        u, grid = read_field(path)
         labels = Volume.read(scan.label_map)
         assert grid.matches(labels.grid)
         moved = choose_labels(block_mean(warp(template.tissues, finer(u, 2), 2.0), 2))

@@ -16,6 +16,8 @@ BIDS_VERSION = "1.9.0"
 DESCRIPTION = "dataset_description.json"
 ENTITIES = ("acq", "ce", "rec", "run", "from", "to", "mode", "space", "res", "label", "desc")
 """In the order that BIDS wants them, after sub- and ses-."""
+LABEL_SUFFIXES = ("dseg", "mask")
+"""Last words of the names of files whose values are labels."""
 MNI_SPACE = "MNI152NLin2009aSym"
 """BIDS's word for the world of nilearn's MNI152 template."""
 
@@ -42,6 +44,11 @@ def anat_place(folder: Path, scan: str, entities: dict[str, str], suffix: str) -
     """Where an image of a scan would go; nothing is made."""
     name = f"{bids_name(entities, suffix, scan)}.nii.gz"
     return folder.joinpath(*scan.split("_"), "anat", name)
+
+
+def holds_labels(image: Path) -> bool:
+    """Whether a file's name says that its values are labels, which must not be mixed: ..._dseg.nii.gz."""
+    return image.name.split(".")[0].rsplit("_", 1)[-1] in LABEL_SUFFIXES
 
 
 def sidecar_of(image: Path) -> Path:

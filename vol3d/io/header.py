@@ -234,14 +234,15 @@ def disagreement(path: Path, image: SpatialImage, shape: tuple[int, int, int]) -
             f"{path}: its sform says that the axes point to {codes[0]}, its qform to {codes[1]}, so "
             f"left and right depend on who reads it; find out which is right (look at both in a "
             f"viewer), and copy it over the other with fslorient -copysform2qform or "
-            f"-copyqform2sform, or choose with data.form=sform or qform (form= for prepare, restore)"
+            f"-copyqform2sform, or choose with data.form=sform or qform (form= for prepare, restore, "
+            f"transform)"
         )
     apart = float(np.linalg.norm((s - q)[:3] @ corners(shape), axis=0).max())
     if apart <= sizes[0].max():
         return None
     return (
         f"sform and qform lie up to {apart:.1f} mm apart, and the sform is used; "
-        f"data.form=qform takes the other (form= for prepare, restore)"
+        f"data.form=qform takes the other (form= for prepare, restore, transform)"
     )
 
 

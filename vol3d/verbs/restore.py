@@ -7,15 +7,14 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from vol3d.config import Config
+from vol3d.data.bids_writer import holds_labels
 from vol3d.data.preparation.alignment import move
-from vol3d.data.preparation.transforms import read_native_grid, read_transform
+from vol3d.data.preparation.transforms import read_native_grid
 from vol3d.errors import ConfigError, DataError
 from vol3d.io.files import check_new_image, make_folder
 from vol3d.io.header import Form
+from vol3d.transforms.transform_file import read_transform
 from vol3d.volume import Volume
-
-LABELS = ("dseg", "mask")
-"""Last words of the names of files whose values are labels."""
 
 
 class Restore(Config):
@@ -65,7 +64,7 @@ class Restore(Config):
         """Whether values are labels, which must not be mixed."""
         if self.interpolation != "auto":
             return self.interpolation == "nearest"
-        return self.image.name.split(".")[0].rsplit("_", 1)[-1] in LABELS
+        return holds_labels(self.image)
 
     def find_transform(self) -> Path:
         """The transform of the person and visit that the image's name tells.

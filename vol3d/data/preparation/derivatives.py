@@ -20,7 +20,7 @@ from vol3d.data.datasets.bids import parse_entities
 from vol3d.data.preparation.intensity import MEANING, STEP
 from vol3d.data.preparation.other_contrasts import Beside
 from vol3d.data.preparation.pipeline import Prepared, Steps, ignore, prepare
-from vol3d.data.preparation.transforms import transform_path, write_transform
+from vol3d.data.preparation.transforms import keep_transform, transform_path
 from vol3d.data.visit import Visit
 from vol3d.errors import Vol3dError
 from vol3d.io.files import sha256
@@ -114,7 +114,7 @@ def write(scan: Visit, place: Place, steps: Steps, done: Prepared, start: float)
         "Resolution": f"{steps.grid} isotropic, {'x'.join(map(str, done.image.shape))} voxels",
         "Sources": [source],
     }
-    write_transform(place.transform(scan), done.transform, done.native, source)
+    keep_transform(place.transform(scan), done.transform, done.native, source)
     mask = place.mask(scan, steps)
     done.mask.write(mask)
     found = {"Description": done.found.method, "Approximate": done.found.approximate}
@@ -156,7 +156,7 @@ def write_beside(
     """The files of another contrast of a visit."""
     source = f"bids:raw:{scan.images[contrast].relative_to(place.raw).as_posix()}"
     transform = place.transform(scan, contrast)
-    write_transform(transform, other.transform, other.native, source)
+    keep_transform(transform, other.transform, other.native, source)
     image = place.image(scan, steps, contrast)
     other.image.write(image, slope=STEP)
     content = {

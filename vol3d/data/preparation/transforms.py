@@ -1,4 +1,4 @@
-"""Transforms as files: ITK's text for the map, JSON beside it for what it ties together."""
+"""The transforms of prepared scans: where they go, and JSON beside each for what it ties together."""
 
 from pathlib import Path
 
@@ -7,8 +7,9 @@ import SimpleITK as sitk
 
 from vol3d.data.bids_writer import MNI_SPACE, bids_name, write_json
 from vol3d.errors import DataError
-from vol3d.io.files import make_folder, whole
+from vol3d.io.files import make_folder
 from vol3d.io.reading import read_json, understood
+from vol3d.transforms.transform_file import write_transform
 from vol3d.volume import Grid
 
 
@@ -18,7 +19,7 @@ def transform_path(folder: Path, scan: str, suffix: str) -> Path:
     return folder.joinpath("sourcedata", *scan.split("_"), f"{name}.txt")
 
 
-def write_transform(path: Path, transform: sitk.Transform, native: Grid, source: str) -> None:
+def keep_transform(path: Path, transform: sitk.Transform, native: Grid, source: str) -> None:
     """Write the transform, whole or not at all, and beside it the raw scan's grid.
 
     Args:
@@ -28,8 +29,7 @@ def write_transform(path: Path, transform: sitk.Transform, native: Grid, source:
         source: the raw scan, for people.
     """
     make_folder(path.parent)
-    with whole(path) as part:
-        sitk.WriteTransform(transform, part)
+    write_transform(path, transform)
     content = {
         "Description": "ITK transform; as ITK and ANTs apply it, it moves an image of the scan "
         "onto the template: it maps points of the template to points of the scan, mm, LPS+",
@@ -38,20 +38,6 @@ def write_transform(path: Path, transform: sitk.Transform, native: Grid, source:
         "NativeAffine": native.affine.tolist(),
     }
     write_json(path.with_suffix(".json"), content)
-
-
-def read_transform(path: Path) -> sitk.Transform:
-    """Read an ITK transform.
-
-    Raises:
-        DataError: no such file, or it is none.
-    """
-    if not path.is_file():
-        raise DataError(f"{path}: no such transform")
-    try:
-        return sitk.ReadTransform(path)
-    except RuntimeError:
-        raise DataError(f"{path}: cannot be read as an ITK transform") from None
 
 
 def read_native_grid(path: Path) -> Grid:

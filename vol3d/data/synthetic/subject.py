@@ -13,8 +13,9 @@ from vol3d.data.synthetic.raters import draw_rater, outline
 from vol3d.data.synthetic.scanner import scan
 from vol3d.data.synthetic.template import TISSUES, load_template
 from vol3d.data.synthetic.velocity import SPACING, draw_smooth, load_parts
-from vol3d.data.synthetic.warp import block_mean, finer, integrate, jacobian, warp
+from vol3d.data.synthetic.warp import block_mean, finer, integrate, warp
 from vol3d.errors import ConfigError
+from vol3d.transforms.displacement import jacobian
 from vol3d.volume import Volume, mni_grid
 
 VAL_EVERY = 6

@@ -2,15 +2,13 @@
 
 import numpy as np
 import torch
-from torch.nn.functional import avg_pool3d, grid_sample, interpolate
+from torch.nn.functional import avg_pool3d, interpolate
 
-from vol3d.volume import Grid
-
-SQUARINGS = 6
+from vol3d.transforms import warp as batches
 
 
 def integrate(velocity: np.ndarray, spacing: float) -> np.ndarray:
-    """Follow a velocity field for unit time: scaling and squaring (Arsigny et al. 2006).
+    """Follow a velocity field for unit time.
 
     Args:
         velocity: [3, X, Y, Z] in mm.
@@ -19,9 +17,7 @@ def integrate(velocity: np.ndarray, spacing: float) -> np.ndarray:
     Returns:
         The displacement u, [3, X, Y, Z] in mm: the point x ends at x + u(x).
     """
-    u = torch.from_numpy(velocity)[None] / (spacing * 2**SQUARINGS)  # [1, 3, X, Y, Z], voxels
-    for _ in range(SQUARINGS):
-        u = u + sample(u, u)  # (id + u) o (id + u)
+    u = batches.integrate(torch.from_numpy(velocity)[None] / spacing)  # [1, 3, X, Y, Z], voxels
     return (u[0] * spacing).numpy()
 
 
@@ -34,18 +30,7 @@ def warp(images: np.ndarray, displacement: np.ndarray, spacing: float) -> np.nda
         spacing: of the displacement's grid, in mm.
     """
     u = torch.from_numpy(displacement)[None] / spacing
-    return sample(torch.from_numpy(images)[None], u, outside="zeros")[0].numpy()
-
-
-def sample(images: torch.Tensor, u: torch.Tensor, outside: str = "border") -> torch.Tensor:
-    """Images [1, C, X', Y', Z'] at the voxels of u [1, 3, X, Y, Z] plus u, in its voxels."""
-    shape = u.shape[2:]
-    axes = [
-        (2 * (u[:, i] + torch.arange(n).view([-1 if j == i else 1 for j in range(3)])) + 1) / n - 1
-        for i, n in enumerate(shape)
-    ]
-    where = torch.stack(axes[::-1], dim=-1)  # [1, X, Y, Z, 3] from -1 to 1; last axis first
-    return grid_sample(images, where, padding_mode=outside, align_corners=False)
+    return batches.warp(torch.from_numpy(images)[None], u)[0].numpy()
 
 
 def finer(displacement: np.ndarray, factor: int) -> np.ndarray:
@@ -61,15 +46,3 @@ def block_mean(images: np.ndarray, factor: int) -> np.ndarray:
     if factor == 1:
         return images
     return avg_pool3d(torch.from_numpy(images)[None], factor)[0].numpy()
-
-
-def jacobian(displacement: np.ndarray, grid: Grid) -> np.ndarray:
-    """How many times larger x -> x + u(x) makes a volume, det J [X, Y, Z]; 0 or less: folded."""
-    rows = [np.gradient(u, *grid.spacing) for u in displacement]
-    j = np.stack([np.stack(row) for row in rows])  # [3, 3, X, Y, Z]
-    j += np.eye(3, dtype=j.dtype)[:, :, None, None, None]
-    return (
-        j[0, 0] * (j[1, 1] * j[2, 2] - j[1, 2] * j[2, 1])
-        - j[0, 1] * (j[1, 0] * j[2, 2] - j[1, 2] * j[2, 0])
-        + j[0, 2] * (j[1, 0] * j[2, 1] - j[1, 1] * j[2, 0])
-    )
