@@ -13,6 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vol3d.nn.blocks import zeroed
+from vol3d.nn.norm import norm
 from vol3d.nn.slab_inference import cut
 from vol3d.nn.slab_volume import Slabbed
 
@@ -102,10 +103,15 @@ class AttentionBlock(nn.Module):
     """Every voxel attends to every voxel: norm, attention, and the input added."""
 
     def __init__(
-        self, channels: int, *, groups: int, eps: float = 1e-6, head_channels: int | None = None
+        self,
+        channels: int,
+        *,
+        groups: int | None,
+        eps: float = 1e-6,
+        head_channels: int | None = None,
     ) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(groups, channels, eps)
+        self.norm = norm(channels, groups, eps)
         self.attn = Attention(channels, head_channels)
 
     def forward(self, x: Tensor | Slabbed, tokens: Tensor | None = None) -> Tensor | Slabbed:
@@ -142,22 +148,24 @@ class TransformerBlock(nn.Module):
         self,
         channels: int,
         *,
-        groups: int,
+        groups: int | None,
         eps: float = 1e-6,
         head_channels: int | None = None,
         token_dim: int,
         layers: int = 1,
     ) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(groups, channels, eps)
+        self.norm = norm(channels, groups, eps)
         self.proj_in = nn.Conv3d(channels, channels, 1)
         self.transformer_blocks = nn.ModuleList(
             TransformerLayer(channels, head_channels, token_dim) for _ in range(layers)
         )
         self.proj_out = zeroed(nn.Conv3d(channels, channels, 1))
 
-    def forward(self, x: Tensor, tokens: Tensor | None = None) -> Tensor:
-        """x [B, C, X, Y, Z], tokens [B, T, E]."""
+    def forward(self, x: Tensor | Slabbed, tokens: Tensor | None = None) -> Tensor | Slabbed:
+        """x [B, C, X, Y, Z] or in slabs, tokens [B, T, E]."""
+        if isinstance(x, Slabbed):
+            return cut(self(x.whole(), tokens))
         y = rearrange(self.proj_in(self.norm(x)), "b c x y z -> b (x y z) c")
         for layer in self.transformer_blocks:
             y = layer(y, tokens)

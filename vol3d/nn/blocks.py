@@ -8,8 +8,10 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vol3d.nn import slab_inference as inference
+from vol3d.nn.norm import ChannelNorm, norm
 from vol3d.nn.slab_conv import TAPS
-from vol3d.nn.slab_inference import Affine, cut
+from vol3d.nn.slab_inference import Affine, Conv, cut
 from vol3d.nn.slab_layers import down_conv, residual
 from vol3d.nn.slab_volume import Slabbed
 from vol3d.nn.upsample_conv import up_conv
@@ -68,9 +70,15 @@ def conv3(cin: int, cout: int, stride: int = 1, padding: int = 1) -> nn.Conv3d:
     return Conv3(cin, cout, 3, stride=stride, padding=padding)
 
 
-def affine(norm: nn.GroupNorm) -> Affine:
-    """A group norm as the slab-wise layers take it."""
+def affine(norm: nn.GroupNorm | ChannelNorm) -> Affine:
+    """A norm as the slab-wise layers take it."""
     return norm.weight, norm.bias, norm.num_groups, norm.eps
+
+
+def straight(shortcut: nn.Module) -> Conv | None:
+    """A shortcut as the slab-wise layers take it."""
+    is_plain = isinstance(shortcut, nn.Identity)
+    return None if is_plain else (shortcut.weight, shortcut.bias)
 
 
 def zeroed(module: nn.Module) -> nn.Module:
@@ -128,9 +136,7 @@ class ResBlock(nn.Module):
             (self.conv1.weight, self.conv1.bias),
             affine(self.norm2),
             (self.conv2.weight, self.conv2.bias),
-            None
-            if isinstance(self.shortcut, nn.Identity)
-            else (self.shortcut.weight, self.shortcut.bias),
+            straight(self.shortcut),
             keep=self.keep,
             splits=self.splits,
         )
@@ -142,8 +148,8 @@ class SteeredBlock(nn.Module):
     Args:
         cin: channels in.
         cout: channels out.
-        groups: of the group norm.
-        eps: of the group norm.
+        groups: of the group norm; None norms each voxel over its channels.
+        eps: of the norm.
         emb_dim: length of the embedding.
         adaptive: the embedding scales and shifts after the second norm (adaptive group norm,
             Dhariwal and Nichol 2021, arXiv:2105.05233, section 3.1); else it is added before it.
@@ -155,7 +161,7 @@ class SteeredBlock(nn.Module):
         cin: int,
         cout: int,
         *,
-        groups: int,
+        groups: int | None,
         eps: float = 1e-6,
         emb_dim: int,
         adaptive: bool,
@@ -163,15 +169,22 @@ class SteeredBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.adaptive, self.resample = adaptive, resample
-        self.norm1 = nn.GroupNorm(groups, cin, eps)
+        self.norm1 = norm(cin, groups, eps)
         self.conv1 = conv3(cin, cout)
         self.emb = nn.Linear(emb_dim, 2 * cout if adaptive else cout)
-        self.norm2 = nn.GroupNorm(groups, cout, eps)
+        self.norm2 = norm(cout, groups, eps)
         self.conv2 = zeroed(conv3(cout, cout))  # the block begins as nothing
         self.shortcut = nn.Conv3d(cin, cout, 1) if cin != cout else nn.Identity()
 
-    def forward(self, x: Tensor, emb: Tensor, size_of: Tensor | None = None) -> Tensor:
-        """x [B, C, X, Y, Z], emb [B, emb_dim]; going up, the size of `size_of` is met exactly."""
+    def forward(
+        self, x: Tensor | Slabbed, emb: Tensor, size_of: Tensor | Slabbed | None = None
+    ) -> Tensor | Slabbed:
+        """x [B, C, X, Y, Z], emb [B, emb_dim]; going up, the size of `size_of` is met exactly.
+
+        One image in slabs comes out in slabs.
+        """
+        if isinstance(x, Slabbed):
+            return self.in_slabs(x, emb, size_of)
         h = nnf.silu(self.norm1(x))
         if self.resample == "up":
             x = double(x, size_of)
@@ -188,6 +201,27 @@ class SteeredBlock(nn.Module):
             h = self.norm2(h + e)
         return self.shortcut(x) + self.conv2(nnf.silu(h))
 
+    def in_slabs(self, x: Slabbed, emb: Tensor, size_of: Slabbed | None) -> Slabbed:
+        """The same for one image, whose embedding is a part of the weights: a plain residual block."""
+        if self.resample:
+            return cut(self(x.whole(), emb, size_of))
+        e = self.emb(nnf.silu(emb))[0]
+        gamma, beta, groups, eps = affine(self.norm2)
+        bias = self.conv1.bias
+        if self.adaptive:
+            scale, shift = e.chunk(2)
+            gamma, beta = gamma * (1 + scale), beta * (1 + scale) + shift
+        else:
+            bias = bias + e
+        return inference.residual(
+            x,
+            affine(self.norm1),
+            (self.conv1.weight, bias),
+            (gamma, beta, groups, eps),
+            (self.conv2.weight, self.conv2.bias),
+            straight(self.shortcut),
+        )
+
 
 class Down(nn.Module):
     """A convolution with stride 2; `padding` 0 pads a voxel at the high end only, as autoencoders do."""
@@ -198,10 +232,13 @@ class Down(nn.Module):
         self.conv = conv3(channels, channels, stride=2, padding=padding)
 
     def forward(self, x: Tensor | Slabbed, emb: Tensor | None = None) -> Tensor | Slabbed:
-        """[B, C, X, Y, Z] -> half of each axis; in slabs only with padding 0."""
-        if self.conv.padding[0]:
-            return self.conv(x)
-        return down_conv(x, (self.conv.weight, self.conv.bias), self.splits)
+        """[B, C, X, Y, Z] -> half of each axis."""
+        conv, padding = (self.conv.weight, self.conv.bias), self.conv.padding[0]
+        if padding == 0:
+            return down_conv(x, conv, self.splits)
+        if isinstance(x, Slabbed):
+            return inference.strided(x, conv, 2, (1, 1), self.splits)
+        return self.conv(x)
 
 
 class Up(nn.Module):
@@ -229,7 +266,10 @@ class Up(nn.Module):
             self.conv = conv3(channels, channels)
 
     def forward(
-        self, x: Tensor | Slabbed, emb: Tensor | None = None, size_of: Tensor | None = None
+        self,
+        x: Tensor | Slabbed,
+        emb: Tensor | None = None,
+        size_of: Tensor | Slabbed | None = None,
     ) -> Tensor | Slabbed:
         """[B, C, X, Y, Z] -> twice each axis; if repeating, the size of `size_of`."""
         if self.how == "repeat":
@@ -255,21 +295,33 @@ def halve(x: Tensor) -> Tensor:
     return x
 
 
-def double(x: Tensor, size_of: Tensor | None = None) -> Tensor:
+def double(x: Tensor, size_of: Tensor | Slabbed | None = None) -> Tensor:
     """Each voxel repeated along each axis; the last ones once only where `size_of` is odd there."""
     return to_size(nnf.interpolate(x, scale_factor=2.0, mode="nearest"), size_of)
 
 
 def up(
-    x: Tensor | Slabbed, conv: nn.Conv3d, size_of: Tensor | None = None, splits: int | None = None
+    x: Tensor | Slabbed,
+    conv: nn.Conv3d,
+    size_of: Tensor | Slabbed | None = None,
+    splits: int | None = None,
 ) -> Tensor | Slabbed:
     """The grid doubled, or met where `size_of` is odd, and a convolution."""
-    if size_of is not None and any(n % 2 for n in size_of.shape[2:]):
-        return conv(double(x, size_of))
-    return up_conv(x, (conv.weight, conv.bias), splits)
+    if size_of is None or not any(n % 2 for n in size_of.shape[2:]):
+        return up_conv(x, (conv.weight, conv.bias), splits)
+    if isinstance(x, Slabbed):
+        return inference.met(x, (conv.weight, conv.bias), size_of.shape[2:], splits)
+    return conv(double(x, size_of))
 
 
-def to_size(x: Tensor, size_of: Tensor | None) -> Tensor:
+def merge(h: Tensor | Slabbed, skip: Tensor | Slabbed, is_added: bool) -> Tensor | Slabbed:
+    """What goes up and what came down on the same grid, side by side; their mean if it `is_added`."""
+    if isinstance(h, Slabbed):
+        return inference.merge(h, skip, is_added)
+    return (h + skip) / 2 if is_added else torch.cat([h, skip], 1)
+
+
+def to_size(x: Tensor, size_of: Tensor | Slabbed | None) -> Tensor:
     """x without its last voxels where `size_of` has fewer."""
     if size_of is not None and x.shape[2:] != size_of.shape[2:]:
         a, b, c = size_of.shape[2:]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as nnf
 from torch import Tensor
 
 
@@ -12,16 +13,17 @@ def sinusoidal(t: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
 
     Args:
         t: [B], in units of which the fastest wave takes 2 pi.
-        dim: even length of the embedding.
+        dim: length of the embedding.
         max_period: about that of the slowest wave.
 
     Returns:
-        [B, dim] float32: cosines, then sines.
+        [B, dim] float32: cosines, then sines; then a zero if `dim` is odd.
     """
     half = dim // 2
     frequencies = torch.exp(-math.log(max_period) * torch.arange(half, device=t.device) / half)
     angles = t.float()[:, None] * frequencies  # [B, half]
-    return torch.cat([angles.cos(), angles.sin()], dim=1)
+    waves = torch.cat([angles.cos(), angles.sin()], dim=1)
+    return nnf.pad(waves, (0, dim % 2))
 
 
 def positions(grid: Sequence[int], dim: int, device: torch.device) -> Tensor:

@@ -19,6 +19,7 @@ import torch.nn.functional as nnf
 from einops import rearrange
 from torch import Tensor
 
+from vol3d.nn.norm import over_channels
 from vol3d.nn.norm_ops import combine, conv3d, exact, normalise, normalise_backward, shares
 from vol3d.nn.slab_volume import LAYOUT, Cuts, Slabbed
 from vol3d.nn.winograd import pays, winograd_weight_gradient
@@ -56,8 +57,12 @@ class Norm:
     eps: float
 
     @classmethod
-    def of(cls, x: Slabbed, gamma: Tensor, beta: Tensor, groups: int, eps: float) -> "Norm":
-        """Statistics of the groups of an image whose pieces were measured."""
+    def of(
+        cls, x: Slabbed, gamma: Tensor, beta: Tensor, groups: int | None, eps: float
+    ) -> "Norm | OfEachVoxel":
+        """Statistics of the groups of an image whose pieces were measured; see `nn/norm.py` without."""
+        if groups is None:
+            return OfEachVoxel(*(t.to(exact(x.last.dtype)) for t in (gamma, beta)), eps)
         stats = x.moments.grouped(gamma, groups, eps)
         return cls(stats, gamma.to(stats.dtype), beta.to(stats.dtype), groups, eps)
 
@@ -90,6 +95,20 @@ class Norm:
         for i, j in cuts:
             combine(g[:, :, i:j], x[:, :, i:j], mean, scale, b, c, scratch[:, :, : j - i])
         return by_gamma, sums[1]
+
+
+@dataclass
+class OfEachVoxel:
+    """Channel norm, which knows no statistics."""
+
+    gamma: Tensor
+    beta: Tensor
+    eps: float
+
+    def apply(self, x: Tensor, is_active: bool, out: Tensor) -> Tensor:
+        """See `Norm.apply`."""
+        out.copy_(over_channels(x.to(self.gamma.dtype), self.gamma, self.beta, self.eps))
+        return nnf.silu(out, inplace=True) if is_active else out
 
 
 class Totals:

@@ -5,7 +5,7 @@ over its input. What they have in common with the layers that have a gradient (`
 here too.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 
 import torch
@@ -13,12 +13,12 @@ import torch.nn.functional as nnf
 from einops import rearrange
 from torch import Tensor
 
-from vol3d.nn.norm_ops import conv3d
-from vol3d.nn.slab_conv import Layer, Norm, slabs, widened
+from vol3d.nn.norm_ops import conv3d, exact
+from vol3d.nn.slab_conv import Layer, Norm, planes_of, slabs, widened
 from vol3d.nn.slab_volume import LAYOUT, Cuts, Slabbed, flat, shaped
 
-Affine = tuple[Tensor, Tensor, int, float]
-"""A group norm's weight, bias, groups and epsilon."""
+Affine = tuple[Tensor, Tensor, int | None, float]
+"""A norm's weight, bias, groups and epsilon; groups None is a channel norm."""
 Conv = tuple[Tensor, Tensor]
 """A convolution's weight and bias."""
 
@@ -38,8 +38,10 @@ def as_typed(f: Callable) -> Callable:
 def residual(
     x: Slabbed, norm1: Affine, conv1: Conv, norm2: Affine, conv2: Conv, shortcut: Conv | None
 ) -> Slabbed:
-    """See `slab_layers.residual`; the input is written over."""
+    """See `slab_layers.residual`; the input is written over unless it is kept."""
     first, second = Layer.of(x.last, *conv1), Layer.of(x.last, *conv2)
+    if x.is_kept:
+        return beside(x, norm1, first, norm2, second, shortcut)
     h, straight, y = Slabbed(), [], Slabbed()
     known = Norm.of(x, *norm1)
     for piece, spare, (_, _, made) in zip(x.slabs, x.spare, first.forward(x, known), strict=True):
@@ -58,11 +60,41 @@ def residual(
     return y
 
 
+def beside(
+    x: Slabbed, norm1: Affine, first: Layer, norm2: Affine, second: Layer, shortcut: Conv | None
+) -> Slabbed:
+    """See `residual`; the output takes the place of what lies between the convolutions."""
+    h, y = Slabbed(), Slabbed()
+    for _, _, made in first.forward(x, Norm.of(x, *norm1)):
+        h.append(made)
+    known = Norm.of(h, *norm2)
+    for piece, place, (_, _, made) in zip(x.slabs, h.slabs, second.forward(h, known), strict=True):
+        straight = piece if shortcut is None else conv3d(piece, *typed(piece, shortcut))
+        y.append(torch.add(made, straight, out=place))
+    return y
+
+
+@as_typed
+def merge(x: Slabbed, skip: Slabbed, is_added: bool) -> Slabbed:
+    """See `blocks.merge`; both are taken apart on the way, so that it takes no more than they did."""
+    y = Slabbed()
+    while x.cuts:
+        (i, j), (slab, spare) = x.cuts[0], x.pop()
+        other = skip.between(i, j)
+        if is_added:
+            y.append(slab.add_(other).div_(2), spare=spare)
+        else:
+            y.append(torch.cat([slab, other], 1))
+        while skip.cuts and skip.cuts[0][1] <= j:
+            skip.pop()
+    return y
+
+
 @as_typed
 def norm_conv(x: Slabbed, norm: Affine, conv: Conv, *, is_active: bool) -> Tensor:
     """See `slab_layers.norm_conv`."""
-    known = Norm.of(x, *norm)
-    return last(x, known, Layer(*(t.to(known.stats.dtype) for t in conv), is_active))
+    weight, bias = (t.to(exact(x.last.dtype)) for t in conv)
+    return last(x, Norm.of(x, *norm), Layer(weight, bias, is_active))
 
 
 def last(x: Slabbed, norm: Norm, layer: Layer) -> Tensor:
@@ -106,13 +138,26 @@ def strided_slabs(
 def doubled(x: Slabbed, phases: Tensor, bias: Tensor, splits: int | None) -> Slabbed:
     """See `doubling.up_conv`; phases as `UpConv` has them."""
     x.spare.clear()
-    size = (2 * n for n in (x.planes, *x.last.shape[3:]))
-    whole, y = empty(x.last, (1, len(bias), *size)), Slabbed()
+    _, Y, Z = (2 * n for n in x.shape[2:])
+    y = Slabbed()
     conv = typed(x.last, (phases, bias))
     for i, j in doubled_cuts(x, len(bias), splits):
-        out = whole[:, :, 2 * i : 2 * j]
+        out = empty(x.last, (1, len(bias), 2 * (j - i), Y, Z))
         double_into(out, x.between(i - 1, j + 1), conv)
         y.append(out)
+    return y
+
+
+@as_typed
+def met(x: Slabbed, conv: Conv, size: Sequence[int], splits: int | None) -> Slabbed:
+    """Voxels doubled, the last ones once only where `size` is odd, and a 3 x 3 x 3 convolution."""
+    (w, b), y, (X, Y, Z) = typed(x.last, conv), Slabbed(), size
+    like = empty(x.last, (1, x.last.shape[1], 1, Y, Z))
+    for i, j in conv_slabs(size, len(w), like, splits):
+        first, last = max(i - 1, 0) // 2, (min(j + 1, X) + 1) // 2  # coarse planes
+        fine = nnf.interpolate(x.between(first, last), scale_factor=2.0, mode="nearest")
+        fine = fine[:, :, : X - 2 * first, :Y, :Z]
+        y.append(conv3d(planes_of(fine, i - 1 - 2 * first, j + 1 - 2 * first), w, b, pad=1))
     return y
 
 

@@ -22,6 +22,8 @@ class Slabbed:
     """One image [1, C, X, Y, Z]."""
 
     def __init__(self) -> None:
+        self.is_kept = False
+        """Whether something else wants it later, so that no layer writes over it."""
         self.cuts: Cuts = []
         self.moments = Moments()
         self.slabs: list[Tensor] = []
@@ -76,6 +78,12 @@ class Slabbed:
         return self.cuts[-1][1] if self.cuts else 0
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """[1, C, X, Y, Z]."""
+        one, channels, _, *rest = self.last.shape
+        return one, channels, self.planes, *rest
+
+    @property
     def last(self) -> Tensor:
         """Its last slab, which tells type, device and the other sizes."""
         return self.slabs[-1]
@@ -93,6 +101,11 @@ class Slabbed:
         x = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
         before, after = max(0, -i), max(0, j - self.planes)
         return nnf.pad(x, (0, 0, 0, 0, before, after)) if before or after else x
+
+    def pop(self) -> tuple[Tensor, Tensor | None]:
+        """Its first slab, and the memory beside it, which it then has no more."""
+        self.cuts.pop(0)
+        return self.slabs.pop(0), self.spare.pop(0)
 
     def whole(self) -> Tensor:
         """The image in one."""

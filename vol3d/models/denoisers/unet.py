@@ -9,9 +9,17 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from vol3d.config import Config
+from vol3d.errors import ConfigError
 from vol3d.nn.attention import AttentionBlock, TransformerBlock
-from vol3d.nn.blocks import Down, SteeredBlock, Up, conv3, recompute, zeroed
+from vol3d.nn import slab_inference as inference
+from vol3d.nn.blocks import Down, SteeredBlock, Up, affine, conv3, merge, recompute, zeroed
 from vol3d.nn.embed import sinusoidal
+from vol3d.nn.norm import norm
+from vol3d.nn.slab_layers import laid, norm_conv
+from vol3d.nn.slab_volume import Slabbed
+
+LARGE = 2**18
+"""Voxels from which a call without gradients goes image by image and slab by slab."""
 
 
 class UNet(Config):
@@ -26,13 +34,22 @@ class UNet(Config):
     num_res_blocks: PositiveInt | tuple[PositiveInt, ...] = 1
     """Residual blocks of each level going down; one more going up."""
     attention_levels: tuple[bool, ...] = ()
-    """Which levels attend; none if empty. The middle always does."""
+    """Which levels attend; none if empty."""
+    middle_attention: bool = True
+    """Attention among all voxels of the middle, at the coarsest grid. What a voxel then sees depends on
+    the extent, so a network for patches does without (PatchDDM)."""
+    skips: Literal["concat", "add"] = "concat"
+    """What came down joins what goes up as channels beside it, or as their mean (PatchDDM, Bieder et
+    al., MIDL 2023): a quarter fewer weights, less memory."""
     head_channels: PositiveInt | tuple[NonNegativeInt, ...] | None = None
     """Channels of an attention head, or one per level; null is a single head."""
     norm_groups: PositiveInt = 8
     """Groups of the group norm."""
     norm_eps: float = 1e-6
-    """Epsilon of the group norm."""
+    """Epsilon of the norm."""
+    norm: Literal["group", "channel"] = "group"
+    """Over groups of channels and all voxels; or over the channels of each voxel, so that a patch is
+    normed as the volume that it is of."""
     modulation: Literal["adaptive", "add"] = "adaptive"
     """How noise level and vector steer a block: adaptive group norm, or added to its features."""
     resblock_updown: bool = False
@@ -47,22 +64,30 @@ class UNet(Config):
         """Every level has its settings, and its channels fit the groups and the heads."""
         if not self.channels:
             raise ValueError("channels=() must name at least one level")
-        if self.channels[0] % 2:  # half of the noise level's embedding is cosines, half sines
-            raise ValueError(f"channels={self.channels[0]} of the first level must be even")
         for name in ("num_res_blocks", "attention_levels", "head_channels"):
             value = getattr(self, name)
             none = name == "attention_levels" and value == ()
             if isinstance(value, tuple) and not none and len(value) != len(self.channels):
                 raise ValueError(f"{name}={value} must have one entry per level of {self.channels}")
-        attends = (*self.attends[:-1], True)  # the middle attends, at the last level's width
-        for c, heads, attend in zip(self.channels, self.heads, attends, strict=True):
-            if c % self.norm_groups:
+        for c in self.channels:
+            if self.groups and c % self.groups:
                 raise ValueError(
                     f"channels={c} must be a multiple of norm_groups={self.norm_groups}"
                 )
-            if attend and heads and c % heads:
-                raise ValueError(f"channels={c} must be a multiple of head_channels={heads}")
+        for i, heads in enumerate(self.heads):
+            widths = self.channels[max(i - 1, 0) : i + 1] if self.skips == "add" else ()
+            widths = (*widths, self.channels[i]) if self.attends[i] else ()
+            if self.middle_attention and i == len(self.channels) - 1:
+                widths = (*widths, self.channels[i])
+            for c in widths if heads else ():
+                if c % heads:
+                    raise ValueError(f"channels={c} must be a multiple of head_channels={heads}")
         return self
+
+    @property
+    def groups(self) -> int | None:
+        """Groups of the norms; None if it is the channel norm."""
+        return self.norm_groups if self.norm == "group" else None
 
     @property
     def heads(self) -> tuple[int | None, ...]:
@@ -91,7 +116,16 @@ class UNet(Config):
         extra_channels: int = 0,
         addition_channels: int = 0,
     ) -> "UNetNet":
-        """The network; a port is open where its size is given."""
+        """The network; a port is open where its size is given.
+
+        Raises:
+            ConfigError: tokens are to be attended to, and nothing attends.
+        """
+        if token_dim and not (self.middle_attention or any(self.attends)):
+            raise ConfigError(
+                "task.model.middle_attention=false and no attention_levels: nothing attends to tokens; "
+                "switch one on, or send the covariates another way (task.conditions)"
+            )
         channels = in_channels + extra_channels
         return UNetNet(self, channels, out_channels, vector_dim, token_dim, addition_channels)
 
@@ -110,6 +144,7 @@ class UNetNet(nn.Module):
     ) -> None:
         super().__init__()
         self.checkpointing, self.token_dim = config.checkpointing, token_dim
+        self.is_added = config.skips == "add"
         channels, emb_dim = config.channels, 4 * config.channels[0]
         res, attention = partial(res_block, config), partial(attention_block, config, token_dim)
         self.base = channels[0]
@@ -129,28 +164,34 @@ class UNetNet(nn.Module):
             for _ in range(n):
                 level["resnets"].append(res(c, cout))
                 if config.attends[i]:
-                    level["attentions"].append(attention(i))
+                    level["attentions"].append(attention(i, cout))
                 c = cout
                 skips.append(c)
             if i < last:
                 level["downsampler"] = res(c, c, "down") if config.resblock_updown else Down(c)
                 skips.append(c)
             self.down_blocks.append(level)
-        self.middle_block = nn.ModuleDict(
-            {"resnet_1": res(c, c), "attention": attention(last), "resnet_2": res(c, c)}
-        )
+        self.middle_block = nn.ModuleDict({"resnet_1": res(c, c)})
+        if config.middle_attention:
+            self.middle_block["attention"] = attention(last, c)
+        self.middle_block["resnet_2"] = res(c, c)
         self.up_blocks = nn.ModuleList()
         for i in reversed(range(len(channels))):
             level = nn.ModuleDict({"resnets": nn.ModuleList(), "attentions": nn.ModuleList()})
             for _ in range(config.blocks_per_level[i] + 1):
-                level["resnets"].append(res(c + skips.pop(), channels[i]))
+                skip, cout = skips.pop(), channels[i]
+                if self.is_added:  # the next sum must fit
+                    cin, cout = c, skips[-1] if skips else cout
+                else:
+                    cin = c + skip
+                level["resnets"].append(res(cin, cout))
                 if config.attends[i]:
-                    level["attentions"].append(attention(i))
-                c = channels[i]
+                    level["attentions"].append(attention(i, cout))
+                c = cout
             if i > 0:
                 level["upsampler"] = res(c, c, "up") if config.resblock_updown else Up(c)
             self.up_blocks.append(level)
-        self.norm_out = nn.GroupNorm(config.norm_groups, c, config.norm_eps)
+        self.norm_out = norm(c, config.groups, config.norm_eps)
         self.conv_out = zeroed(conv3(c, out_channels))
 
     def forward(
@@ -181,32 +222,68 @@ class UNetNet(nn.Module):
         assert (tokens is None) == (self.token_dim is None), (
             f"tokens {'missing' if tokens is None else 'given'}, but token_dim={self.token_dim}"
         )
+        if is_large(x) and len(x) > 1:
+            given = (x, c_noise, vector, tokens, channels, addition)
+            images = zip(*([None] * len(x) if t is None else t.split(1) for t in given), strict=True)
+            return torch.cat([self(*image) for image in images])
         emb = self.time_embed(sinusoidal(c_noise, self.base))  # [B, E]
         if vector is not None:
             emb = emb + self.vector_embed(vector)
-        h = self.conv_in(x if channels is None else torch.cat([x, channels], 1))
-        h = h if addition is None else h + self.add_in(addition)
-        skips = [h]
+        h = self.first(x if channels is None else torch.cat([x, channels], 1), addition)
+        skips = [kept(h)]
         for level in self.down_blocks:
             for j, block in enumerate(level["resnets"]):
                 h = recompute(self.checkpointing, block, h, emb)
                 if level["attentions"]:
                     h = recompute(self.checkpointing, level["attentions"][j], h, tokens)
-                skips.append(h)
+                skips.append(kept(h))
             if "downsampler" in level:
                 h = recompute(self.checkpointing, level["downsampler"], h, emb)
-                skips.append(h)
+                skips.append(kept(h))
         h = recompute(self.checkpointing, self.middle_block["resnet_1"], h, emb)
-        h = recompute(self.checkpointing, self.middle_block["attention"], h, tokens)
+        if "attention" in self.middle_block:
+            h = recompute(self.checkpointing, self.middle_block["attention"], h, tokens)
         h = recompute(self.checkpointing, self.middle_block["resnet_2"], h, emb)
         for level in self.up_blocks:
             for j, block in enumerate(level["resnets"]):
-                h = recompute(self.checkpointing, block, torch.cat([h, skips.pop()], 1), emb)
+                h = merge(h, skips.pop(), self.is_added)
+                h = recompute(self.checkpointing, block, h, emb)
                 if level["attentions"]:
                     h = recompute(self.checkpointing, level["attentions"][j], h, tokens)
             if "upsampler" in level:
                 h = recompute(self.checkpointing, level["upsampler"], h, emb, skips[-1])
+        return self.last(h)
+
+    def first(self, x: Tensor, addition: Tensor | None) -> Tensor | Slabbed:
+        """The first features; of a large image without gradients in slabs."""
+        if not is_large(x):
+            h = self.conv_in(x)
+            return h if addition is None else h + self.add_in(addition)
+        weight, bias = self.conv_in.weight, self.conv_in.bias
+        if addition is not None:  # one convolution of both: what is added is its centre
+            x = torch.cat([x, addition], 1)
+            weight = torch.cat([weight, nnf.pad(self.add_in.weight, (1,) * 6)], 1)
+            bias = bias + self.add_in.bias
+        return inference.conv_in(laid(x), weight, bias)
+
+    def last(self, h: Tensor | Slabbed) -> Tensor:
+        """The estimate from the last features."""
+        if isinstance(h, Slabbed):
+            conv = self.conv_out.weight, self.conv_out.bias
+            return norm_conv(h, affine(self.norm_out), conv, is_active=True)
         return self.conv_out(nnf.silu(self.norm_out(h)))
+
+
+def is_large(x: Tensor) -> bool:
+    """Whether a call goes image by image and slab by slab, exactly, in less memory (`nn/slab_inference.py`)."""
+    return not torch.is_grad_enabled() and x[0, 0].numel() >= LARGE and 1 not in x.shape[2:]
+
+
+def kept(h: Tensor | Slabbed) -> Tensor | Slabbed:
+    """Features that are wanted later: in slabs, no layer writes over them."""
+    if isinstance(h, Slabbed):
+        h.is_kept = True
+    return h
 
 
 def res_block(config: UNet, cin: int, cout: int, resample: str | None = None) -> SteeredBlock:
@@ -214,7 +291,7 @@ def res_block(config: UNet, cin: int, cout: int, resample: str | None = None) ->
     return SteeredBlock(
         cin,
         cout,
-        groups=config.norm_groups,
+        groups=config.groups,
         eps=config.norm_eps,
         emb_dim=4 * config.channels[0],
         resample=resample,
@@ -222,12 +299,11 @@ def res_block(config: UNet, cin: int, cout: int, resample: str | None = None) ->
     )
 
 
-def attention_block(config: UNet, token_dim: int | None, level: int) -> nn.Module:
-    """Attention at a level: among voxels, and to tokens where their port is open."""
-    c, heads = config.channels[level], config.heads[level]
-    norm = {"groups": config.norm_groups, "eps": config.norm_eps}
+def attention_block(config: UNet, token_dim: int | None, level: int, c: int) -> nn.Module:
+    """Attention at a level, of c channels: among voxels, and to tokens where their port is open."""
+    heads, how = config.heads[level], {"groups": config.groups, "eps": config.norm_eps}
     if token_dim is None:
-        return AttentionBlock(c, **norm, head_channels=heads)
+        return AttentionBlock(c, **how, head_channels=heads)
     return TransformerBlock(
-        c, **norm, head_channels=heads or c, token_dim=token_dim, layers=config.transformer_layers
+        c, **how, head_channels=heads or c, token_dim=token_dim, layers=config.transformer_layers
     )
