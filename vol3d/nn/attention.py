@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from vol3d.nn.blocks import zeroed
 from vol3d.nn.norm import norm
-from vol3d.nn.slab_inference import cut
 from vol3d.nn.slab_volume import Slabbed
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -117,7 +116,7 @@ class AttentionBlock(nn.Module):
     def forward(self, x: Tensor | Slabbed, tokens: Tensor | None = None) -> Tensor | Slabbed:
         """x [B, C, X, Y, Z] or in slabs; the tokens of a condition are not looked at."""
         if isinstance(x, Slabbed):
-            return cut(self(x.whole()))
+            return Slabbed.of(self(x.whole()), x.cuts, measured=True)
         y = self.attn(rearrange(self.norm(x), "b c x y z -> b (x y z) c"))
         return x + unflatten(y, x)
 
@@ -165,7 +164,7 @@ class TransformerBlock(nn.Module):
     def forward(self, x: Tensor | Slabbed, tokens: Tensor | None = None) -> Tensor | Slabbed:
         """x [B, C, X, Y, Z] or in slabs, tokens [B, T, E]."""
         if isinstance(x, Slabbed):
-            return cut(self(x.whole(), tokens))
+            return Slabbed.of(self(x.whole(), tokens), x.cuts, measured=True)
         y = rearrange(self.proj_in(self.norm(x)), "b c x y z -> b (x y z) c")
         for layer in self.transformer_blocks:
             y = layer(y, tokens)

@@ -204,7 +204,9 @@ class SteeredBlock(nn.Module):
     def in_slabs(self, x: Slabbed, emb: Tensor, size_of: Slabbed | None) -> Slabbed:
         """The same for one image, whose embedding is a part of the weights: a plain residual block."""
         if self.resample:
-            return cut(self(x.whole(), emb, size_of))
+            y = self(x.whole(), emb, size_of)
+            cuts = size_of.cuts if size_of else inference.level_cuts(y.shape[2:], y.shape[1], y)
+            return Slabbed.of(y, cuts, measured=True)
         e = self.emb(nnf.silu(emb))[0]
         gamma, beta, groups, eps = affine(self.norm2)
         bias = self.conv1.bias
@@ -237,7 +239,9 @@ class Down(nn.Module):
         if padding == 0:
             return down_conv(x, conv, self.splits)
         if isinstance(x, Slabbed):
-            return inference.strided(x, conv, 2, (1, 1), self.splits)
+            size = [(n + 1) // 2 for n in x.shape[2:]]
+            cuts = inference.level_cuts(size, x.shape[1], x.last)
+            return inference.strided(x, conv, 2, (1, 1), self.splits, cuts)
         return self.conv(x)
 
 
@@ -307,11 +311,10 @@ def up(
     splits: int | None = None,
 ) -> Tensor | Slabbed:
     """The grid doubled, or met where `size_of` is odd, and a convolution."""
+    layer = conv.weight, conv.bias
     if size_of is None or not any(n % 2 for n in size_of.shape[2:]):
-        return up_conv(x, (conv.weight, conv.bias), splits)
-    if isinstance(x, Slabbed):
-        return inference.met(x, (conv.weight, conv.bias), size_of.shape[2:], splits)
-    return conv(double(x, size_of))
+        return up_conv(x, layer, splits, size_of.cuts if isinstance(size_of, Slabbed) else None)
+    return inference.met(x, layer, size_of) if isinstance(x, Slabbed) else conv(double(x, size_of))
 
 
 def merge(h: Tensor | Slabbed, skip: Tensor | Slabbed, is_added: bool) -> Tensor | Slabbed:

@@ -46,6 +46,11 @@ def slabs(planes: int, plane: int, splits: int | None, device: str) -> Cuts:
     return list(pairwise(cuts))
 
 
+def pairs(planes: int, plane: int, device: str) -> Cuts:
+    """The same of even lengths, but for the last: so may slabs of half the grid double into them."""
+    return [(2 * i, min(2 * j, planes)) for i, j in slabs(-(-planes // 2), 2 * plane, None, device)]
+
+
 @dataclass
 class Norm:
     """Group norm of one image, with the statistics known: mean, variance and scale, [3, C]."""
@@ -135,7 +140,7 @@ class Window:
     def __init__(self, x: Slabbed, norm: Norm, is_active: bool) -> None:
         self.x, self.norm, self.is_active = x, norm, is_active
         longest = max(j - i for i, j in x.cuts)
-        shape = (1, x.last.shape[1], longest + 2, *x.last.shape[3:])
+        shape = (1, x.shape[1], longest + 2, *x.shape[3:])
         self.buffer = torch.empty(
             shape, dtype=x.last.dtype, device=x.last.device, memory_format=LAYOUT
         )
@@ -178,7 +183,8 @@ class Layer:
     def forward(self, x: Slabbed, norm: Norm) -> Iterator[tuple[int, int, Tensor]]:
         """Planes i to j of the output, piece after piece."""
         if len(x.cuts) == 1:  # the convolution itself adds the zeros
-            seen = norm.apply(x.last, self.is_active, torch.empty_like(x.last))
+            seen = x.whole()
+            seen = norm.apply(seen, self.is_active, torch.empty_like(seen))
             yield 0, x.planes, convolve(seen, self.weight, self.bias, ends=1)
             return
         window = Window(x, norm, self.is_active)

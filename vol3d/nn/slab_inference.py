@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor
 
 from vol3d.nn.norm_ops import conv3d, exact
-from vol3d.nn.slab_conv import Layer, Norm, planes_of, slabs, widened
+from vol3d.nn.slab_conv import Layer, Norm, pairs, planes_of, slabs, widened
 from vol3d.nn.slab_volume import LAYOUT, Cuts, Slabbed, flat, shaped
 
 Affine = tuple[Tensor, Tensor, int | None, float]
@@ -44,16 +44,18 @@ def residual(
         return beside(x, norm1, first, norm2, second, shortcut)
     h, straight, y = Slabbed(), [], Slabbed()
     known = Norm.of(x, *norm1)
-    for piece, spare, (_, _, made) in zip(x.slabs, x.spare, first.forward(x, known), strict=True):
+    for slab, spare, (i, j, made) in zip(x.slabs, x.spare, first.forward(x, known), strict=True):
         if shortcut is None:
-            straight.append(piece)
+            straight.append(x.between(i, j))
         else:
             # x makes room for both: its 128 channels for 64 of the shortcut and 64 of h, say.
-            wide, room = conv3d(piece, *typed(piece, shortcut)), flat(piece)
+            wide, room = conv3d(x.between(i, j), *typed(slab, shortcut)), flat(slab)
             place = shaped(room, wide)
             straight.append(wide if place is None else place.copy_(wide))
-            spare = room[wide.numel() :]
+            left = room[wide.numel() :]
+            spare = spare if shaped(left, made) is None else left
         h.bring(made, spare)
+    x.beside = None
     known = Norm.of(h, *norm2)
     for piece, left, (_, _, made) in zip(straight, h.slabs, second.forward(h, known), strict=True):
         y.add(made, piece, spare=flat(left))
@@ -76,17 +78,13 @@ def beside(
 
 @as_typed
 def merge(x: Slabbed, skip: Slabbed, is_added: bool) -> Slabbed:
-    """See `blocks.merge`; both are taken apart on the way, so that it takes no more than they did."""
+    """See `blocks.merge`; the mean is written over x, and what follows over the skip."""
+    if not is_added:
+        x.put_beside(skip)
+        return x
     y = Slabbed()
-    while x.cuts:
-        (i, j), (slab, spare) = x.cuts[0], x.pop()
-        other = skip.between(i, j)
-        if is_added:
-            y.append(slab.add_(other).div_(2), spare=spare)
-        else:
-            y.append(torch.cat([slab, other], 1))
-        while skip.cuts and skip.cuts[0][1] <= j:
-            skip.pop()
+    for slab, other in zip(x.slabs, skip.slabs, strict=True):
+        y.append(slab.add_(other).div_(2), spare=flat(other))
     return y
 
 
@@ -107,41 +105,56 @@ def last(x: Slabbed, norm: Norm, layer: Layer) -> Tensor:
     return y.whole()
 
 
-def conv_in(x: Tensor, weight: Tensor, bias: Tensor, splits: int | None = None) -> Slabbed:
+def conv_in(
+    x: Tensor, weight: Tensor, bias: Tensor, splits: int | None = None, cuts: Cuts | None = None
+) -> Slabbed:
     """See `slab_layers.conv_in`; x is one image in the type to compute in."""
     x, weight = widened(x, weight)
-    return strided(Slabbed.of(x, [(0, x.shape[2])]), (weight, bias), 1, (1, 1), splits)
+    return strided(Slabbed.of(x, [(0, x.shape[2])]), (weight, bias), 1, (1, 1), splits, cuts)
 
 
 @as_typed
 def strided(
-    x: Slabbed, conv: Conv, stride: int, pad: tuple[int, int], splits: int | None
+    x: Slabbed,
+    conv: Conv,
+    stride: int,
+    pad: tuple[int, int],
+    splits: int | None,
+    cuts: Cuts | None = None,
 ) -> Slabbed:
     """A convolution with zeros at the low and the high end of each axis."""
     y = Slabbed()
-    for _, _, made in strided_slabs(x, conv, stride, pad, splits):
+    for _, _, made in strided_slabs(x, conv, stride, pad, splits, cuts):
         y.append(made)
     return y
 
 
 def strided_slabs(
-    x: Slabbed, conv: Conv, stride: int, pad: tuple[int, int], splits: int | None
+    x: Slabbed,
+    conv: Conv,
+    stride: int,
+    pad: tuple[int, int],
+    splits: int | None,
+    cuts: Cuts | None = None,
 ) -> Iterator[tuple[int, int, Tensor]]:
-    """Planes i to j of the output, slab after slab."""
+    """Planes i to j of the output, slab after slab; `cuts` if they are to be others than usual."""
     w, b = typed(x.last, conv)
     size = [(n + sum(pad) - w.shape[2]) // stride + 1 for n in (x.planes, *x.last.shape[3:])]
-    for i, j in conv_slabs(size, len(w), x.last, splits):
+    for i, j in cuts or conv_slabs(size, len(w), x.last, splits):
         yield i, j, conv3d(seen_by(x, i, j, w, stride, pad), w, b, stride)
 
 
 @as_typed
-def doubled(x: Slabbed, phases: Tensor, bias: Tensor, splits: int | None) -> Slabbed:
-    """See `doubling.up_conv`; phases as `UpConv` has them."""
+def doubled(
+    x: Slabbed, phases: Tensor, bias: Tensor, splits: int | None, cuts: Cuts | None = None
+) -> Slabbed:
+    """See `upsample_conv.up_conv`; phases as `UpConv` has them."""
     x.spare.clear()
     _, Y, Z = (2 * n for n in x.shape[2:])
     y = Slabbed()
     conv = typed(x.last, (phases, bias))
-    for i, j in doubled_cuts(x, len(bias), splits):
+    mine = [(i // 2, j // 2) for i, j in cuts or ()] or doubled_cuts(x, len(bias), splits)
+    for i, j in mine:
         out = empty(x.last, (1, len(bias), 2 * (j - i), Y, Z))
         double_into(out, x.between(i - 1, j + 1), conv)
         y.append(out)
@@ -149,11 +162,10 @@ def doubled(x: Slabbed, phases: Tensor, bias: Tensor, splits: int | None) -> Sla
 
 
 @as_typed
-def met(x: Slabbed, conv: Conv, size: Sequence[int], splits: int | None) -> Slabbed:
-    """Voxels doubled, the last ones once only where `size` is odd, and a 3 x 3 x 3 convolution."""
-    (w, b), y, (X, Y, Z) = typed(x.last, conv), Slabbed(), size
-    like = empty(x.last, (1, x.last.shape[1], 1, Y, Z))
-    for i, j in conv_slabs(size, len(w), like, splits):
+def met(x: Slabbed, conv: Conv, size_of: Slabbed) -> Slabbed:
+    """Voxels doubled, the last ones once only where `size_of` is odd, and a 3 x 3 x 3 convolution."""
+    (w, b), y, (X, Y, Z) = typed(x.last, conv), Slabbed(), size_of.shape[2:]
+    for i, j in size_of.cuts:
         first, last = max(i - 1, 0) // 2, (min(j + 1, X) + 1) // 2  # coarse planes
         fine = nnf.interpolate(x.between(first, last), scale_factor=2.0, mode="nearest")
         fine = fine[:, :, : X - 2 * first, :Y, :Z]
@@ -191,6 +203,11 @@ def cut(x: Tensor, splits: int | None = None, widest: int = 0) -> Slabbed:
     """An image in slabs, measured; `widest` channels a layer gives, if more than x has."""
     widest = max(widest, x.shape[1]) * x[0, 0, 0].numel() * x.element_size()
     return Slabbed.of(x, slabs(x.shape[2], widest, splits, x.device.type), measured=True)
+
+
+def level_cuts(size: Sequence[int], channels: int, x: Tensor) -> Cuts:
+    """Slabs for all layers at a level of a U-Net, whose way up is wider than its way down."""
+    return pairs(size[0], 2 * channels * size[1] * size[2] * x.element_size(), x.device.type)
 
 
 def conv_slabs(size: list[int], channels: int, x: Tensor, splits: int | None) -> Cuts:

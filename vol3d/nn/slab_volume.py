@@ -24,6 +24,8 @@ class Slabbed:
     def __init__(self) -> None:
         self.is_kept = False
         """Whether something else wants it later, so that no layer writes over it."""
+        self.beside: Slabbed | None = None
+        """Another image, cut alike, whose channels follow: together they exist a part at a time."""
         self.cuts: Cuts = []
         self.moments = Moments()
         self.slabs: list[Tensor] = []
@@ -60,6 +62,12 @@ class Slabbed:
         if measured:
             self.moments.add(self.last, told)
 
+    def put_beside(self, other: "Slabbed") -> None:
+        """Channels of another image, cut alike."""
+        assert self.cuts == other.cuts
+        self.beside, told = other, zip(self.moments.told, other.moments.told, strict=True)
+        self.moments.told = [torch.cat(both, 1) for both in told]
+
     def bring(self, made: Tensor, memory: Tensor | None) -> None:
         """The next planes, moved into spare memory if they fit there."""
         slab = shaped(memory, made)
@@ -81,6 +89,7 @@ class Slabbed:
     def shape(self) -> tuple[int, ...]:
         """[1, C, X, Y, Z]."""
         one, channels, _, *rest = self.last.shape
+        channels += self.beside.shape[1] if self.beside else 0
         return one, channels, self.planes, *rest
 
     @property
@@ -90,10 +99,13 @@ class Slabbed:
 
     def parts(self, i: int, j: int) -> Iterator[tuple[int, Tensor]]:
         """Planes [i, j) as they lie: the first plane, and a view, of each part."""
-        for (start, end), slab in zip(self.cuts, self.slabs, strict=True):
+        for k, (start, end) in enumerate(self.cuts):
             if start < j and i < end:
                 first = max(i, start)
-                yield first, slab[:, :, first - start : min(j, end) - start]
+                images = (self, self.beside) if self.beside else (self,)
+                part = [x.slabs[k][:, :, first - start : min(j, end) - start] for x in images]
+                both = torch.cat(part, 1) if self.beside else part[0]
+                yield first, both.contiguous(memory_format=LAYOUT)
 
     def between(self, i: int, j: int) -> Tensor:
         """Planes [i, j), zero where there are none; a view if one slab has them all."""
@@ -101,11 +113,6 @@ class Slabbed:
         x = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
         before, after = max(0, -i), max(0, j - self.planes)
         return nnf.pad(x, (0, 0, 0, 0, before, after)) if before or after else x
-
-    def pop(self) -> tuple[Tensor, Tensor | None]:
-        """Its first slab, and the memory beside it, which it then has no more."""
-        self.cuts.pop(0)
-        return self.slabs.pop(0), self.spare.pop(0)
 
     def whole(self) -> Tensor:
         """The image in one."""

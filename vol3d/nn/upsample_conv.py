@@ -23,7 +23,7 @@ from vol3d.nn.slab_inference import (
     empty,
 )
 from vol3d.nn.slab_layers import SlabConv, as_laid, conv_backward, laid
-from vol3d.nn.slab_volume import Slabbed
+from vol3d.nn.slab_volume import Cuts, Slabbed
 
 # Of the two voxels that one becomes along an axis, the first sees taps (0 1)(2), the second (0)(1 2).
 ONE_AXIS = torch.tensor([[[1.0, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 1, 1]]])
@@ -31,21 +31,25 @@ PHASES = torch.einsum("pai,qbj,rck->pqrabcijk", ONE_AXIS, ONE_AXIS, ONE_AXIS).re
 """Which of 27 taps each of 8 phases adds up to each of its own 8."""
 
 
-def up_conv(x: Tensor | Slabbed, conv: Conv, splits: int | None = None) -> Tensor | Slabbed:
+def up_conv(
+    x: Tensor | Slabbed, conv: Conv, splits: int | None = None, cuts: Cuts | None = None
+) -> Tensor | Slabbed:
     """Voxels doubled along each axis, then a 3 x 3 x 3 convolution: [B, C, X, ..] -> [B, D, 2X, ..].
+
+    `cuts` are of the output in slabs, of even lengths, if they are to be others than usual.
 
     The doubled volume exists on a small grid alone, where the phases' weights would be more than it.
     """
     weight, bias = conv
     if isinstance(x, Slabbed) and x.planes * x.last[0, 0, 0].numel() < 1024:
         fine = nnf.interpolate(x.whole(), scale_factor=2.0, mode="nearest")
-        return conv_in(laid(fine), weight, bias, splits)
+        return conv_in(laid(fine), weight, bias, splits, cuts)
     if isinstance(x, Tensor) and x[0, 0].numel() < 1024:
         fine = nnf.interpolate(x, scale_factor=2.0, mode="nearest")
         return SlabConv.apply(laid(fine), weight, bias, (1, (1, 1), splits))
     weight = phases_of(weight)
     if isinstance(x, Slabbed):
-        return doubled(x, weight, bias, splits)
+        return doubled(x, weight, bias, splits, cuts)
     return UpConv.apply(laid(x), weight, bias, splits)
 
 

@@ -264,7 +264,9 @@ class UNetNet(nn.Module):
             x = torch.cat([x, addition], 1)
             weight = torch.cat([weight, nnf.pad(self.add_in.weight, (1,) * 6)], 1)
             bias = bias + self.add_in.bias
-        return inference.conv_in(laid(x), weight, bias)
+        x = laid(x)
+        cuts = inference.level_cuts(x.shape[2:], self.base, x)
+        return inference.conv_in(x, weight, bias, cuts=cuts)
 
     def last(self, h: Tensor | Slabbed) -> Tensor:
         """The estimate from the last features."""
