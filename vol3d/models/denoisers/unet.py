@@ -1,6 +1,8 @@
 """The 3-D diffusion U-Net with ports for a vector, tokens, channels and addition."""
 
+from collections.abc import Callable
 from functools import partial
+from itertools import count
 from typing import Literal
 
 import torch
@@ -10,14 +12,15 @@ from torch import Tensor, nn
 
 from vol3d.config import Config
 from vol3d.errors import ConfigError
-from vol3d.nn.attention import AttentionBlock, TransformerBlock
 from vol3d.nn import slab_inference as inference
+from vol3d.nn.attention import AttentionBlock, TransformerBlock
 from vol3d.nn.blocks import Down, SteeredBlock, Up, affine, conv3, merge, recompute, zeroed
 from vol3d.nn.embed import sinusoidal
 from vol3d.nn.norm import norm
 from vol3d.nn.slab_layers import laid, norm_conv
 from vol3d.nn.slab_volume import Slabbed
 
+OnBlock = Callable[[int, Tensor], None]
 LARGE = 2**18
 """Voxels from which a call without gradients goes image by image and slab by slab."""
 
@@ -176,6 +179,8 @@ class UNetNet(nn.Module):
             self.middle_block["attention"] = attention(last, c)
         self.middle_block["resnet_2"] = res(c, c)
         self.up_blocks = nn.ModuleList()
+        self.features: list[tuple[int, int]] = []
+        """Of each residual block of the way up: its channels, and how often coarser its grid is."""
         for i in reversed(range(len(channels))):
             level = nn.ModuleDict({"resnets": nn.ModuleList(), "attentions": nn.ModuleList()})
             for _ in range(config.blocks_per_level[i] + 1):
@@ -185,6 +190,7 @@ class UNetNet(nn.Module):
                 else:
                     cin = c + skip
                 level["resnets"].append(res(cin, cout))
+                self.features.append((cout, 2**i))
                 if config.attends[i]:
                     level["attentions"].append(attention(i, cout))
                 c = cout
@@ -202,6 +208,7 @@ class UNetNet(nn.Module):
         tokens: Tensor | None = None,
         channels: Tensor | None = None,
         addition: Tensor | None = None,
+        on_block: OnBlock | None = None,
     ) -> Tensor:
         """One estimate.
 
@@ -212,6 +219,8 @@ class UNetNet(nn.Module):
             tokens: [B, T, token_dim].
             channels: [B, extra_channels, X, Y, Z], on the grid of x.
             addition: [B, addition_channels, X, Y, Z], likewise.
+            on_block: told the features after each residual block of the way up, and which it is (see
+                `features`). Large images come to it one after another.
 
         Raises:
             AssertionError: a condition is given whose port is closed, or tokens are missing.
@@ -224,18 +233,16 @@ class UNetNet(nn.Module):
         )
         if is_large(x) and len(x) > 1:
             given = (x, c_noise, vector, tokens, channels, addition)
-            images = zip(*([None] * len(x) if t is None else t.split(1) for t in given), strict=True)
-            return torch.cat([self(*image) for image in images])
-        emb = self.time_embed(sinusoidal(c_noise, self.base))  # [B, E]
-        if vector is not None:
-            emb = emb + self.vector_embed(vector)
+            images = zip(
+                *([None] * len(x) if t is None else t.split(1) for t in given), strict=True
+            )
+            return torch.cat([self(*image, on_block) for image in images])
+        emb = self.embedded(c_noise, vector)
         h = self.first(x if channels is None else torch.cat([x, channels], 1), addition)
         skips = [kept(h)]
         for level in self.down_blocks:
-            for j, block in enumerate(level["resnets"]):
-                h = recompute(self.checkpointing, block, h, emb)
-                if level["attentions"]:
-                    h = recompute(self.checkpointing, level["attentions"][j], h, tokens)
+            for j in range(len(level["resnets"])):
+                h = self.block(level, j, h, emb, tokens)
                 skips.append(kept(h))
             if "downsampler" in level:
                 h = recompute(self.checkpointing, level["downsampler"], h, emb)
@@ -244,15 +251,30 @@ class UNetNet(nn.Module):
         if "attention" in self.middle_block:
             h = recompute(self.checkpointing, self.middle_block["attention"], h, tokens)
         h = recompute(self.checkpointing, self.middle_block["resnet_2"], h, emb)
+        blocks = count()
         for level in self.up_blocks:
-            for j, block in enumerate(level["resnets"]):
+            for j in range(len(level["resnets"])):
                 h = merge(h, skips.pop(), self.is_added)
-                h = recompute(self.checkpointing, block, h, emb)
-                if level["attentions"]:
-                    h = recompute(self.checkpointing, level["attentions"][j], h, tokens)
+                h = self.block(level, j, h, emb, tokens)
+                if on_block:
+                    on_block(next(blocks), whole(h))
             if "upsampler" in level:
                 h = recompute(self.checkpointing, level["upsampler"], h, emb, skips[-1])
         return self.last(h)
+
+    def embedded(self, c_noise: Tensor, vector: Tensor | None) -> Tensor:
+        """What steers every block, [B, E]."""
+        emb = self.time_embed(sinusoidal(c_noise, self.base))
+        return emb if vector is None else emb + self.vector_embed(vector)
+
+    def block(
+        self, level: nn.ModuleDict, j: int, h: Tensor | Slabbed, emb: Tensor, tokens: Tensor | None
+    ) -> Tensor | Slabbed:
+        """The j-th residual block of a level, and its attention if it has one."""
+        h = recompute(self.checkpointing, level["resnets"][j], h, emb)
+        if level["attentions"]:
+            h = recompute(self.checkpointing, level["attentions"][j], h, tokens)
+        return h
 
     def first(self, x: Tensor, addition: Tensor | None) -> Tensor | Slabbed:
         """The first features; of a large image without gradients in slabs."""
@@ -286,6 +308,11 @@ def kept(h: Tensor | Slabbed) -> Tensor | Slabbed:
     if isinstance(h, Slabbed):
         h.is_kept = True
     return h
+
+
+def whole(h: Tensor | Slabbed) -> Tensor:
+    """Features in one piece, whatever becomes of the slabs."""
+    return h.whole() if isinstance(h, Slabbed) else h
 
 
 def res_block(config: UNet, cin: int, cout: int, resample: str | None = None) -> SteeredBlock:
