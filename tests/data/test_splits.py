@@ -1,5 +1,6 @@
 """Which people are learnt from."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ PEOPLE = [f"{i:03d}" for i in range(40)]
 
 def test_more_people_are_these_and_others():
     drawn = [draw_people(PEOPLE, n, 0) for n in range(1, 41)]
-    assert all(more[: len(fewer)] == fewer for fewer, more in zip(drawn, drawn[1:], strict=False))
+    assert all(more[: len(fewer)] == fewer for fewer, more in pairwise(drawn))
     assert sorted(drawn[-1]) == PEOPLE
     assert draw_people(PEOPLE[::-1] * 2, 5, 0) == drawn[4]  # visits and order have no say
     assert draw_people([p for p in PEOPLE if p != drawn[4][0]], 4, 0) == drawn[4][1:]

@@ -14,12 +14,12 @@ from vol3d.config import Config
 from vol3d.errors import ConfigError
 from vol3d.models.denoisers.unet import UNet
 from vol3d.models.segmenters.monai_unet import MonaiUNet
-from vol3d.tasks.segment import Segment
 from vol3d.trained import TrainedSegmenter
 from vol3d.trained.segmenter_networks import DiffusionFeatures
-from vol3d.trained.segmenter_networks.diffusion_features import Generator, Tap
+from vol3d.trained.segmenter_networks.diffusion_features import Tap
 
-STRUCTURES = {"ventricles_ml": [4]}
+
+NO_DATA = ["data.kind=bids", "data.path=none", "run=none", "total_nimg=4"]
 
 
 class One(Config):
@@ -90,7 +90,6 @@ def test_only_what_is_tuned_learns(generator: Path):
 def test_features_are_those_of_the_denoiser(generator: Path):
     """By a loop over the denoiser's parts: each voxel's features side by side, then one layer."""
     net = features(generator, sigma=(0.1, 0.4), blocks=(1, 3)).build(1, 2).eval()
-    source = Generator.of(generator)
     x = torch.rand(1, 1, 8, 8, 8)
     seen = {}
     unet = net.generator.denoiser.net
@@ -114,11 +113,18 @@ def test_features_are_those_of_the_denoiser(generator: Path):
             bias = bias + tap.conv.bias
     expected = nnf.conv3d(torch.cat(columns, 1), torch.cat(weights, 1), bias)
     torch.testing.assert_close(mixed, expected, atol=1e-5, rtol=1e-4)
-    # The noise's share is what was asked for, whatever the schedule's own sigma.
-    level = torch.tensor(net.sigma).double()
-    torch.testing.assert_close(
-        level / source.network.schedule.alpha(level), torch.tensor([0.1, 0.4]).double()
-    )
+
+
+def test_the_noise_is_as_much_as_asked_for(generator: Path):
+    """Of an image of unit variance, whatever the generator's schedule calls its levels."""
+    net, seen = features(generator, sigma=(0.5,)).build(1, 2).eval(), []
+    source, unet = net.source, net.generator.denoiser.net
+    unet.conv_in.register_forward_hook(lambda m, given, out: seen.append(given[0][:, :1]))
+    with torch.no_grad():
+        for shade in (source.shift, source.shift + source.scale):
+            net(torch.full((1, 1, 16, 16, 16), shade))
+    alpha = (seen[1] - seen[0]).mean()
+    assert seen[0].std() / alpha == pytest.approx(0.5, rel=0.05)
 
 
 def test_batches_and_dropout(generator: Path):
@@ -153,16 +159,12 @@ def test_what_cannot_be_taken_is_refused(
         )
 
 
-def test_a_plan_asks_for_no_weights(generator: Path, cohort: Path):
-    """`vol3d plan` and the memory check see a network of the same size."""
-    from vol3d.data.fake import FakeImages
-
-    task = Segment(model=features(generator), structures=STRUCTURES)
-    job = task.fake_job(FakeImages((8, 8, 8)))
-    there = task.model.build(1, 2).state_dict()
-    assert {n: t.shape for n, t in job.nets["segmenter"].state_dict().items()} == {
-        n: t.shape for n, t in there.items()
-    }
+def test_a_plan_asks_for_no_weights(generator: Path, capsys: pytest.CaptureFixture):
+    """`vol3d plan`, and the memory check of a training, see a network without data."""
+    words = [w for w in SEGMENTER if not w.startswith("task.model") and w != "check_memory=false"]
+    model = f"task.model={{kind: diffusion_features, of: {generator}, width: 8}}"
+    verb("plan", *words, model, "shape=[12,12,12]", *NO_DATA)
+    assert "(as it is)" in capsys.readouterr().out
 
 
 def test_large_images_give_the_same_features(monkeypatch: pytest.MonkeyPatch):

@@ -22,10 +22,11 @@ from vol3d.diffusion.conditioning import COORDINATES, COVARIATES, Known
 from vol3d.diffusion.model import Diffusion, DiffusionNet
 from vol3d.errors import ConfigError
 from vol3d.io.reading import understood
-from vol3d.models.denoisers.unet import UNetNet
+from vol3d.models.denoisers.unet import OnBlock, UNetNet
 from vol3d.models.segmenters.base import SegmenterNetwork, dropped, rngs_of
 from vol3d.nn.blocks import to_size
 from vol3d.nn.norm import ChannelNorm
+from vol3d.nn.suspended import suspended
 from vol3d.trained.generator import DiffusionBundle
 from vol3d.trained.target import coordinates
 from vol3d.trained.targets.images import Images
@@ -65,7 +66,8 @@ class DiffusionFeatures(SegmenterNetwork):
         Raises:
             ConfigError: there is none, or its features cannot be taken.
         """
-        return Generator.parse(self.generator) if self.of is None else Generator.of(self.of)
+        with suspended():  # noise levels are checked by their numbers
+            return Generator.parse(self.generator) if self.of is None else Generator.of(self.of)
 
     def kept(self) -> Self:
         """See `SegmenterNetwork.kept`: the path goes, and what lay there is described."""
@@ -159,10 +161,8 @@ class FeaturesNet(nn.Module):
     def __init__(self, config: DiffusionFeatures, source: Generator, num_labels: int) -> None:
         super().__init__()
         self.source, self.schema = source, source.schema
-        self.tune, self.dropout = config.tune, config.dropout
+        self.sigma, self.tune, self.dropout = config.sigma, config.tune, config.dropout
         self.generator = source.build().requires_grad_(config.tune)
-        sigma = torch.tensor(config.sigma, dtype=torch.float64)
-        self.sigma = source.network.schedule.matching(sigma).tolist()
         there = self.generator.denoiser.net.features
         self.blocks = list(config.blocks) or [*range(len(there))]
         if max(self.blocks) >= len(there):
@@ -205,12 +205,13 @@ class FeaturesNet(nn.Module):
                 self.ask(x, sigma, on_block)
         return total[0]
 
-    def ask(self, x: Tensor, sigma: float, on_block: Any) -> None:
-        """Show the denoiser images with noise, and have its features told."""
+    def ask(self, x: Tensor, sigma: float, on_block: OnBlock) -> None:
+        """Show the denoiser images with so much noise, and have its features told."""
         denoiser, shape = self.generator.denoiser, x.shape[1:]
         x0 = (x.float() - self.source.shift) / self.source.scale
         noise = torch.randn(shape, generator=torch_rng("features", *shape)).to(x0)
-        alpha, level, scale_in, c_noise = denoiser.coefficients(x0, torch.tensor(sigma).double())
+        level = denoiser.schedule.matching(torch.tensor(sigma, dtype=torch.float64))
+        alpha, level, scale_in, c_noise = denoiser.coefficients(x0, level)
         noisy = scale_in * (alpha * x0 + level * noise)
         denoiser.net(noisy, c_noise, **self.nothing_known(x0).ports(), on_block=on_block)
 
