@@ -159,6 +159,7 @@ def test_what_cannot_be_taken_is_refused(
         )
 
 
+@pytest.mark.slow
 def test_a_plan_asks_for_no_weights(generator: Path, capsys: pytest.CaptureFixture):
     """`vol3d plan`, and the memory check of a training, see a network without data."""
     words = [w for w in SEGMENTER if not w.startswith("task.model") and w != "check_memory=false"]
