@@ -18,7 +18,6 @@ from vol3d.trained import TrainedSegmenter
 from vol3d.trained.segmenter_networks import DiffusionFeatures
 from vol3d.trained.segmenter_networks.diffusion_features import Tap
 
-
 NO_DATA = ["data.kind=bids", "data.path=none", "run=none", "total_nimg=4"]
 
 
