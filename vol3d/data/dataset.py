@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, PositiveInt, field_validator
 
 from vol3d.config import Config, did_you_mean, several
 from vol3d.data.covariate_types import level_of
@@ -50,6 +50,11 @@ class Dataset(Config, ABC):
     """Share of people kept for validation, where the table has no column `split`."""
     split_seed: int = 0
     """Another seed draws other people for validation."""
+    people: PositiveInt | None = None
+    """Learn from so many people only, of those who have what the task needs; null: from all. Whom, a hash
+    of their names says: more people are these and others. Those held out stay."""
+    people_seed: int = 0
+    """Another seed draws other people to learn from."""
     volumes: dict[str, Labels] = Field(default_factory=dict)
     """Covariates to measure from the label maps, in ml: name -> labels, or ranges like 10-12."""
     tables: Annotated[list[VolumeTable], BeforeValidator(several)] = Field(default_factory=list)

@@ -21,6 +21,8 @@ from vol3d.data.scan_checks import (
     own_grids,
     tell_headers,
 )
+from vol3d.data.splits import draw_people
+from vol3d.data.tables import few
 from vol3d.data.visit import MAIN_LABELS, Visit, kind_of
 from vol3d.distributed.ranks import launched
 from vol3d.errors import DataError
@@ -72,6 +74,10 @@ class Images:
             raise DataError(
                 f"{source.path}: none of the {len(visits)} scans is in the training split"
             )
+        if source.people:
+            people = draw_people([s.subject for s in self.train], source.people, source.people_seed)
+            self.train = [s for s in self.train if s.subject in people]
+            log.info("people=%d: learns from %s", source.people, few(sorted(people)))
         self.cache_bytes = cache_gb * 1e9 / launched().local_world
         self.cache: dict[str, dict[str, np.ndarray]] = {}
         self.digests: dict[Path, str] = {}

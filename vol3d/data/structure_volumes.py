@@ -3,7 +3,9 @@
 from typing import Annotated
 
 import numpy as np
+import torch
 from pydantic import AfterValidator, BeforeValidator
+from torch import Tensor
 
 from vol3d.config import several
 from vol3d.volume import Volume
@@ -28,11 +30,11 @@ def check_labels(labels: list[int | str]) -> list[int | str]:
     raise ValueError(f"labels are numbers or ranges such as 10-12, got {labels}")
 
 
-def structure_map(labels: np.ndarray, structures: dict[str, list[int | str]]) -> np.ndarray:
+def structure_map(labels: Tensor, structures: dict[str, list[int | str]]) -> Tensor:
     """A data set's labels as places in a list of structures: 0 none, i + 1 the i-th; int32."""
-    out = np.zeros(labels.shape, np.int32)
+    out = torch.zeros_like(labels, dtype=torch.int32)
     for i, ids in enumerate(structures.values(), start=1):
-        out[np.isin(labels, label_ids(ids))] = i
+        out = out.masked_fill(torch.isin(labels, torch.tensor(label_ids(ids))), i)
     return out
 
 

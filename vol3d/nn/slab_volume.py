@@ -119,6 +119,18 @@ class Slabbed:
         return self.between(0, self.planes)
 
 
+def kept(h: Tensor | Slabbed) -> Tensor | Slabbed:
+    """Features that are wanted later: in slabs, no layer writes over them."""
+    if isinstance(h, Slabbed):
+        h.is_kept = True
+    return h
+
+
+def whole(h: Tensor | Slabbed) -> Tensor:
+    """Features in one piece, whatever becomes of the slabs."""
+    return h.whole() if isinstance(h, Slabbed) else h
+
+
 def flat(slab: Tensor) -> Tensor:
     """The memory of a slab."""
     return slab.permute(0, 2, 3, 4, 1).reshape(-1)

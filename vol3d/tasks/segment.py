@@ -18,12 +18,12 @@ from vol3d.data.montage import montage
 from vol3d.data.patches import Patches
 from vol3d.data.tables import few
 from vol3d.data.visit import MAIN_LABELS, Visit
-from vol3d.errors import DataError
-from vol3d.models.segmenters import Segmenter
+from vol3d.errors import ConfigError, DataError
 from vol3d.tasks.autoencode import on
 from vol3d.tasks.job import Batch, Runner
 from vol3d.tasks.model_card import model_card
 from vol3d.trained.segmenter import channels_of, stacked
+from vol3d.trained.segmenter_networks import Segmenter
 from vol3d.trained.target import WEIGHT
 from vol3d.trained.targets.labels import Labels, LabelSamples, Structures
 
@@ -98,8 +98,8 @@ class Segment(Config):
         return SegmentJob(self, images)
 
     def fake_job(self, images: FakeImages) -> "SegmentJob":
-        """The job on scans that nobody took."""
-        return SegmentJob(self, images)
+        """The job on scans that nobody took, with no weights of another model."""
+        return SegmentJob(self.model_copy(update={"model": self.model.kept()}), images)
 
 
 class SegmentJob:
@@ -109,6 +109,11 @@ class SegmentJob:
     whole_weights = None
 
     def __init__(self, task: Segment, images: Images | FakeImages) -> None:
+        if task.patch and task.model.knows_place:
+            raise ConfigError(
+                "task.patch: the generator whose features are taken is told where each voxel of a volume "
+                "lies, which a patch does not say; train on whole volumes (task.patch=null)"
+            )
         self.task, self.images, self.scans = task, images, images.train
         self.names, self.contrasts = list(task.structures), task.contrasts or [images.main]
         target = Labels(
@@ -212,7 +217,7 @@ class SegmentJob:
         return {
             "config": {
                 "kind": "segmenter",
-                "model": self.task.model.dump(),
+                "model": self.task.model.kept().dump(),
                 "structures": self.names,
                 "contrasts": self.task.contrasts,
                 "labels": self.task.structures,

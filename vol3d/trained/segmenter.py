@@ -13,8 +13,8 @@ from vol3d.config import Config
 from vol3d.data.images import grids_of
 from vol3d.data.structure_volumes import Labels
 from vol3d.errors import ConfigError, DataError
-from vol3d.models.segmenters import Segmenter
 from vol3d.trained.autoencoder import channels_last
+from vol3d.trained.segmenter_networks import Segmenter
 from vol3d.trained.target import flagged
 from vol3d.volume import Grid
 

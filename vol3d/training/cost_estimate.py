@@ -19,10 +19,11 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
 )
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from vol3d.data.rng import torch_rng
+from vol3d.nn.suspended import suspended
 from vol3d.tasks.job import Batch, Job
 from vol3d.training.engine import PLAIN
 from vol3d.training.engines import EngineKind
@@ -263,7 +264,7 @@ def estimate_alone(
         job = training.task.fake_job(fake)
         kind.check(job)
         engine = engine_of(job, training, device)
-        with suspended():
+        with suspended():  # what is drawn for an image looks at its numbers
             drawn = largest_draw(job)
         passes = 2 if micro < training.batch else 1  # the rest are as the second
         coming = [blank(drawn) for _ in range(training.batch * on_cpu)]  # read ahead
@@ -317,13 +318,6 @@ def spared_by(kind: EngineKind, job: Job, world: int) -> tuple[int, int]:
         int(PLAIN.resident(*counts, 1) - kind.resident(*counts, world)),
         int(PLAIN.between(*counts, 1) - kind.between(*counts, world)),
     )
-
-
-@contextmanager
-def suspended() -> Iterator[None]:
-    """Real tensors for a while: what is drawn for an image looks at its numbers."""
-    with _disable_current_modes():
-        yield
 
 
 def largest_draw(job: Job) -> dict[str, Tensor]:

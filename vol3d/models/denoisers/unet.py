@@ -1,7 +1,8 @@
 """The 3-D diffusion U-Net with ports for a vector, tokens, channels and addition."""
 
+from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Literal
 
 import torch
@@ -18,8 +19,9 @@ from vol3d.nn.embed import sinusoidal
 from vol3d.nn.fold import folded, unfolded
 from vol3d.nn.norm import norm
 from vol3d.nn.slab_layers import laid, norm_conv
-from vol3d.nn.slab_volume import Slabbed
+from vol3d.nn.slab_volume import Slabbed, kept, whole
 
+OnBlock = Callable[[int, Tensor], None]
 LARGE = 2**18
 """Voxels from which a call without gradients goes image by image and slab by slab."""
 
@@ -183,6 +185,8 @@ class UNetNet(nn.Module):
             self.middle_block["attention"] = attention_block(config, token_dim, last, c)
         self.middle_block["resnet_2"] = res(c, c)
         self.up_blocks = nn.ModuleList()
+        self.features: list[tuple[int, int]] = []
+        """Of each residual block of the way up: its channels, and how often coarser its grid is."""
         for i in reversed(range(len(channels))):
             n = config.blocks_per_level[i] + 1
             joined, skips = skips[-n:], skips[:-n]
@@ -191,6 +195,7 @@ class UNetNet(nn.Module):
                 level, c = blocks(i, widths), widths[-1]
             else:
                 level, c = blocks(i, [c] + [channels[i]] * n, joined[::-1]), channels[i]
+            self.features += [(b.conv2.out_channels, config.patch * 2**i) for b in level["resnets"]]
             if i > 0:
                 level["upsampler"] = res(c, c, "up") if config.resblock_updown else Up(c)
             self.up_blocks.append(level)
@@ -205,6 +210,7 @@ class UNetNet(nn.Module):
         tokens: Tensor | None = None,
         channels: Tensor | None = None,
         addition: Tensor | None = None,
+        on_block: OnBlock | None = None,
     ) -> Tensor:
         """One estimate.
 
@@ -215,6 +221,8 @@ class UNetNet(nn.Module):
             tokens: [B, T, token_dim].
             channels: [B, extra_channels, X, Y, Z], on the grid of x.
             addition: [B, addition_channels, X, Y, Z], likewise.
+            on_block: told the features after each residual block of the way up, and which it is (see
+                `features`). Large images come to it one after another.
 
         Raises:
             AssertionError: a condition is given whose port is closed, or tokens are missing.
@@ -229,12 +237,9 @@ class UNetNet(nn.Module):
         added = None if addition is None else folded(addition, self.patch)
         if is_large(inside) and len(x) > 1:
             given = (x, c_noise, vector, tokens, channels, addition)
-            return torch.cat(
-                [self(*(None if t is None else t[n : n + 1] for t in given)) for n in range(len(x))]
-            )
-        emb = self.time_embed(sinusoidal(c_noise, self.base))  # [B, E]
-        if vector is not None:
-            emb = emb + self.vector_embed(vector)
+            images = ([None if t is None else t[n : n + 1] for t in given] for n in range(len(x)))
+            return torch.cat([self(*image, on_block) for image in images])
+        emb = self.embedded(c_noise, vector)
         h = self.first(inside, added)
         skips = [kept(h)]
         for level in self.down_blocks:
@@ -248,17 +253,25 @@ class UNetNet(nn.Module):
         if "attention" in self.middle_block:
             h = recompute(self.checkpointing, self.middle_block["attention"], h, tokens)
         h = recompute(self.checkpointing, self.middle_block["resnet_2"], h, emb)
+        blocks = count()
         for level in self.up_blocks:
             for j in range(len(level["resnets"])):
                 h = self.block(level, j, merge(h, skips.pop(), self.is_added), emb, tokens)
+                if on_block:
+                    on_block(next(blocks), whole(h))
             if "upsampler" in level:
                 h = recompute(self.checkpointing, level["upsampler"], h, emb, skips[-1])
         return unfolded(self.last(h), self.patch, x.shape[2:])
 
+    def embedded(self, c_noise: Tensor, vector: Tensor | None) -> Tensor:
+        """What steers every block, [B, E]."""
+        emb = self.time_embed(sinusoidal(c_noise, self.base))
+        return emb if vector is None else emb + self.vector_embed(vector)
+
     def block(
         self, level: nn.ModuleDict, j: int, h: Tensor | Slabbed, emb: Tensor, tokens: Tensor | None
     ) -> Tensor | Slabbed:
-        """The j-th residual block of a level, and its attention."""
+        """The j-th residual block of a level, and its attention if it has one."""
         h = recompute(self.checkpointing, level["resnets"][j], h, emb)
         if level["attentions"]:
             h = recompute(self.checkpointing, level["attentions"][j], h, tokens)
@@ -289,13 +302,6 @@ class UNetNet(nn.Module):
 def is_large(x: Tensor) -> bool:
     """Whether a call goes image by image and slab by slab: the same in less memory."""
     return not torch.is_grad_enabled() and x[0, 0].numel() >= LARGE and 1 not in x.shape[2:]
-
-
-def kept(h: Tensor | Slabbed) -> Tensor | Slabbed:
-    """Features that are wanted later: in slabs, no layer writes over them."""
-    if isinstance(h, Slabbed):
-        h.is_kept = True
-    return h
 
 
 def res_block(config: UNet, cin: int, cout: int, resample: str | None = None) -> SteeredBlock:

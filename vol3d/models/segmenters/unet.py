@@ -4,17 +4,16 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vol3d.config import Config
-from vol3d.data.rng import torch_rng
+from vol3d.models.segmenters.base import SegmenterNetwork, dropped, rngs_of
 from vol3d.nn.blocks import Down, ResBlock, Up, conv3
 from vol3d.nn.fold import folded, unfolded
 
 
-class SegmenterUNet(Config):
+class SegmenterUNet(SegmenterNetwork):
     """A residual block per level and direction; any shape is taken.
 
     Ours and not MONAI's: its networks want shapes that divide by 16 or more, and their instance norm
@@ -28,9 +27,6 @@ class SegmenterUNet(Config):
     """Blocks of patch^3 voxels are folded into channels, which saves most of the time; 1 folds none."""
     norm_groups: PositiveInt = 8
     """Groups of the group norm."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Probability with which a channel is left out after each block of the way up; also when asked for
-    members of an ensemble (Monte Carlo dropout: Gal and Ghahramani 2016, arXiv:1506.02142)."""
 
     @model_validator(mode="after")
     def check_groups(self) -> "SegmenterUNet":
@@ -43,7 +39,7 @@ class SegmenterUNet(Config):
         return self
 
     def build(self, in_channels: int, num_labels: int) -> nn.Module:
-        """The network: [B, in_channels, X, Y, Z] -> logits [B, num_labels, X, Y, Z]."""
+        """See `SegmenterNetwork.build`."""
         return SegmenterNet(self, in_channels, num_labels)
 
 
@@ -67,7 +63,7 @@ class SegmenterNet(nn.Module):
 
     def forward(self, x: Tensor, seeds: Tensor | None = None) -> Tensor:
         """[B, C, X, Y, Z] -> [B, num_labels, X, Y, Z]; with `seeds` of the images [B], with dropout."""
-        rngs = [] if seeds is None else [torch_rng("dropout", seed) for seed in seeds.tolist()]
+        rngs = rngs_of(seeds)
         h = self.conv_in(folded(x, self.patch))
         seen = []
         for block, halve in zip(self.down, [*self.shrink, None], strict=True):
@@ -79,11 +75,3 @@ class SegmenterNet(nn.Module):
             skip = seen.pop()
             h = dropped(block(torch.cat([double(h, None, skip), skip], 1)), self.dropout, rngs)
         return unfolded(self.conv_out(functional.silu(self.norm_out(h))), self.patch, x.shape[2:])
-
-
-def dropped(h: Tensor, p: float, rngs: list[torch.Generator]) -> Tensor:
-    """Features without each channel with probability p, as each image's generator draws; all if none."""
-    if not rngs:
-        return h
-    kept = torch.stack([torch.rand(h.shape[1], generator=rng) for rng in rngs]) >= p  # [B, C]
-    return h * (kept.to(h) / (1 - p))[:, :, None, None, None]

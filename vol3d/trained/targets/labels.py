@@ -189,7 +189,7 @@ class LabelSamples(VolumeSamples):
         at = int(torch.randint(len(raters), (), generator=rng)) if several else 0
         labels = there[raters[at]]
         if self.structures:
-            labels = torch.from_numpy(structure_map(labels.numpy(), self.structures))
+            labels = structure_map(labels, self.structures)
         return self.codec.places(labels)
 
     def encoded(self, x0: Tensor) -> Tensor:
