@@ -20,7 +20,7 @@ from vol3d.metrics.temperature import fit_temperature
 from vol3d.metrics.uncertainty import ErrorDetection
 from vol3d.metrics.volumes import conformal_offset, credible_interval
 
-CURVE = np.linspace(0.02, 1, 50)
+CURVE = [i / 50 for i in range(1, 51)]
 """Coverages at which a risk-coverage curve is kept."""
 AGAINST_RATERS = (
     "ged_squared",
@@ -215,7 +215,7 @@ class Scores:
                 "excess_aurc": pooled.excess_aurc,
                 "error_rate": float(risk[-1]),
                 "risk_coverage": {
-                    "coverage": CURVE.tolist(),
+                    "coverage": CURVE,
                     "risk": np.interp(CURVE, coverage, risk).tolist(),
                 },
             }
