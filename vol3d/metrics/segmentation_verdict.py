@@ -25,12 +25,13 @@ def findings(summary: dict[str, Any]) -> list[Finding]:
     """
     found = []
     for name, s in summary["structures"].items():
-        found.append(of_overlap(plain(name), s))
-        found += [*of_bias(plain(name), s["volume"])]
-        found += [*of_intervals(plain(name), s["volume"], summary["level"])]
-        found += [*of_lesions(plain(name), s.get("lesions"))]
-        found += [*of_spread(plain(name), s.get("raters"))]
-    found += [*of_calibration(summary["calibration"])]
+        name = plain(name).capitalize()
+        found.append(of_overlap(name, s))
+        found += of_bias(name, s["volume"])
+        found += of_intervals(name, s["volume"], summary["level"])
+        found += of_lesions(name, s.get("lesions"))
+        found += of_spread(name, s.get("raters"))
+    found += of_calibration(summary["calibration"])
     return [*found, *of_uncertainty(summary["uncertainty"])]
 
 
@@ -55,12 +56,12 @@ def of_overlap(name: str, s: dict[str, Any]) -> Finding:
     if known(raters):
         words += f"; of two raters {told(raters)}"
         if dice["value"] >= raters["value"] - NEAR_RATERS:
-            return Finding(f"The {name} is found about as well as raters agree ({words}).")
-        return Finding(f"The {name} is found less well than raters agree ({words}).", is_amiss=True)
+            return Finding(f"{name}: found about as well as raters agree ({words}).")
+        return Finding(f"{name}: found less well than raters agree ({words}).", is_amiss=True)
     if dice["value"] >= GOOD_DICE:
-        return Finding(f"The {name} is found well ({words}).")
+        return Finding(f"{name}: found well ({words}).")
     return Finding(
-        f"The {name} is not found well ({words}; {GOOD_DICE} is customary): look at the worst person.",
+        f"{name}: not found well ({words}; {GOOD_DICE} is customary); look at the worst person.",
         is_amiss=True,
     )
 
@@ -75,14 +76,14 @@ def of_bias(name: str, volume: dict[str, Any]) -> list[Finding]:
     if low <= 0 <= high or share < BIAS:
         return [
             Finding(
-                f"The {name} volume has no bias to speak of ({told(bias, '+.2f')} ml of "
+                f"{name}: volumes have no bias to speak of ({told(bias, '+.2f')} ml of "
                 f"{truth:.3g} ml)."
             )
         ]
     too = "large" if low > 0 else "small"
     return [
         Finding(
-            f"The {name} volume is too {too} by {share:.0%} on average ({told(bias, '+.2f')} ml of "
+            f"{name}: volumes are too {too} by {share:.0%} on average ({told(bias, '+.2f')} ml of "
             f"{truth:.3g} ml).",
             is_amiss=True,
         )
@@ -100,14 +101,14 @@ def of_intervals(name: str, volume: dict[str, Any], level: float) -> list[Findin
             remedy = " Take the fitted intervals." if fitted else ""
             found.append(
                 Finding(
-                    f"The members' own interval of the {name} volume is too narrow: it holds the truth "
+                    f"{name}: the members' own interval of the volume is too narrow, it holds the truth "
                     f"in {words}.{remedy}",
                     is_amiss=True,
                 )
             )
         else:
             found.append(
-                Finding(f"The members' own interval of the {name} volume holds ({words}).")
+                Finding(f"{name}: the members' own interval of the volume holds ({words}).")
             )
     if fitted and fitted["ci"]:
         width = volume["conformal"]["width_ml"]["value"]
@@ -115,7 +116,7 @@ def of_intervals(name: str, volume: dict[str, Any], level: float) -> list[Findin
         if fitted["ci"][1] < level:
             found.append(
                 Finding(
-                    f"The interval of the {name} volume that was fitted on other people does not "
+                    f"{name}: the interval of the volume that was fitted on other people does not "
                     f"hold: {words}. Are people of several kinds?",
                     is_amiss=True,
                 )
@@ -123,7 +124,7 @@ def of_intervals(name: str, volume: dict[str, Any], level: float) -> list[Findin
         else:
             found.append(
                 Finding(
-                    f"The interval of the {name} volume that was fitted on other people holds "
+                    f"{name}: the interval of the volume that was fitted on other people holds "
                     f"({words})."
                 )
             )
@@ -137,7 +138,7 @@ def of_lesions(name: str, lesions: dict[str, Any] | None) -> list[Finding]:
     found, right = (lesions[k]["value"] for k in ("sensitivity", "precision"))
     return [
         Finding(
-            f"Of the pieces of {name} {told(lesions['sensitivity'], '.0%')} are found, and "
+            f"{name}: of its pieces {told(lesions['sensitivity'], '.0%')} are found, and "
             f"{told(lesions['precision'], '.0%')} of those found are there.",
             is_amiss=min(found, right) < 0.5,
         )
@@ -152,10 +153,10 @@ def of_spread(name: str, raters: dict[str, Any] | None) -> list[Finding]:
     words = f"spread of volumes {told(spread)} times that of raters"
     low, high = SPREAD
     if spread["value"] < low:
-        return [Finding(f"Members differ less in {name} than raters do ({words}).", is_amiss=True)]
+        return [Finding(f"{name}: members differ less than raters do ({words}).", is_amiss=True)]
     if spread["value"] > high:
-        return [Finding(f"Members differ more in {name} than raters do ({words}).", is_amiss=True)]
-    return [Finding(f"Members differ in {name} about as raters do ({words}).")]
+        return [Finding(f"{name}: members differ more than raters do ({words}).", is_amiss=True)]
+    return [Finding(f"{name}: members differ about as raters do ({words}).")]
 
 
 def of_calibration(calibration: dict[str, Any]) -> list[Finding]:

@@ -90,6 +90,9 @@ def people_in_rows(people: list[Shown], num_labels: int) -> Figure:
         title.axis("off")
         words = {"color": "white", "fontsize": 10, "va": "center", "parse_math": False}
         title.text(0.004, 0.5, visible(person.title), transform=title.transAxes, **words)
+        if row == 0:
+            told = "entropy; errors outlined"
+            title.text(0.504, 0.5, told, transform=title.transAxes, **words)
         cuts = {
             name: three_slices(getattr(person, name), person.slices())
             for name in ("image", "consensus", "truth", "entropy")

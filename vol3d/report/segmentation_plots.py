@@ -12,6 +12,8 @@ from vol3d.io.text import visible
 BEFORE, AFTER = "tab:red", "tab:blue"
 MOST_PANELS = 4
 """Beside each other."""
+FEW = 30
+"""Voxels; where a bin has fewer, its share is chance and is not drawn."""
 
 
 def panels(n: int, width: float = 4.2, height: float = 4.2) -> tuple[Figure, list[Axes]]:
@@ -47,6 +49,7 @@ def reliability(curves: dict[str, dict[str, Any]]) -> Figure:
                 x, y = (
                     np.array(found[key]["curve"][part], float) for part in ("confidence", "right")
                 )
+                x[np.array(found[key]["curve"]["n"]) < FEW] = np.nan
                 error = found[key]["ece"]["value"]
                 told = "n/a" if error is None else f"{error:.3f}"
                 axis.plot(x, y, ".-", color=colour, label=f"{words}, error {told}")
@@ -100,6 +103,7 @@ def volumes(clouds: list[VolumeCloud]) -> Figure:
     figure, axes = panels(len(clouds))
     for axis, cloud in zip(axes, clouds, strict=True):
         low, high = cloud.conformal or cloud.credible
+        wide = float(np.clip(100 / len(cloud.truth), 0.8, 3))
         every = np.concatenate([cloud.truth, low, high])
         margin = 0.05 * (np.ptp(every) or 1)
         ends = np.array([every.min() - margin, every.max() + margin])
@@ -114,7 +118,7 @@ def volumes(clouds: list[VolumeCloud]) -> Figure:
                     sides = (low[which], high[which])
                     axis.vlines(cloud.truth[which], *sides, color=colour, linewidth=1, label=words)
         axis.vlines(
-            cloud.truth, *cloud.credible, color="tab:blue", linewidth=2.5, label="members' own"
+            cloud.truth, *cloud.credible, color="tab:blue", linewidth=wide, label="members' own"
         )
         axis.plot(cloud.truth, cloud.predicted, ".", color="black", markersize=3)
         axis.set(xlim=ends, ylim=ends, aspect="equal")

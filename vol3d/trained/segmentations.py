@@ -16,7 +16,6 @@ from vol3d.io.reading import read_json, understood
 from vol3d.volume import Volume
 
 SIDECAR = "_dseg.json"
-DESC = re.compile(r"_desc-(majority|staple|members)_")
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,23 +24,26 @@ class Segmentation:
 
     Attributes:
         sidecar: the JSON file with which the visit is complete.
-        subject: without "sub-".
-        session: without "ses-"; None where there are none.
     """
 
     sidecar: Path
-    subject: str
-    session: str | None
-
-    @property
-    def who(self) -> str:
-        """As `Visit.who`."""
-        return f"sub-{self.subject}" + (f"_ses-{self.session}" if self.session else "")
 
     @cached_property
     def told(self) -> dict[str, Any]:
         """What the sidecar says."""
         return read_json(self.sidecar)
+
+    @property
+    def who(self) -> str:
+        """As `Visit.who`."""
+        with understood(self.sidecar):
+            return str(self.told["Visit"])
+
+    @property
+    def segmenters(self) -> list[str]:
+        """The checksums of the bundles."""
+        with understood(self.sidecar):
+            return [str(checksum) for checksum in self.told["Segmenters"]]
 
     @property
     def structures(self) -> list[str]:
@@ -107,10 +109,7 @@ def find_segmentations(folder: Path) -> dict[str, Segmentation]:
         raise ConfigError(f"{folder}: holds nothing that vol3d segment wrote")
     found: dict[str, Segmentation] = {}
     for sidecar in sorted(folder.glob(f"sub-*/**/anat/*{SIDECAR}")):
-        if DESC.search(sidecar.name):
-            continue
-        words = dict(w.split("-", 1) for w in sidecar.stem.split("_") if "-" in w)
-        one = Segmentation(sidecar, words["sub"], words.get("ses"))
+        one = Segmentation(sidecar)
         if one.who in found:
             raise DataError(
                 f"{sidecar}: is of {one.who}, and so is {found[one.who].sidecar.name}; score folders "

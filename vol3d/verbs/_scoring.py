@@ -1,8 +1,6 @@
 """A scoring under way: what `vol3d score` reads, counts and writes."""
 
 import logging
-import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,19 +10,17 @@ import vol3d
 from vol3d.bundle import versions
 from vol3d.data.bids_writer import write_json, write_text, write_tsv
 from vol3d.data.images import normalise
-from vol3d.data.structure_volumes import structure_map
 from vol3d.data.tables import few
-from vol3d.data.visit import MAIN_LABELS, Visit
+from vol3d.data.true_labels import TrueLabels, labels_meant
+from vol3d.data.visit import Visit
 from vol3d.errors import ConfigError, DataError
 from vol3d.io.progress import track
-from vol3d.io.reading import under
 from vol3d.metrics.scored_visit import ENTROPY, ScoredVisit, score_visit
 from vol3d.metrics.segmentation_scores import Scores
 from vol3d.metrics.segmentation_verdict import findings
 from vol3d.report.segmentation import Evidence, segmentation_page
 from vol3d.report.segmentation_pictures import Shown
 from vol3d.trained.segmentations import Segmentation, find_segmentations
-from vol3d.trained.targets.labels import Structures
 from vol3d.volume import Volume
 
 if TYPE_CHECKING:
@@ -34,8 +30,6 @@ log = logging.getLogger(__name__)
 INFORMATION = "mutual_information"
 OTHER_MAPS = {INFORMATION: "_desc-mutualinformation_probseg"}
 """Measures of uncertainty beside the entropy, and how their files end."""
-WHOLE = 1e-3
-"""How far a label may be from a whole number."""
 
 
 class Scoring:
@@ -44,104 +38,44 @@ class Scoring:
     def __init__(self, asked: "Score") -> None:
         self.asked = asked
         found = find_segmentations(asked.segmentations)
-        visits = {v.who: v for v in asked.data.scans() if asked.split in (None, v.split)}
-        self.raters = self.of(list(visits.values()))
-        self.pairs = [
-            (visits[who], one)
-            for who, one in found.items()
-            if who in visits and {*visits[who].labels} & {*self.raters}
-        ]
+        self.truth = TrueLabels(asked.data, asked.of, asked.split)
+        visits = self.truth.visits
+        self.pairs = [(visits[who], one) for who, one in found.items() if who in visits]
         if not self.pairs:
             raise DataError(
                 f"{asked.segmentations}: none of its {len(found)} visits ({few(found)}) is among the "
                 f"{len(visits)} of {asked.data.path} with a label map ({few(visits)})"
             )
-        self.notes = []
-        if without := [who for who in found if who not in {v.who for v, _ in self.pairs}]:
-            self.notes.append(f"Not scored for want of a label map: {len(without)} visits.")
+        first = self.pairs[0][1]
+        self.labels = labels_meant(asked.structures, first.structures, first.sidecar)
+        for _, one in self.pairs:
+            labels_meant(self.labels, one.structures, one.sidecar)
+        self.names = list(self.labels)
+        if unknown := [name for name in asked.lesions if name not in self.names]:
+            raise ConfigError(
+                f"lesions={','.join(unknown)}: no such structure; there are {', '.join(self.names)}"
+            )
+        self.notes = self.doubts(len(found))
+        self.scores: Scores | None = None
+
+    def doubts(self, segmented: int) -> list[str]:
+        """What to know about who is scored."""
+        found = []
+        if left := segmented - len(self.pairs):
+            found.append(f"{left} of {segmented} visits were not scored, for want of a label map.")
         if len({v.split for v, _ in self.pairs}) > 1:
-            self.notes.append(
+            found.append(
                 "People of both splits are scored. If the segmenter learnt from those in train, figures "
                 "are too good; split=val scores the others alone."
             )
-        self.labels = self.structures(self.pairs[0][1])
-        for _, one in self.pairs:
-            if missing := {*self.labels} - {*one.structures}:
-                raise ConfigError(
-                    f"structures: {few(sorted(missing))} is not in {one.sidecar}, which has "
-                    f"{', '.join(one.structures)}"
-                )
-        self.names = list(self.labels)
-        if unknown := {*asked.lesions} - {*self.names}:
-            raise ConfigError(
-                f"lesions={few(sorted(unknown))}: no such structure; there are {', '.join(self.names)}"
+        if any("Temperature" in one.told for _, one in self.pairs):
+            found.append(
+                "The probabilities had a temperature already when they were written: calibration is of "
+                "what that left, and calibration.json does not go with what was not calibrated."
             )
-        self.scores: Scores | None = None
-
-    def of(self, visits: Sequence[Visit]) -> list[str]:
-        """The label maps that count as true.
-
-        Raises:
-            ConfigError: no visit has one that is named; or nobody has any.
-        """
-        there = list(dict.fromkeys(name for v in visits for name in v.labels))
-        if missing := [name for name in self.asked.of if name not in there]:
-            raise ConfigError(
-                f"of={few(missing)}: no visit has such a label map; there are {few(there)}"
-            )
-        if not there:
-            raise ConfigError(
-                f"{self.asked.data.path}: nobody has a label map; say where they are, for example with "
-                f"data.labels_entities.desc=seg"
-            )
-        return self.asked.of or ([MAIN_LABELS] if MAIN_LABELS in there else there)
-
-    def structures(self, one: Segmentation) -> Structures:
-        """The labels of each structure in the maps that are true.
-
-        Raises:
-            ConfigError: nobody says which they are.
-        """
-        if self.asked.structures:
-            return self.asked.structures
-        told = under(one.told, "Labels")
-        if {*told} >= {*one.structures}:
-            return {name: told[name] for name in one.structures}
-        numbered = [re.fullmatch(r"label(\d+)", name) for name in one.structures]
-        if all(numbered):
-            return {m.group(): [int(m.group(1))] for m in numbered}
-        example = ", ".join(f"{name}: [{i}]" for i, name in enumerate(one.structures, 1))
-        raise ConfigError(
-            f"structures: say which labels of the maps make each, as in the training: "
-            f"'structures={{{example}}}'"
-        )
+        return found
 
     # -- reading ----------------------------------------------------------------------------------
-
-    def truths(self, visit: Visit, like: Volume) -> list[np.ndarray]:
-        """[X, Y, Z] structures by each rater of a visit, on the grid of its segmentation.
-
-        Raises:
-            DataError: a map lies elsewhere, or holds values that are no labels.
-        """
-        out = []
-        for name in self.raters:
-            if name not in visit.labels:
-                continue
-            path = visit.labels[name]
-            volume = Volume.read(path, visit.form).reorient(like.orientation)
-            if not volume.grid.matches(like.grid, tolerance_mm=0.01):
-                raise DataError(
-                    f"{path}: lies on a grid of {volume.grid}, the segmentation on {like.grid} (or "
-                    f"elsewhere in the world); truth is due on the grid of the image that was segmented"
-                )
-            labels = np.rint(volume.data)
-            if (off := np.abs(volume.data - labels).max()) > WHOLE:
-                raise DataError(
-                    f"{path}: holds values that are {off:.2g} off a whole number; a label map is due"
-                )
-            out.append(structure_map(labels, self.labels))
-        return out
 
     def consensus(self, one: Segmentation) -> Volume:
         """The label map, in the numbers of the structures that are scored."""
@@ -173,7 +107,7 @@ class Scoring:
             visit.subject,
             consensus.data,
             one.mean(self.names),
-            self.truths(visit, consensus),
+            self.truth.read(visit, consensus.grid, self.labels),
             one.member_ml(self.names),
             spacing=consensus.spacing,
             voxel_ml=consensus.grid.voxel_ml,
@@ -190,15 +124,15 @@ class Scoring:
         asked, scores = self.asked, self.scores
         summary = scores.summary()
         self.notes += scores.notes
-        if not any(v.raters for v in scores.visits) and len(self.raters) > 1:
+        if not any(v.raters for v in scores.visits) and len(self.truth.raters) > 1:
             self.notes.append(
                 "Members were not kept, so they were not compared with the raters; "
                 "vol3d segment keep_members=true keeps them."
             )
-        segmenters = sorted({str(one.told.get("Segmenters")) for _, one in self.pairs})
+        segmenters = [*map(list, {tuple(one.segmenters) for _, one in self.pairs})]
         summary = {
             "vol3d": vol3d.__version__,
-            "raters": self.raters,
+            "raters": self.truth.raters,
             **summary,
             "segmenters": segmenters,
             "notes": self.notes,
@@ -258,7 +192,9 @@ class Scoring:
 
         visit, one = self.pairs[i]
         consensus = self.consensus(one)
-        truth = Volume(self.truths(visit, consensus)[0], consensus.affine).reorient("RAS")
+        truth = Volume(
+            self.truth.read(visit, consensus.grid, self.labels)[0], consensus.affine
+        ).reorient("RAS")
         entropy = Volume(entr(one.mean(self.names)).sum(0), consensus.affine).reorient("RAS")
         consensus = consensus.reorient("RAS")
         image = Volume.read(visit.image, visit.form).reorient("RAS")
