@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from vol3d.data.images import normalise
+from vol3d.data.network_images import normalise
 from vol3d.metrics.reconstruction import measure_scan
 from vol3d.report.pictures import Panel, middle, panels_in_rows
 from vol3d.trained import TrainedAutoencoder

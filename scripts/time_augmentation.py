@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from vol3d.data.augment import Augment
-from vol3d.data.images import normalise
+from vol3d.data.network_images import normalise
 from vol3d.data.rng import torch_rng
 from vol3d.volume import Volume
 

@@ -5,6 +5,7 @@ ITK's are LPS+; the two `sitk` functions are the only place that knows.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from nibabel.orientations import (
 )
 
 from vol3d.io.files import whole
-from vol3d.io.header import Form, Header, corners, read_header
+from vol3d.io.header import Form, Header, corners, place, read_header
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -101,9 +102,9 @@ class Grid:
         corner[:3, 3] = -voxels
         return Grid(tuple(n + 2 * voxels for n in self.shape), self.affine @ corner)
 
-    def at(self, spacing: float) -> "Grid":
-        """The same field of view in voxels of `spacing` mm, from the same corner."""
-        scale = spacing / np.array(self.spacing)
+    def at(self, spacing: float | Sequence[float]) -> "Grid":
+        """The same field of view in voxels of `spacing` mm (one, or X, Y, Z), from the same corner."""
+        scale = np.array(spacing) / self.spacing
         to_ours = np.diag([*scale, 1.0])
         to_ours[:3, 3] = (scale - 1) / 2  # the first voxels share their outer corner
         shape = tuple(max(1, round(n / s)) for n, s in zip(self.shape, scale, strict=True))
@@ -197,13 +198,20 @@ class Volume:
         """The volume whose header was read, with which all doubts were told."""
         return cls(header.voxels(), header.affine, header.space_code)
 
-    def write(self, path: Path | str, *, slope: float | None = None) -> None:
+    def write(
+        self,
+        path: Path | str,
+        *,
+        slope: float | None = None,
+        codes: tuple[int, int] | None = None,
+    ) -> None:
         """Write as NIfTI, whole or not at all; sform and qform both say where the voxels are.
 
         Args:
             path: ends in .nii or .nii.gz.
             slope: store as int16 steps of this size (the header carries it, readers undo it).
                 Without it the data type is kept, and booleans become uint8.
+            codes: of sform and qform, 0 for one that is not to hold; None: both are the space code.
         """
         path = Path(path)
         data = self.data
@@ -213,14 +221,12 @@ class Volume:
             data = data.astype(np.int32 if data.dtype == np.int64 else np.float32)
         if slope is not None:
             data = np.clip(np.rint(data / slope), -32768, 32767).astype(np.int16)
-        image = nib.Nifti1Image(data, self.affine)
+        header = nib.Nifti1Header()
+        header.set_data_dtype(data.dtype)
+        place(header, self.affine, codes or (self.space_code, self.space_code))
+        image = nib.Nifti1Image(data, None, header)  # None: the header alone says where voxels lie
         if slope is not None:
             image.header.set_slope_inter(slope, 0)
-        image.header.set_xyzt_units("mm")
-        image.set_sform(self.affine, self.space_code)
-        image.set_qform(self.affine, self.space_code)
-        if not np.allclose(image.get_qform(), self.affine, atol=1e-3):  # shears fit no qform
-            image.header["qform_code"] = 0
         with whole(path) as part:
             nib.save(image, part)
 
@@ -233,18 +239,24 @@ class Volume:
         return Volume(data, self.grid.turned(codes).affine, self.space_code)
 
     def resample(
-        self, grid: Grid, transform: "sitk.Transform | None" = None, *, nearest: bool = False
+        self,
+        grid: Grid,
+        transform: "sitk.Transform | None" = None,
+        *,
+        nearest: bool = False,
+        keep_zeros: bool = True,
     ) -> "Volume":
         """The values on another grid: linear, or nearest neighbour for labels; 0 outside.
 
         Where the grid's voxels are larger, values are smoothed first, so that each voxel stands for
         all the tissue in it and nothing aliases (Cardoso et al. 2015, MICCAI, LNCS 9350:674-681).
-        What is 0 without it stays 0: a stripped brain does not spread into the air around it.
+        What is 0 without it stays 0, so that a stripped brain does not spread into the air around it.
 
         Args:
             grid: where values are wanted.
             transform: from points of the grid to points of the volume, mm, LPS+; linear.
             nearest: values are labels, which must not be mixed.
+            keep_zeros: false for what is no stripped brain, such as probabilities.
         """
         import SimpleITK as sitk  # here, and below: it takes a second to load
 
@@ -260,7 +272,7 @@ class Volume:
         values = moved(image)
         if not nearest and (variance := self.grid.blur(grid, transform)).any():
             smooth = sitk.DiscreteGaussian(image, variance.tolist(), 32, 1e-3)
-            values = np.where(values == 0, values, moved(smooth))
+            values = np.where((values == 0) & keep_zeros, values, moved(smooth))
         return Volume(values, grid.affine, self.space_code)
 
     def to_sitk(self) -> "sitk.Image":

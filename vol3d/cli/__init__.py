@@ -200,7 +200,8 @@ def fill(name: str, verb: type, arguments: list[str]):
     from vol3d.errors import ConfigError
 
     settings: dict = {}
-    positional = list(verb.positional)
+    named = {word.partition("=")[0] for word in arguments}
+    positional = [name for name in verb.positional if name not in named]
     for word in arguments:
         if word.startswith("-"):
             raise ConfigError(f"'{word}': settings are given as key=value; see vol3d {name} --help")

@@ -14,7 +14,7 @@ from vol3d.io.reading import read_json, under
 
 BIDS_VERSION = "1.9.0"
 DESCRIPTION = "dataset_description.json"
-ENTITIES = ("from", "to", "mode", "space", "res", "label", "desc")
+ENTITIES = ("acq", "ce", "rec", "run", "from", "to", "mode", "space", "res", "label", "desc")
 """In the order that BIDS wants them, after sub- and ses-."""
 MNI_SPACE = "MNI152NLin2009aSym"
 """BIDS's word for the world of nilearn's MNI152 template."""

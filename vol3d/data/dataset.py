@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, field_validator
 
@@ -97,6 +97,10 @@ class Dataset(Config, ABC):
         if self.volumes:
             scans = add_volumes(scans, self.volumes)
         return sorted(self.on_grids(scans), key=lambda s: s.name)
+
+    def of_images_alone(self) -> Self:
+        """The same without grids, label maps and covariates: for what looks at images where they lie."""
+        return self.model_copy(update={"grid": (), "volumes": {}, "tables": [], "levels": {}})
 
     def lies_on(self, scans: list[Visit]) -> str:
         """The grid of the scans in words: those that are named, or that of the first by its header."""

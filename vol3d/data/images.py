@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vol3d.data.dataset import OWN
+from vol3d.data.network_images import HEADROOM, as_seen, onto, within_mask
 from vol3d.data.scan_checks import (
     PREPARE,
     SAME_MM,
@@ -26,10 +27,6 @@ from vol3d.errors import DataError
 from vol3d.io.files import sha256
 from vol3d.io.header import read_header
 from vol3d.volume import Grid, Volume
-
-HEADROOM = 1.2
-"""1 is this many times the 99.5th percentile of the brain: above all tissue, and what is brighter,
-vessels for the most part, is 1 to a network."""
 
 log = logging.getLogger(__name__)
 LOOKED_AT = 3
@@ -165,7 +162,7 @@ class Images:
         is_new = path not in self.seen
         if is_new:
             check_contrast(volume, path)
-        x = normalise(self.on_grid(visit, volume, path).data)[None]
+        x = as_seen(self.on_grid(visit, volume, path)).data[None]
         if not x.any():
             raise DataError(
                 f"{path}: has no voxel above 0 on a grid of {self.grid_of(visit)}; is the scan "
@@ -190,10 +187,8 @@ class Images:
 
     def on_grid(self, scan: Visit, volume: Volume, path: Path, *, nearest: bool = False) -> Volume:
         """Reorient to RAS+; resample where the source asks for a grid, else insist on the common one."""
-        volume = volume.reorient("RAS")
         grid = self.grid_of(scan)
-        if self.targets and not volume.grid.matches(grid):
-            return volume.resample(grid, nearest=nearest)
+        volume = onto(volume, grid if self.targets else None, nearest=nearest)
         if not volume.grid.matches(grid, SAME_MM):
             raise DataError(
                 f"{path}: lies on a grid of {volume.grid}, {volume.grid.apart(grid):.1f} mm off "
@@ -238,6 +233,7 @@ class Images:
             "affine": self.grid.affine.tolist(),
             "spacing_mm": list(self.grid.spacing),
             "grids": [grid_as_dict(g) for g in self.targets.values() or [self.grid]],
+            "common_grid": not self.own,
             "space_code": self.space_code,
             "entities": self.entities(),
             "kind": kind_of(s.images[self.main] for s in self.train if self.main in s.images),
@@ -246,23 +242,6 @@ class Images:
             "intensity": f"divided by {HEADROOM} x the 99.5th percentile of the voxels above 0",
             "sha256": digest.hexdigest(),
         }
-
-
-def within_mask(scan: Visit, path: Path, volume: Volume) -> Volume:
-    """The image with 0 outside its brain mask, where it has one.
-
-    Raises:
-        DataError: the mask lies elsewhere.
-    """
-    if scan.mask is None:
-        return volume
-    volume, mask = (v.reorient("RAS") for v in (volume, Volume.read(scan.mask, scan.form)))
-    if not mask.grid.matches(volume.grid, tolerance_mm=0.01):
-        raise DataError(
-            f"{scan.mask}: lies on a grid of {mask.grid}, the scan on {volume.grid} (or elsewhere in the "
-            f"world); resample it onto the scan, or leave it out with data.mask_entities=null"
-        )
-    return Volume(volume.data * (mask.data > 0), volume.affine, volume.space_code)
 
 
 def grid_as_dict(grid: Grid) -> dict:
@@ -289,15 +268,3 @@ def check_fingerprint(told: dict) -> None:
     for key, word in told.get("entities", {}).items():
         if key not in NAMED or not re.fullmatch("[A-Za-z0-9]+", word):
             raise ValueError(f"entities: {key}={word!r} cannot stand in the name of a file")
-
-
-def normalise(data: np.ndarray) -> np.ndarray:
-    """Intensities in [0, 1]: divided by 1.2 times the 99.5th percentile of the voxels above 0."""
-    x = data.astype(np.float32)
-    return np.clip(x / one_of(x), 0, 1).astype(np.float32)
-
-
-def one_of(data: np.ndarray) -> float:
-    """The intensity that is 1 to a network."""
-    brain = data[data > 0]
-    return HEADROOM * np.percentile(brain, 99.5) if brain.size else 1.0

@@ -245,6 +245,25 @@ def disagreement(path: Path, image: SpatialImage, shape: tuple[int, int, int]) -
     )
 
 
+def codes_of(header: Header) -> tuple[int, int]:
+    """The codes of sform and qform, 0 for one that does not hold; those of NIfTI, of another format."""
+    if not isinstance(header.image, nib.Nifti1Pair):
+        return header.space_code, header.space_code
+    return int(header.image.header["sform_code"]), int(header.image.header["qform_code"])
+
+
+def place(header: nib.Nifti1Header, affine: np.ndarray, codes: tuple[int, int]) -> None:
+    """Say where voxels lie, in mm, by sform and qform of these codes; one of code 0 does not hold."""
+    sform, qform = codes
+    header.set_xyzt_units("mm")
+    header.set_sform(affine, sform)
+    header.set_qform(affine, qform)
+    fits = np.allclose(header.get_qform(), affine, atol=1e-3)  # shears fit no qform
+    if not fits:
+        header["qform_code"] = 0
+        header["sform_code"] = sform or qform
+
+
 def corners(shape: tuple[int, int, int]) -> np.ndarray:
     """[4, 8] homogeneous indices of the corner voxels."""
     ends = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1)

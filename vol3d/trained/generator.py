@@ -45,6 +45,7 @@ class TrainedGenerator:
         schema: the covariates it knows.
         sampler: how it samples; its precision is decided.
         grid: where the voxels of its samples lie.
+        wants_coordinates: it is told where each voxel lies in the whole.
         unfinished: how far its training was, where it had not finished; else empty.
     """
 
@@ -82,6 +83,7 @@ class TrainedGenerator:
         )
         self.codec = settings.target.codec(bundle, device, precision)
         self.scales = settings.images
+        self.wants_coordinates = settings.wants_coordinates
         self.channels = {name: self.codec.given_channels(name) for name in self.scales}
         self.net = settings.build(Known(self.schema, self.codec.channels, self.channels))
         bundle.fill(self.net)

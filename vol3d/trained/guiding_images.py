@@ -1,11 +1,11 @@
 """Visits whose images and label maps guide what a generator draws, one for each sample."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
-from vol3d.data.images import normalise, within_mask
+from vol3d.data.network_images import as_seen, onto, within_mask
 from vol3d.data.visit import Visit
-from vol3d.volume import Volume
+from vol3d.volume import Grid, Volume
 
 
 @dataclass(frozen=True)
@@ -15,22 +15,26 @@ class GuidingVisits:
     Attributes:
         names: of the images and label maps that guide the model.
         visits: one for each sample, by seed; none where nothing guides.
+        grids: to resample to, by the name that a visit of several has; none: images stay where they lie.
     """
 
     names: Collection[str]
     visits: dict[int, Visit]
+    grids: Mapping[str, Grid] = field(default_factory=dict)
 
     def of(self, seed: int) -> dict[str, Volume]:
         """The images and label maps of a sample that guide, as the model takes them."""
         if seed not in self.visits:
             return {}
         visit = self.visits[seed]
-        images = {n: path for n, path in visit.images.items() if n in self.names}
-        maps = {n: path for n, path in visit.labels.items() if n in self.names}
-        found = {n: Volume.read(path, visit.form) for n, path in {**images, **maps}.items()}
-        for name, path in images.items():
-            brain = within_mask(visit, path, found[name])
-            found[name] = Volume(normalise(brain.data), brain.affine, brain.space_code)
+        grid = self.grids[visit.res] if visit.res else next(iter(self.grids.values()), None)
+        found = {}
+        for name, path in visit.images.items():
+            if name in self.names:
+                found[name] = as_seen(within_mask(visit, path, Volume.read(path, visit.form)), grid)
+        for name, path in visit.labels.items():
+            if name in self.names:
+                found[name] = onto(Volume.read(path, visit.form), grid, nearest=True)
         return found
 
     def said(self, seed: int) -> dict[str, list[str] | str]:

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from vol3d.bundle import Bundle
+from vol3d.bundle import READY, Bundle
+from vol3d.data.dataset import SPACING
 from vol3d.errors import ConfigError
 from vol3d.trained.generator import TrainedGenerator
 from vol3d.trained.segmenter import TrainedSegmenter
@@ -25,6 +26,8 @@ class Members(Protocol):
         fingerprint: of what it was trained on.
         grids: those of the scans it was trained on, the finest first.
         is_random: its answer depends on the seed.
+        unfinished: see `vol3d.trained.generator.TrainedGenerator`.
+        needs_its_grid: it was told where voxels lie on the one grid that it learnt on.
     """
 
     path: Path
@@ -34,6 +37,8 @@ class Members(Protocol):
     fingerprint: dict[str, Any]
     grids: list[Grid]
     is_random: bool
+    needs_its_grid: bool
+    unfinished: list[str]
 
     def members(
         self, images: Mapping[str, Tensor], seeds: Sequence[int], grid: Grid
@@ -66,6 +71,9 @@ class DiffusionSegmenter:
         self.structures: list[str] = self.model.codec.structures
         self.contrasts = list(self.model.channels)
         self.fingerprint, self.grids = self.model.fingerprint, self.model.grids
+        has_one = self.fingerprint.get("common_grid", True)
+        self.needs_its_grid = self.model.wants_coordinates and has_one
+        self.unfinished = self.model.unfinished
 
     def members(
         self, images: Mapping[str, Tensor], seeds: Sequence[int], grid: Grid
@@ -75,11 +83,12 @@ class DiffusionSegmenter:
         A seed always has the same place in its batch, since arithmetic can differ from place to place.
         """
         size = self.model.sampler.micro_batch
+        told = {SPACING: grid.spacing[0]} if SPACING in self.model.schema.names else {}
         for first in range(min(seeds) // size * size, max(seeds) + 1, size):
             batch = [*range(first, first + size)]
             if not {*batch} & {*seeds}:
                 continue
-            rows = [self.model.complete({}, seed) for seed in batch]
+            rows = [self.model.complete(told, seed) for seed in batch]
             x0 = self.model.draw(rows, batch, [images] * size, grid)
             for seed, probabilities in zip(batch, self.model.codec.probabilities(x0), strict=True):
                 if seed in seeds:
@@ -101,9 +110,13 @@ def open_members(
     Raises:
         ConfigError: it is no segmenter.
     """
-    kind = "segmenter" if Path(path) == Path("ready") else Bundle(path).config.get("kind")
-    if kind == "diffusion":
+    if kind_at(path) == "diffusion":
         return DiffusionSegmenter(path, device, sampler)
-    if sampler and kind == "segmenter":
+    if sampler and kind_at(path) == "segmenter":
         raise ConfigError(f"sampler: {path} is no diffusion model, and has none")
     return TrainedSegmenter(path, device)
+
+
+def kind_at(path: Path | str) -> str:
+    """What the bundle at a path is."""
+    return "segmenter" if Path(path) == READY else str(Bundle(path).config.get("kind"))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -37,7 +37,13 @@ class TrainedSegmenter:
         structures: what it finds, in the order of its labels from 1.
         contrasts: the images that it takes; any single one if empty.
         grids: those of the scans it was trained on, the finest first.
+        is_random: see `vol3d.trained.members.Members`.
+        needs_its_grid: likewise; it never does.
+        unfinished: likewise; it never is.
     """
+
+    needs_its_grid = False
+    unfinished: ClassVar[list[str]] = []
 
     def __init__(self, path: Path | str, device: torch.device | str = "cpu") -> None:
         bundle = Bundle(path, "segmenter")

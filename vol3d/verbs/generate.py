@@ -247,7 +247,8 @@ class Generate(Config):
         if self.data is None:
             return GuidingVisits(names, {})
         seeds = [seed for seed, _, _ in plan]
-        guides = GuidingVisits(names, dict(zip(seeds, visits, strict=True)))
+        by_seed = dict(zip(seeds, visits, strict=True))
+        guides = GuidingVisits(names, by_seed, self.data.target_grids())
         if not any(guides.said(seed)["Images"] for seed in seeds):
             takes = f"takes {', '.join(names) or 'no image'}"
             raise ConfigError(

@@ -9,7 +9,7 @@ from pydantic import NonNegativeInt, model_validator
 
 from vol3d.config import Config
 from vol3d.data.covariate_requests import checked, gathered
-from vol3d.data.images import normalise, one_of
+from vol3d.data.network_images import normalise, one_of
 from vol3d.diffusion.inpainting import inpainting
 from vol3d.errors import ConfigError, DataError
 from vol3d.io.files import check_new_image, make_folder

@@ -2,8 +2,9 @@
 
 from vol3d.config import menu
 from vol3d.data.datasets.bids import Bids
+from vol3d.data.datasets.image import OneImage
 from vol3d.data.datasets.table import Table
 
-Source = menu("datasets", Bids, Table)
+Source = menu("datasets", Bids, Table, OneImage)
 
-__all__ = ["Bids", "Source", "Table"]
+__all__ = ["Bids", "OneImage", "Source", "Table"]

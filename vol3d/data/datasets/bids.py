@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -69,6 +69,11 @@ class Bids(Dataset):
                 "for example labels_entities={desc: muse}"
             )
         return self
+
+    def of_images_alone(self) -> Self:
+        """See `Dataset.of_images_alone`."""
+        update = {"labels_entities": None, "raters": {}}
+        return super().of_images_alone().model_copy(update=update)
 
     def find(self) -> list[Visit]:
         """A visit for each person and session that has an image of a wanted contrast."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vol3d.data.images import HEADROOM
+from vol3d.data.network_images import HEADROOM
 
 STEP = 1e-4
 """Images are stored as int16 in steps of this."""

@@ -1,0 +1,103 @@
+"""The images of a visit where they lie, as networks see them on any grid; and the way back."""
+
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vol3d.data.network_images import as_seen, onto, within_mask
+from vol3d.data.scan_checks import MNI, SAME_MM, check_contrast
+from vol3d.data.visit import Visit
+from vol3d.io.header import Header, codes_of, read_header
+from vol3d.volume import Grid, Volume
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class NativeScan:
+    """The images of a visit, all on the grid of the first.
+
+    Attributes:
+        header: of the first image: where results go.
+        brains: images in RAS+ by contrast, with 0 outside the brain mask.
+    """
+
+    header: Header
+    brains: dict[str, Volume]
+
+    @classmethod
+    def read(cls, visit: Visit, contrasts: Collection[str]) -> "NativeScan":
+        """Read those of the contrasts that are there.
+
+        Raises:
+            DataError: an image is not as it should be, has nothing in it, or the mask lies elsewhere.
+        """
+        header, brains = None, {}
+        for name, path in visit.images.items():
+            if name not in contrasts:
+                continue
+            found = read_header(path, visit.form)
+            if found.doubt:
+                log.warning("warning: %s: %s", path, found.doubt)
+            volume = Volume.of(found).reorient("RAS")
+            check_contrast(volume, path)
+            header = header or found
+            grid = grid_of(header)
+            if not volume.grid.matches(grid, SAME_MM):
+                log.warning(
+                    "warning: %s: lies on a grid of %s, and is resampled to that of %s, %s",
+                    *(path, volume.grid, header.path.name, grid),
+                )
+                volume = onto(volume, grid)
+            brains[name] = within_mask(visit, path, volume)
+        assert header is not None, f"{visit.who} has none of {contrasts}"
+        return cls(header, brains)
+
+    @property
+    def grid(self) -> Grid:
+        """That of the first image, in RAS+."""
+        return grid_of(self.header)
+
+    def seen_on(self, grid: Grid) -> dict[str, Tensor]:
+        """[1, X, Y, Z] in [0, 1] by contrast, on a grid in RAS+."""
+        return {n: torch.from_numpy(as_seen(b, grid).data)[None] for n, b in self.brains.items()}
+
+    def brought_back(self, probabilities: Tensor, grid: Grid) -> Tensor:
+        """Probabilities of labels on a grid -> on the scan's own, in RAS+: [1 + S, X, Y, Z].
+
+        Those of structures are moved linearly; the rest is background, as is all that lies outside.
+        """
+        if grid.matches(self.grid):
+            return probabilities
+        moved = [
+            Volume(p, grid.affine).resample(self.grid, keep_zeros=False).data
+            for p in probabilities[1:].cpu().numpy()
+        ]
+        found = torch.from_numpy(np.stack(moved)).clamp(0, 1)  # [S, X, Y, Z]
+        return torch.cat([(1 - found.sum(0, keepdim=True)).clamp(min=0), found])
+
+    def write(self, data: np.ndarray, path: Path, *, slope: float | None = None) -> None:
+        """Write [X, Y, Z] in RAS+ as the first image lies in its file."""
+        there = self.turned_back(data)
+        volume = Volume(there, self.header.affine, self.header.space_code)
+        volume.write(path, slope=slope, codes=codes_of(self.header))
+
+    def turned_back(self, data: np.ndarray) -> np.ndarray:
+        """[X, Y, Z] in RAS+ -> in the order of the file."""
+        codes = Grid(self.header.shape, self.header.affine).orientation
+        return Volume(data, self.grid.affine).reorient(codes).data
+
+
+def grid_of(header: Header) -> Grid:
+    """Where an image lies, in RAS+."""
+    return Grid(header.shape, header.affine).turned("RAS")
+
+
+def is_mni(header: Header) -> bool:
+    """Whether header or name say MNI space."""
+    return header.space_code == MNI or "_space-MNI" in header.path.name

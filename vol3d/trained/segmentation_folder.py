@@ -1,0 +1,207 @@
+"""The folder that `vol3d segment` writes: a BIDS derivatives dataset in the native space of each image.
+
+    dseg.tsv                               the structures and their labels
+    sub-X/[ses-Y/]anat/STEM_dseg.nii.gz    the consensus
+    ..._label-NAME_probseg.nii.gz          mean probability of each structure
+    ..._desc-entropy_probseg.nii.gz        uncertainty; also desc-mutualinformation, desc-variance
+    ..._desc-majority_dseg.nii.gz          other consensus; also desc-staple
+    ..._desc-members_dseg.nii.gz           the label map of each member, 4-D, where they are kept
+    ..._dseg.json                          what was done and the volumes; with it a visit is complete
+    volumes.tsv, lesions.tsv               the same for all visits
+
+Maps of uncertainty are called probseg, which BIDS has for what is said of labels in numbers: it knows no
+suffix for uncertainty, its validator refuses one of our own, and that of an image (T1w) would be untrue.
+The entity desc tells them from probabilities, which have a label instead.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vol3d.data.bids_writer import (
+    DESCRIPTION,
+    anat_place,
+    read_maker,
+    sidecar_of,
+    write_description,
+    write_sidecar,
+    write_text,
+    write_tsv,
+)
+from vol3d.data.datasets.bids import parse_entities
+from vol3d.data.visit import Visit
+from vol3d.errors import ConfigError, DataError
+from vol3d.io.files import is_free
+from vol3d.io.reading import read_json, under, understood
+
+MAKER = "vol3d segment"
+KEPT = ("acq", "ce", "rec", "run", "space")
+"""Entities of the input that results take over: they tell images apart, or say in which world voxels
+lie. Not `res`, for which BIDS wants to be told, in each sidecar, what it means."""
+MAPS = {
+    "entropy": "entropy of the mean probability in nats: the total uncertainty of a voxel",
+    "mutualinformation": "mutual information of label and member in nats: how far members differ",
+    "variance": "variance of the probability over members, summed over labels",
+}
+"""Maps of uncertainty, by their `desc`."""
+TABLES = ("volumes.tsv", "lesions.tsv")
+README = """\
+Segmentations by an ensemble, made by vol3d segment
+
+For each visit, in the space and on the grid of its image: _dseg is the consensus of all members (dseg.tsv
+names the labels), _label-NAME_probseg the mean probability of each structure, and desc-entropy,
+desc-mutualinformation and desc-variance say how unsure a voxel is. The JSON file beside a _dseg says by
+which models and seeds it was made. volumes.tsv has the volume of each structure in ml, with the range in
+which the members' volumes lie; it says what the models think, and is held to the truth only where a
+calibration was given (columns conformal_...). .bidsignore names the tables, for which BIDS has no place.
+
+Not for diagnosis. How well an ensemble does is measured by vol3d score.
+"""
+LICENCE = "That of the images"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the results of a visit go.
+
+    Attributes:
+        out: the folder.
+        who: sub-X or sub-X_ses-Y, in letters and digits.
+        entities: of the input, see `KEPT`.
+    """
+
+    out: Path
+    who: str
+    entities: dict[str, str]
+
+    @classmethod
+    def of(cls, out: Path, visit: Visit) -> "Place":
+        """That of a visit, named as its first image is."""
+        who = f"sub-{word(visit.subject)}" + (
+            f"_ses-{word(visit.session)}" if visit.session else ""
+        )
+        said = parse_entities(visit.image) if visit.image.name.startswith("sub-") else {}
+        kept = {k: v for k, v in said.items() if k in KEPT and word(v) == v}
+        return cls(out, who, kept)
+
+    def file(self, suffix: str, **entities: str) -> Path:
+        """An image: `place.file("probseg", label="ventricles")`."""
+        return anat_place(self.out, self.who, {**self.entities, **entities}, suffix)
+
+    @property
+    def sidecar(self) -> Path:
+        """The file with which the visit is complete."""
+        return sidecar_of(self.file("dseg"))
+
+
+def word(text: str) -> str:
+    """Text as a BIDS name takes it: letters and digits alone."""
+    return re.sub("[^A-Za-z0-9]", "", text)
+
+
+def label_word(structure: str) -> str:
+    """A structure as BIDS's entity `label` has it: ventricles for ventricles_ml."""
+    return word(structure.removesuffix("_ml"))
+
+
+def places(out: Path, visits: Sequence[Visit]) -> dict[str, Place]:
+    """Where the results of each visit go, by `who`.
+
+    Raises:
+        DataError: two visits would have the same names, or a name has no letter or digit.
+    """
+    found: dict[str, Place] = {}
+    taken: dict[Path, str] = {}
+    for visit in visits:
+        place = Place.of(out, visit)
+        if not word(visit.subject):
+            raise DataError(f"{visit.image}: is of {visit.subject!r}, which has no letter or digit")
+        if (other := taken.setdefault(place.sidecar, visit.who)) != visit.who or visit.who in found:
+            raise DataError(
+                f"{visit.image}: results of {visit.who} and {other} would have one name, "
+                f"{place.sidecar.name}; take names that differ in letters or digits"
+            )
+        found[visit.who] = place
+    return found
+
+
+def claim(out: Path, settings: dict[str, Any], *, any_precision: bool) -> dict[str, Any]:
+    """Take a free folder by describing it, or check that it was begun with the same settings.
+
+    Args:
+        out: the folder.
+        settings: what results depend on, as plain values; `samplers` has one, or None, per segmenter.
+        any_precision: go on in the precision in which the samplers began.
+
+    Returns:
+        The settings with which the folder is made.
+
+    Raises:
+        ConfigError: it holds something else; the first setting that differs is told.
+    """
+    if is_free(out):
+        made_by = {
+            "Name": MAKER,
+            "Description": "segmentations by an ensemble",
+            "Settings": settings,
+        }
+        # Of several that find it free at once, the first one's stays, and all read that.
+        write_description(out, "vol3d segmentations", LICENCE, made_by, keep=True)
+        write_text(out / "README", README, keep=True)
+        write_text(out / ".bidsignore", "".join(f"{t}\n" for t in TABLES), keep=True)
+    if not (out / DESCRIPTION).is_file() or read_maker(out).get("Name") != MAKER:
+        raise ConfigError(f"{out}: holds something that is no segmentation; name another folder")
+    begun = under(read_maker(out), "Settings")
+    with understood(out / DESCRIPTION):
+        if any_precision:
+            pairs = zip(settings["samplers"], begun["samplers"], strict=False)
+            now = [a and {**a, "precision": (b or a)["precision"]} for a, b in pairs]
+            same_number = len(begun["samplers"]) == len(settings["samplers"])
+            settings = {**settings, "samplers": now if same_number else settings["samplers"]}
+    for name, value in settings.items():
+        if begun.get(name) != value:
+            raise ConfigError(
+                f"{out}: was begun with other {name} ({short(begun.get(name))}, now {short(value)}); "
+                f"name another folder"
+            )
+    return settings
+
+
+def short(value: object) -> str:
+    """A setting in a message."""
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def describe(out: Path, structures: Sequence[str]) -> None:
+    """What holds for all visits: the names of the labels, and what maps of uncertainty are."""
+    rows = [{"index": i, "name": name} for i, name in enumerate(["background", *structures])]
+    write_tsv(out / "dseg.tsv", rows)
+    for desc, words in MAPS.items():
+        content = {"Description": words, "SpatialReference": "orig"}
+        write_sidecar(out, {"desc": desc}, "probseg", content)
+
+
+def finished(out: Path) -> list[dict[str, Any]]:
+    """The sidecars of all visits that are complete, by name."""
+    found = sorted(out.glob("sub-*/**/anat/*_dseg.json"))
+    return [read_json(path) for path in found]
+
+
+def write_tables(out: Path, sidecars: Sequence[dict[str, Any]]) -> None:
+    """volumes.tsv, a row per visit and structure; lesions.tsv, a row per piece, where asked for."""
+    volumes, lesions = [], []
+    for told in sidecars:
+        subject, _, session = told["Visit"].partition("_")
+        whose = {"participant_id": subject, "session_id": session or None}
+        for name, of in told["Volumes"].items():
+            single = {k: v for k, v in of.items() if k != "members_ml"}
+            volumes.append({**whose, "structure": name, **single})
+        for name, pieces in told["Lesions"].items():
+            lesions += [{**whose, "structure": name, **piece} for piece in pieces]
+    if volumes:
+        write_tsv(out / TABLES[0], volumes)
+    if lesions:
+        write_tsv(out / TABLES[1], lesions)

@@ -1,0 +1,271 @@
+"""Segment images with an ensemble: what is where, how large it is, and how sure the models are."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
+
+from vol3d.config import Config, did_you_mean, lay, several
+from vol3d.data.dataset import Names
+from vol3d.data.datasets import Bids, OneImage, Source
+from vol3d.data.native_scan import NativeScan
+from vol3d.data.visit import Visit
+from vol3d.distributed.shards import ALL, Shard, share, sum_up, tell
+from vol3d.errors import ConfigError
+from vol3d.io.files import is_free, sha256
+from vol3d.io.header import read_header
+from vol3d.io.lock import at_work
+from vol3d.io.progress import Bar
+from vol3d.metrics.ensemble import Ensemble
+from vol3d.trained.members import DiffusionSegmenter, Members, kind_at, open_members
+from vol3d.trained.mixture import Mixture
+from vol3d.trained.segmentation_folder import (
+    Place,
+    claim,
+    describe,
+    finished,
+    label_word,
+    places,
+    write_tables,
+)
+from vol3d.trained.segmented_visit import (
+    Calibration,
+    Consensus,
+    Wanted,
+    inputs,
+    is_complete,
+    write_visit,
+)
+from vol3d.training.engine import device_of, tell_precision
+from vol3d.verbs.train import generator_at
+
+log = logging.getLogger(__name__)
+
+
+class Segment(Config):
+    """Segment images: vol3d segment BUNDLE IMAGES OUT members=16.
+
+    IMAGES is a NIfTI file, a BIDS folder or a table; data.contrasts, data.entities and so on choose
+    among them as in a training. Writes the consensus, probabilities, uncertainty and volumes of each
+    image where it lies: a BIDS derivatives dataset. Run it again to segment only what is missing.
+    """
+
+    positional: ClassVar[tuple[str, ...]] = ("bundle", "images", "out")
+    bundle: Annotated[list[Path], BeforeValidator(several), Field(min_length=1)]
+    """Bundle or run of a segmenter: a U-Net, or a diffusion model that draws label maps. `bundle=[a,b,c]`
+    takes members from each in turn. `ready` is the segmenter that comes with vol3d."""
+    images: Path
+    """A NIfTI file, the folder of a BIDS dataset, or a table of images."""
+    out: Path
+    """Folder to write; new, empty, or unfinished segmentations of the same settings."""
+    members: PositiveInt = 16
+    """How many segmentations of each image. A segmenter whose answer is always the same gives one."""
+    seed: NonNegativeInt = 0
+    """Of the first member; the next one has the next."""
+    data: Source | None = None
+    """Which images of IMAGES: data.contrasts=FLAIR, data.entities.desc=brain, data.form=qform. Label
+    maps, covariates and grids are of no account here."""
+    consensus: Consensus = "mean"
+    """What the label map _dseg is: the most probable label by the mean, the vote, or STAPLE."""
+    interval: float = Field(default=0.9, gt=0, lt=1)
+    """The share of the members' volumes that a credible interval holds."""
+    lesions: Names = []
+    """Structures whose separate pieces are listed in lesions.tsv, each with its confidence."""
+    keep_members: bool = False
+    """Write the label map of each member too, to compare them with several raters."""
+    calibration: Path | None = None
+    """calibration.json of `vol3d score`, of the same segmenters on people held out: probabilities become
+    as sure as they should be, and volumes have intervals that hold what they promise."""
+    sampler: dict[str, Any] = {}
+    """Changes to the sampler of diffusion models: sampler.steps=10, sampler.solver=euler."""
+    micro_batch: PositiveInt | None = None
+    """Members that a diffusion model draws at a time; short for sampler.micro_batch."""
+    shard: Shard = ALL
+    """Segment only a share, so that several processes share the work: 2/4 is the second of four."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:1."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def find_images(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """IMAGES is the path of the data, and tells their kind where nobody says it."""
+        if "images" not in given:
+            return given
+        path = Path(given["images"])
+        is_image = path.name.endswith((".nii", ".nii.gz"))
+        kind = "image" if is_image else "bids" if path.is_dir() or not path.suffix else "table"
+        return {**given, "data": lay({"kind": kind}, {**(given.get("data") or {}), "path": path})}
+
+    def execute(self) -> Path:
+        """Segment every visit that is not there yet."""
+        mixture, visits = self.opened(device_of(self.device))
+        at = places(self.out, visits)
+        settings = self.settings(mixture)
+        told = [[v.who, [str(p) for p in v.images.values()]] for v in visits]
+        with at_work(self.out, [settings, told], self.shard):
+            begun = self.claim(settings)
+            if begun != settings:  # on a machine of another kind
+                mixture = self.mixture(device_of(self.device), begun["samplers"])
+            describe(self.out, mixture.structures)
+            return self.work(mixture, visits, at)
+
+    def work(self, mixture: Mixture, visits: list[Visit], at: dict[str, Place]) -> Path:
+        """Segment what is missing, in a folder that is ours."""
+        wanted = self.wanted(mixture)
+        ours = share(visits, self.shard)
+        with Bar("segment", len(ours)) as bar:
+            for visit in ours:
+                files = inputs(visit, contrasts_of(mixture, visit))
+                if not is_complete(at[visit.who], files):
+                    self.segment(mixture, visit, at[visit.who], wanted, files)
+                bar.advance()
+        left = sum(not place.sidecar.is_file() for place in at.values())
+        tell(self.shard, left, len(visits), "visits")
+        sum_up(lambda: finished(self.out), lambda sidecars: write_tables(self.out, sidecars))
+        return self.out
+
+    def segment(
+        self, mixture: Mixture, visit: Visit, at: Place, wanted: Wanted, files: dict[str, Any]
+    ) -> None:
+        """One visit."""
+        scan = NativeScan.read(visit, contrasts_of(mixture, visit))
+        ensemble = Ensemble(len(mixture.structures) + 1, scan.grid.shape, device_of(self.device))
+        for probabilities in mixture.of(scan):
+            ensemble.add(probabilities)
+        told = {
+            "Visit": visit.who,
+            "Inputs": files,
+            "Segmenters": [s.checksum for s in mixture.segmenters],
+            "Members": [
+                {"Segmenter": member.segmenter, "Seed": member.seed} for member in mixture.dealt
+            ],
+            "Samplers": samplers(mixture.segmenters),
+            "Interval": self.interval,
+        }
+        if wanted.calibration:
+            told["Temperature"] = wanted.calibration.temperature
+            told["ConformalLevel"] = wanted.calibration.level
+        write_visit(at, scan, ensemble, wanted, told)
+
+    def foresee(self) -> None:
+        """What a dry run says beside the settings; it refuses what a run would."""
+        tell_precision(self.sampler.get("precision", "auto"), self.device)
+        mixture, visits = self.opened("cpu")
+        at = places(self.out, visits)
+        if not is_free(self.out):
+            self.claim(self.settings(mixture))
+        made = sum(is_complete(at[v.who], inputs(v, contrasts_of(mixture, v))) for v in visits)
+        log.info(
+            "would segment %d visits, with %d members each; %d are there",
+            *(len(visits) - made, len(mixture.dealt), made),
+        )
+
+    def opened(self, device: Any) -> tuple[Mixture, list[Visit]]:
+        """The segmenters and the visits, of which each has what it needs.
+
+        Raises:
+            ConfigError: a setting is off, or something is no segmenter.
+            DataError: an image is not as it should be, as far as its header tells.
+        """
+        mixture = self.mixture(device)
+        mixture.tell(self.members)
+        for segmenter in mixture.segmenters:
+            for words in segmenter.unfinished:
+                log.warning("warning: %s: %s", segmenter.path, words)
+        self.wanted(mixture)
+        visits = self.visits(mixture.contrasts)
+        mixture.check(visits)
+        for visit in visits:
+            for name in contrasts_of(mixture, visit):
+                read_header(visit.images[name], visit.form)
+        return mixture, visits
+
+    def mixture(
+        self, device: Any, samplers: Sequence[dict[str, Any] | None] | None = None
+    ) -> Mixture:
+        """The segmenters; with these samplers, or those that they have with the changes asked for."""
+        paths = [generator_at(path) for path in self.bundle]
+        are_diffusion = [kind_at(path) == "diffusion" for path in paths]
+        if self.changes and not any(are_diffusion):
+            raise ConfigError(f"sampler: {self.bundle[0]} is no diffusion model, and has none")
+        changes = samplers or [self.changes if it_is else None for it_is in are_diffusion]
+        opened = [open_members(p, device, c) for p, c in zip(paths, changes, strict=True)]
+        return Mixture(opened, self.members, self.seed)
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """To samplers."""
+        return {**self.sampler, **({"micro_batch": self.micro_batch} if self.micro_batch else {})}
+
+    def visits(self, contrasts: Sequence[str]) -> list[Visit]:
+        """Those to segment, in order; their contrasts, where not told, are those that are taken."""
+        source = self.data.of_images_alone()
+        if contrasts and isinstance(source, Bids) and "contrasts" not in source.model_fields_set:
+            source = source.model_copy(update={"contrasts": list(contrasts)})
+        if contrasts and isinstance(source, OneImage) and not source.told():
+            source = source.model_copy(update={"contrast": source.contrast or contrasts[0]})
+        return sorted(source.chosen(), key=lambda visit: visit.name)
+
+    def wanted(self, mixture: Mixture) -> Wanted:
+        """What is made of the ensemble.
+
+        Raises:
+            ConfigError: no such structure, or two that a file's name cannot tell apart.
+        """
+        known = mixture.structures
+        words = [label_word(name) for name in known]
+        if len({*words}) < len(words) or "" in words:
+            raise ConfigError(
+                f"{self.bundle[0]}: finds {', '.join(known)}, which names of files, in letters and "
+                f"digits, cannot tell apart"
+            )
+        for name in self.lesions:
+            if name not in known:
+                raise ConfigError(
+                    f"lesions: no structure '{name}'.{did_you_mean(name, known)} There are "
+                    f"{', '.join(known)}."
+                )
+        calibration = Calibration.read(self.calibration) if self.calibration else None
+        if (
+            calibration
+            and str([s.checksum for s in mixture.segmenters]) not in calibration.segmenters
+        ):
+            log.warning(
+                "warning: %s: was found for other segmenters, and promises nothing for these",
+                self.calibration,
+            )
+        return Wanted(
+            known, self.consensus, self.interval, self.lesions, self.keep_members, calibration
+        )
+
+    def settings(self, mixture: Mixture) -> dict[str, Any]:
+        """What results depend on, beside the images."""
+        return {
+            "segmenters": [s.checksum for s in mixture.segmenters],
+            "samplers": samplers(mixture.segmenters),
+            "members": self.members,
+            "seed": self.seed,
+            "consensus": self.consensus,
+            "interval": self.interval,
+            "lesions": self.lesions,
+            "keep_members": self.keep_members,
+            "calibration": sha256(self.calibration) if self.calibration else None,
+        }
+
+    def claim(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """Take the folder; the settings with which it is made."""
+        return claim(self.out, settings, any_precision="precision" not in self.changes)
+
+
+def samplers(segmenters: Sequence[Members]) -> list[dict[str, Any] | None]:
+    """How each draws; None for one that draws nothing."""
+    return [
+        s.model.sampler.dump() if isinstance(s, DiffusionSegmenter) else None for s in segmenters
+    ]
+
+
+def contrasts_of(mixture: Mixture, visit: Visit) -> list[str]:
+    """The images of a visit that are looked at: the first, where nobody knows which are taken."""
+    return [c for c in visit.images if c in mixture.contrasts] or [*visit.images][:1]
