@@ -1,6 +1,5 @@
 """Reading what `vol3d segment` wrote: consensus, probabilities, uncertainty and members of each visit."""
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,10 +8,11 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from vol3d.data.bids_writer import DESCRIPTION
+from vol3d.data.bids_writer import read_maker
 from vol3d.errors import ConfigError, DataError
 from vol3d.io.header import unreadable
 from vol3d.io.reading import read_json, understood
+from vol3d.trained.segmentation_folder import MAKER, label_word
 from vol3d.volume import Volume
 
 SIDECAR = "_dseg.json"
@@ -93,11 +93,6 @@ class Segmentation:
         return self.sidecar.with_name(f"{stem}{ending}.nii.gz")
 
 
-def label_word(structure: str) -> str:
-    """A structure's name as BIDS's entity `label` takes it: ventricles for ventricles_ml."""
-    return re.sub("[^A-Za-z0-9]", "", structure.removesuffix("_ml"))
-
-
 def find_segmentations(folder: Path) -> dict[str, Segmentation]:
     """The visits that are complete, by `who`.
 
@@ -105,7 +100,7 @@ def find_segmentations(folder: Path) -> dict[str, Segmentation]:
         ConfigError: no such folder, or no visit in it.
         DataError: two segmentations are of one visit.
     """
-    if not (folder / DESCRIPTION).is_file():
+    if read_maker(folder).get("Name") != MAKER:
         raise ConfigError(f"{folder}: holds nothing that vol3d segment wrote")
     found: dict[str, Segmentation] = {}
     for sidecar in sorted(folder.glob(f"sub-*/**/anat/*{SIDECAR}")):

@@ -9,7 +9,7 @@ import numpy as np
 import vol3d
 from vol3d.bundle import versions
 from vol3d.data.bids_writer import write_json, write_text, write_tsv
-from vol3d.data.images import normalise
+from vol3d.data.network_images import normalise
 from vol3d.data.tables import few
 from vol3d.data.true_labels import TrueLabels, labels_meant
 from vol3d.data.visit import Visit
