@@ -35,7 +35,7 @@ class TrueLabels:
     """
 
     def __init__(self, source: Dataset, of: Sequence[str] = (), split: str | None = None) -> None:
-        visits = {v.who: v for v in source.of_images_alone().chosen() if split in (None, v.split)}
+        visits = {v.who: v for v in source.chosen() if split in (None, v.split)}
         there = list(dict.fromkeys(name for v in visits.values() for name in v.labels))
         if missing := [name for name in of if name not in there]:
             raise ConfigError(
