@@ -37,14 +37,15 @@ class TrueLabels:
     def __init__(self, source: Dataset, of: Sequence[str] = (), split: str | None = None) -> None:
         visits = {v.who: v for v in source.chosen() if split in (None, v.split)}
         there = list(dict.fromkeys(name for v in visits.values() for name in v.labels))
+        part = f" in the split {split}" if split else ""
         if missing := [name for name in of if name not in there]:
             raise ConfigError(
-                f"of={','.join(missing)}: no visit has such a label map; there are "
+                f"of={','.join(missing)}: no visit{part} has such a label map; there are "
                 f"{', '.join(there) or 'none'}"
             )
         if not there:
             raise ConfigError(
-                f"{source.path}: nobody has a label map; say where they are, for example with "
+                f"{source.path}: nobody has a label map{part}; say where they are, for example with "
                 f"data.labels_entities.desc=seg"
             )
         self.raters = list(of) or ([MAIN_LABELS] if MAIN_LABELS in there else there)

@@ -1,5 +1,7 @@
 """A scoring under way: what `vol3d score` reads, counts and writes."""
 
+import hashlib
+import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,6 +135,7 @@ class Scoring:
         summary = {
             "vol3d": vol3d.__version__,
             "raters": self.truth.raters,
+            "scored_sha256": self.digest(),
             **summary,
             "segmenters": segmenters,
             "notes": self.notes,
@@ -153,8 +156,17 @@ class Scoring:
         for note in self.notes:
             log.warning("note: %s", note)
         for finding in found:
-            log.warning("%s%s", "warning: " * finding.is_amiss, finding.words)
+            if finding.is_amiss:
+                log.warning("warning: %s", finding.words)
+            else:
+                log.info("%s", finding.words)
         return [asked.out / name for name in ("report.html", "scores.json", "calibration.json")]
+
+    def digest(self) -> str:
+        """The SHA-256 of who was scored and what was true: scorings of one can be compared."""
+        told = [[v.name, v.truth_ml] for v in self.scores.visits]
+        text = json.dumps([self.labels, self.truth.raters, sorted(told)])
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def rows(self) -> list[dict[str, object]]:
         """A row for each visit and structure."""

@@ -100,7 +100,6 @@ class Sweep(Config):
         if not found:
             raise DataError(
                 f"{self.data.path}: no visit has a label map and {' or '.join(mixture.contrasts)}"
-                f"{f' in the split {self.split}' if self.split else ''}"
             )
         visits = [
             found[i]
