@@ -2,8 +2,8 @@
 
 python scripts/compare_segmenters.py [NAME=]SCORES...
 
-SCORES is the folder that was written, or its scores.json; NAME is what the table calls it. In brackets are
-95 % intervals over people. Scorings of different people cannot be compared, and are refused.
+SCORES is the folder that was written, or its scores.json; NAME is what the table calls it. In brackets
+are 95 % intervals over people. Scorings of different people cannot be compared, and are refused.
 """
 
 import json

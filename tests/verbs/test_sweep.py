@@ -5,7 +5,7 @@ import pytest
 from tests.conftest import TINY, verb, vol3d
 from tests.segmented import STRUCTURE, box, person
 from vol3d.data.tables import read_rows
-from vol3d.errors import ConfigError, DataError
+from vol3d.errors import ConfigError
 from vol3d.verbs.sweep import Sweep
 
 

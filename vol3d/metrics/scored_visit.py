@@ -19,9 +19,6 @@ from vol3d.metrics.temperature import VOXELS, apply_temperature
 from vol3d.metrics.uncertainty import ErrorDetection
 
 ENTROPY = "entropy"
-DIGITS = 5
-"""Of volumes in ml after the point, as they are written of segmentations: where all members agree, an
-interval has no width, and holds only what is equal."""
 
 
 @dataclass(eq=False)

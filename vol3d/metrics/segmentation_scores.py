@@ -31,6 +31,13 @@ AGAINST_RATERS = (
     "diversity_agreement",
     "volume_spread",
 )
+ROUNDING_ML = 1e-5
+"""Volumes of segmentations are written so exactly; where all members agree, an interval has no width."""
+
+
+def holds(low: np.ndarray, high: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """[visits] bool: whether an interval in ml has the truth in it, borders included."""
+    return (low - ROUNDING_ML <= truth) & (truth <= high + ROUNDING_ML)
 
 
 class Scores:
@@ -103,10 +110,8 @@ class Scores:
 
     def of_interval(self, s: int, low: np.ndarray, high: np.ndarray) -> dict[str, Any]:
         """How often intervals hold the truth, and how wide they are."""
-        truth = self.truth_ml(s)
-        holds = (low <= truth) & (truth <= high)
         return {
-            "coverage": self.resampled.mean(holds),
+            "coverage": self.resampled.mean(holds(low, high, self.truth_ml(s))),
             "width_ml": self.resampled.mean(high - low),
         }
 

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vol3d.io.text import visible
+from vol3d.metrics.segmentation_scores import holds
 
 BEFORE, AFTER = "tab:red", "tab:blue"
 MOST_PANELS = 4
@@ -109,7 +110,7 @@ def volumes(clouds: list[VolumeCloud]) -> Figure:
         ends = np.array([every.min() - margin, every.max() + margin])
         axis.plot(ends, ends, "--", color="0.5", linewidth=1)
         if cloud.conformal:
-            missed = (cloud.truth < low) | (cloud.truth > high)
+            missed = ~holds(low, high, cloud.truth)
             for which, colour, words in (
                 (~missed, "0.7", "fitted on other people"),
                 (missed, "tab:red", "the same, missed"),
