@@ -32,7 +32,7 @@ from vol3d.verbs.train import generator_at
 log = logging.getLogger(__name__)
 Counts = Annotated[list[PositiveInt], BeforeValidator(several), Field(min_length=1)]
 TABLE, SETTINGS, PICTURE = "sweep.tsv", "sweep.json", "sweep.png"
-NUMBERS = {"steps": int, "members": int, "solver": str}
+NUMBERS = dict.fromkeys(("steps", "members", "calls_per_volume", "visits"), int) | {"solver": str}
 """What is no float in the table."""
 
 
