@@ -2,6 +2,9 @@
 
 import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -237,3 +240,25 @@ def test_on_the_command_line(pair):
     assert "Box: found well (Dice 1.00, n 1)" in done.stderr
     done = vol3d("score", *where, *words)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+def test_side_by_side(pair):
+    """The table of two scorings; those of other truth are refused."""
+    script = Path(__file__).parents[2] / "scripts" / "compare_segmenters.py"
+
+    def compared(*words: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, script, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    first, second = pair / "scores", pair / "again"
+    scored(pair)
+    Score.parse(asked(pair, out=second, seed=1)).execute()
+    done = compared(str(first), f"U-Net={second}")
+    header, _, *rows = done.stdout.splitlines()
+    assert header.startswith("|  | people | ECE | box: Dice | box: HD95, mm |"), done.stderr
+    assert "GED" not in header  # nobody has several raters
+    assert rows[0].startswith("| scores | 1 | 0.000 | 1.000 | 0.00 |")
+    assert rows[1].startswith("| U-Net | 1 |")
+    scores = second / "scores.json"
+    scores.write_text(scores.read_text().replace('"scored_sha256": "', '"scored_sha256": "other'))
+    assert "different visits or label maps" in compared(str(first), f"U-Net={second}").stderr

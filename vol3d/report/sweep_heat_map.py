@@ -6,7 +6,10 @@ from matplotlib.figure import Figure
 
 from vol3d.io.text import visible
 
-MEASURES = {"dice": ("Dice", True), "ged_squared": ("energy distance squared", False)}
+MEASURES = {
+    "dice": ("Dice, higher is better", True),
+    "ged_squared": ("energy distance squared, lower is better", False),
+}
 """Titles, and whether more is better."""
 
 
@@ -29,7 +32,7 @@ def heat_maps(rows: list[dict]) -> Figure:
         for solver, axes in zip(solvers, of_measure, strict=True):
             mine = {(r["steps"] or 0, r["members"]): r for r in rows if r["solver"] == solver}
             draw(axes, mine, measure, steps, members, (min(known), max(known)))
-            title = MEASURES[measure][0] + (f", {solver}" if solver else "")
+            title = (f"{solver}: " if solver else "") + MEASURES[measure][0]
             axes.set_title(visible(title), parse_math=False, fontsize=10)
     return figure
 
