@@ -1,6 +1,7 @@
 """Segmentations whose scores are known in closed form, written by the project's own writer."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -244,11 +245,13 @@ def test_on_the_command_line(pair):
 
 def test_side_by_side(pair):
     """The table of two scorings; those of other truth are refused."""
-    script = Path(__file__).parents[2] / "scripts" / "compare_segmenters.py"
+    root = Path(__file__).parents[2]
+    script = root / "scripts" / "compare_segmenters.py"
 
     def compared(*words: str) -> subprocess.CompletedProcess:
         command = [sys.executable, script, *words]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+        env = {**os.environ, "PYTHONPATH": str(root)}
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=env)
 
     first, second = pair / "scores", pair / "again"
     scored(pair)
