@@ -1,0 +1,39 @@
+"""Intervals over people, against scipy's bootstrap and closed forms."""
+
+import numpy as np
+import pytest
+from scipy.stats import bootstrap
+
+from vol3d.metrics.bootstrap import Resampled
+
+
+def test_the_mean_is_as_scipy_has_it():
+    values = np.random.default_rng(1).normal(3, 1, 40)
+    found = Resampled([f"p{i}" for i in range(40)], resamples=20000).mean(values)
+    theirs = bootstrap((values,), np.mean, method="percentile", n_resamples=20000, random_state=0)
+    assert found["value"] == pytest.approx(values.mean())
+    assert found["n"] == 40
+    assert found["ci"] == pytest.approx(list(theirs.confidence_interval), abs=0.02)
+
+
+def test_visits_of_a_person_stay_together():
+    """Five visits each with the same value tell no more than one visit each."""
+    values = np.arange(12.0)
+    people = [f"p{i:02d}" for i in range(12)]
+    one = Resampled(people).mean(values)
+    five = Resampled(np.repeat(people, 5).tolist()).mean(np.repeat(values, 5))
+    assert five["ci"] == pytest.approx(one["ci"])
+    assert (one["n"], five["n"]) == (12, 60)
+
+
+def test_what_is_not_there_is_left_out():
+    found = Resampled(["a", "b", "c", "d"]).mean([2.0, float("nan"), 2.0, 2.0])
+    assert found == {"value": 2.0, "ci": [2.0, 2.0], "n": 3}
+    few = Resampled(["a", "b", "c", "d"]).mean([2.0, float("nan"), float("nan"), 2.0])
+    assert few == {"value": 2.0, "ci": None, "n": 2}
+
+
+def test_a_ratio_is_that_of_sums():
+    found = Resampled(["a", "b", "c"]).ratio([1, 0, 9], [2, 0, 10])
+    assert (found["value"], found["n"]) == (10 / 12, 12)
+    assert np.isnan(Resampled(["a"]).ratio([0], [0])["value"])

@@ -1,0 +1,201 @@
+"""What the scores of a segmenter mean, in words; and which of them are not good enough."""
+
+from typing import Any
+
+from vol3d.metrics.verdict import Finding, plain
+
+GOOD_DICE = 0.7
+"""Customary for good agreement (Zijdenbos et al. 1994, doi:10.1109/42.363096); small structures seldom
+have more, so that raters, where there are several, count instead."""
+NEAR_RATERS = 0.05
+"""By how much less the segmenter may agree with raters than they do with each other."""
+SMALL_ECE = 0.05
+GOOD_AUROC = 0.7
+BIAS = 0.05
+"""Share of the mean volume."""
+SPREAD = (0.5, 2.0)
+"""Of members' volumes over that of raters'."""
+
+
+def findings(summary: dict[str, Any]) -> list[Finding]:
+    """What a scoring found, a sentence each.
+
+    Args:
+        summary: the content of scores.json, or that with NaN for null.
+    """
+    found = []
+    for name, s in summary["structures"].items():
+        name = plain(name).capitalize()
+        found.append(of_overlap(name, s))
+        found += of_bias(name, s["volume"])
+        found += of_intervals(name, s["volume"], summary["level"])
+        found += of_lesions(name, s.get("lesions"))
+        found += of_spread(name, s.get("raters"))
+    found += of_calibration(summary["calibration"])
+    return [*found, *of_uncertainty(summary["uncertainty"])]
+
+
+def known(figure: dict[str, Any] | None) -> bool:
+    """Whether there is a number."""
+    return bool(figure) and figure["value"] is not None and figure["value"] == figure["value"]
+
+
+def told(figure: dict[str, Any], form: str = ".2f", *, with_n: bool = False) -> str:
+    """A figure with its interval in brackets, and if wanted its n; n/a where there is no number."""
+    if not known(figure):
+        return "n/a"
+    ends = ", ".join(format(end, form) for end in figure["ci"] or ())
+    words = format(figure["value"], form) + (f" [{ends}]" if ends else "")
+    return words + (f", n {figure['n']}" if with_n else "")
+
+
+def of_overlap(name: str, s: dict[str, Any]) -> Finding:
+    """Whether it finds the structure: as raters do, or by the customary limit."""
+    dice, raters = s["dice"], s.get("raters_dice")
+    words = f"Dice {told(dice, with_n=True)}"
+    if known(raters):
+        words += f"; of two raters {told(raters)}"
+        if dice["value"] >= raters["value"] - NEAR_RATERS:
+            return Finding(f"{name}: found about as well as raters agree ({words}).")
+        return Finding(f"{name}: found less well than raters agree ({words}).", is_amiss=True)
+    if dice["value"] >= GOOD_DICE:
+        return Finding(f"{name}: found well ({words}).")
+    return Finding(
+        f"{name}: not found well ({words}; {GOOD_DICE} is customary); look at the worst person.",
+        is_amiss=True,
+    )
+
+
+def of_bias(name: str, volume: dict[str, Any]) -> list[Finding]:
+    """Whether volumes are too large or too small on the whole."""
+    bias, truth = volume["bias_ml"], volume["truth_ml"]["value"]
+    if not bias["ci"] or not truth:
+        return []
+    low, high = bias["ci"]
+    share = abs(bias["value"]) / truth
+    if low <= 0 <= high or share < BIAS:
+        return [
+            Finding(
+                f"{name}: volumes have no bias to speak of ({told(bias, '+.2f')} ml of "
+                f"{truth:.3g} ml)."
+            )
+        ]
+    too = "large" if low > 0 else "small"
+    return [
+        Finding(
+            f"{name}: volumes are too {too} by {share:.0%} on average ({told(bias, '+.2f')} ml of "
+            f"{truth:.3g} ml).",
+            is_amiss=True,
+        )
+    ]
+
+
+def of_intervals(name: str, volume: dict[str, Any], level: float) -> list[Finding]:
+    """Whether intervals hold the true volume as often as they say."""
+    found = []
+    own, fitted = volume["credible"]["coverage"], volume.get("conformal", {}).get("coverage")
+    asked = f"{level:.0%} is asked for"
+    if own["ci"]:
+        words = f"{told(own, '.0%')} of visits, n {own['n']}; {asked}"
+        if own["ci"][1] < level:
+            remedy = " Take the fitted intervals." if fitted else ""
+            found.append(
+                Finding(
+                    f"{name}: the members' own interval of the volume is too narrow, it holds the truth "
+                    f"in {words}.{remedy}",
+                    is_amiss=True,
+                )
+            )
+        else:
+            found.append(
+                Finding(f"{name}: the members' own interval of the volume holds ({words}).")
+            )
+    if fitted and fitted["ci"]:
+        width = volume["conformal"]["width_ml"]["value"]
+        words = f"{told(fitted, '.0%')} of visits, n {fitted['n']}; {asked}; {width:.3g} ml wide"
+        if fitted["ci"][1] < level:
+            found.append(
+                Finding(
+                    f"{name}: the interval of the volume that was fitted on other people does not "
+                    f"hold: {words}. Are people of several kinds?",
+                    is_amiss=True,
+                )
+            )
+        else:
+            found.append(
+                Finding(
+                    f"{name}: the interval of the volume that was fitted on other people holds "
+                    f"({words})."
+                )
+            )
+    return found
+
+
+def of_lesions(name: str, lesions: dict[str, Any] | None) -> list[Finding]:
+    """How many pieces are found, and how many of those found are there."""
+    if not lesions or not (known(lesions["sensitivity"]) and known(lesions["precision"])):
+        return []
+    found, right = (lesions[k]["value"] for k in ("sensitivity", "precision"))
+    return [
+        Finding(
+            f"{name}: of its pieces {told(lesions['sensitivity'], '.0%')} are found, and "
+            f"{told(lesions['precision'], '.0%')} of those found are there.",
+            is_amiss=min(found, right) < 0.5,
+        )
+    ]
+
+
+def of_spread(name: str, raters: dict[str, Any] | None) -> list[Finding]:
+    """Whether members differ as raters do."""
+    if not raters or not known(raters["volume_spread"]):
+        return []
+    spread = raters["volume_spread"]
+    words = f"spread of volumes {told(spread)} times that of raters"
+    low, high = SPREAD
+    if spread["value"] < low:
+        return [Finding(f"{name}: members differ less than raters do ({words}).", is_amiss=True)]
+    if spread["value"] > high:
+        return [Finding(f"{name}: members differ more than raters do ({words}).", is_amiss=True)]
+    return [Finding(f"{name}: members differ about as raters do ({words}).")]
+
+
+def of_calibration(calibration: dict[str, Any]) -> list[Finding]:
+    """Whether probabilities mean what they say, as they are and once fitted."""
+    before, after = (calibration.get(k, {}).get("ece") for k in ("before", "after"))
+    if not known(before):
+        return []
+    words = f"calibration error near structures {told(before, '.3f')}"
+    if known(after):
+        words += f", fitted on other people {told(after, '.3f')}"
+    if before["value"] <= SMALL_ECE:
+        return [Finding(f"Probabilities mean what they say ({words}).")]
+    if known(after) and after["value"] <= SMALL_ECE:
+        return [
+            Finding(f"Probabilities mean what they say once a temperature is fitted ({words}).")
+        ]
+    return [Finding(f"Probabilities do not mean what they say ({words}).", is_amiss=True)]
+
+
+def of_uncertainty(measures: dict[str, Any]) -> list[Finding]:
+    """Whether doubts are where the errors are."""
+    found = []
+    for measure, figures in measures.items():
+        name, auroc = measure.replace("_", " "), figures["auroc"]
+        if not known(auroc):
+            found.append(
+                Finding(
+                    f"Whether the {name} shows errors cannot be told: nothing is wrong, or all is."
+                )
+            )
+            continue
+        words = f"AUROC {told(auroc, with_n=True)}"
+        if auroc["value"] >= GOOD_AUROC:
+            found.append(Finding(f"The {name} is high where the segmentation is wrong ({words})."))
+        else:
+            found.append(
+                Finding(
+                    f"The {name} hardly shows where the segmentation is wrong ({words}).",
+                    is_amiss=True,
+                )
+            )
+    return found

@@ -1,0 +1,242 @@
+"""A scoring under way: what `vol3d score` reads, counts and writes."""
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import vol3d
+from vol3d.bundle import versions
+from vol3d.data.bids_writer import write_json, write_text, write_tsv
+from vol3d.data.network_images import normalise
+from vol3d.data.tables import few
+from vol3d.data.true_labels import TrueLabels, labels_meant
+from vol3d.data.visit import Visit
+from vol3d.errors import ConfigError, DataError
+from vol3d.io.progress import track
+from vol3d.metrics.scored_visit import ENTROPY, ScoredVisit, score_visit
+from vol3d.metrics.segmentation_scores import Scores
+from vol3d.metrics.segmentation_verdict import findings
+from vol3d.report.segmentation import Evidence, segmentation_page
+from vol3d.report.segmentation_pictures import Shown
+from vol3d.trained.segmentations import Segmentation, find_segmentations
+from vol3d.volume import Volume
+
+if TYPE_CHECKING:
+    from vol3d.verbs.score import Score
+
+log = logging.getLogger(__name__)
+INFORMATION = "mutual_information"
+OTHER_MAPS = {INFORMATION: "_desc-mutualinformation_probseg"}
+"""Measures of uncertainty beside the entropy, and how their files end."""
+
+
+class Scoring:
+    """A scoring under way: segmentations on one side, label maps on the other."""
+
+    def __init__(self, asked: "Score") -> None:
+        self.asked = asked
+        found = find_segmentations(asked.segmentations)
+        self.truth = TrueLabels(asked.data, asked.of, asked.split)
+        visits = self.truth.visits
+        self.pairs = [(visits[who], one) for who, one in found.items() if who in visits]
+        if not self.pairs:
+            raise DataError(
+                f"{asked.segmentations}: none of its {len(found)} visits ({few(found)}) is among the "
+                f"{len(visits)} of {asked.data.path} with a label map ({few(visits)})"
+            )
+        first = self.pairs[0][1]
+        self.labels = labels_meant(asked.structures, first.structures, first.sidecar)
+        for _, one in self.pairs:
+            labels_meant(self.labels, one.structures, one.sidecar)
+        self.names = list(self.labels)
+        if unknown := [name for name in asked.lesions if name not in self.names]:
+            raise ConfigError(
+                f"lesions={','.join(unknown)}: no such structure; there are {', '.join(self.names)}"
+            )
+        self.notes = self.doubts(len(found))
+        self.scores: Scores | None = None
+
+    def doubts(self, segmented: int) -> list[str]:
+        """What to know about who is scored."""
+        found = []
+        if left := segmented - len(self.pairs):
+            found.append(f"{left} of {segmented} visits were not scored, for want of a label map.")
+        if len({v.split for v, _ in self.pairs}) > 1:
+            found.append(
+                "People of both splits are scored. If the segmenter learnt from those in train, figures "
+                "are too good; split=val scores the others alone."
+            )
+        if any("Temperature" in one.told for _, one in self.pairs):
+            found.append(
+                "The probabilities had a temperature already when they were written: calibration is of "
+                "what that left, and calibration.json does not go with what was not calibrated."
+            )
+        return found
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    def consensus(self, one: Segmentation) -> Volume:
+        """The label map, in the numbers of the structures that are scored."""
+        volume = one.consensus()
+        return Volume(self.renumbered(one, volume.data), volume.affine, volume.space_code)
+
+    def renumbered(self, one: Segmentation, labels: np.ndarray) -> np.ndarray:
+        """Labels of a segmentation as places in the list of structures that are scored."""
+        places = np.zeros(len(one.structures) + 1, np.uint8)
+        for i, name in enumerate(one.structures, 1):
+            places[i] = self.names.index(name) + 1 if name in self.names else 0
+        return places[np.rint(labels).astype(int).clip(0, len(one.structures))]
+
+    def score(self) -> None:
+        """Every visit by itself, and then all together."""
+        asked, scored = self.asked, []
+        for visit, one in track(self.pairs, "score"):
+            scored.append(self.score_one(visit, one))
+        self.scores = Scores(
+            scored, self.names, level=asked.level, folds=asked.folds, seed=asked.seed
+        )
+
+    def score_one(self, visit: Visit, one: Segmentation) -> ScoredVisit:
+        """One visit."""
+        consensus, members = self.consensus(one), one.members()
+        maps = {measure: one.map(ending) for measure, ending in OTHER_MAPS.items()}
+        return score_visit(
+            visit.who,
+            visit.subject,
+            consensus.data,
+            one.mean(self.names),
+            self.truth.read(visit, consensus.grid, self.labels),
+            one.member_ml(self.names),
+            spacing=consensus.spacing,
+            voxel_ml=consensus.grid.voxel_ml,
+            uncertainty={m: volume.data for m, volume in maps.items() if volume is not None},
+            members=[] if members is None else [self.renumbered(one, m) for m in members],
+            lesions={name: self.names.index(name) + 1 for name in self.asked.lesions},
+            seed=self.asked.seed,
+        )
+
+    # -- writing ----------------------------------------------------------------------------------
+
+    def write(self) -> list[Path]:
+        """Table, calibration, report, and scores.json last."""
+        asked, scores = self.asked, self.scores
+        summary = scores.summary()
+        self.notes += scores.notes
+        if not any(v.raters for v in scores.visits) and len(self.truth.raters) > 1:
+            self.notes.append(
+                "Members were not kept, so they were not compared with the raters; "
+                "vol3d segment keep_members=true keeps them."
+            )
+        segmenters = [*map(list, {tuple(one.segmenters) for _, one in self.pairs})]
+        summary = {
+            "vol3d": vol3d.__version__,
+            "raters": self.truth.raters,
+            "scored_sha256": self.digest(),
+            **summary,
+            "segmenters": segmenters,
+            "notes": self.notes,
+        }
+        found = findings(summary)
+        summary["amiss"] = [f.words for f in found if f.is_amiss]
+        summary = without_nan(summary)
+        write_tsv(asked.out / "scores.tsv", self.rows())
+        write_json(
+            asked.out / "calibration.json",
+            {"vol3d": vol3d.__version__, "segmenters": segmenters, **scores.fitted()},
+        )
+        evidence = Evidence(scores, made={"command": asked.command(), **versions()})
+        if asked.pictures_of_people:
+            evidence.shown = [self.show(*which) for which in self.to_show()]
+        write_text(asked.out / "report.html", segmentation_page(summary, evidence))
+        write_json(asked.out / "scores.json", summary)
+        for note in self.notes:
+            log.warning("note: %s", note)
+        for finding in found:
+            if finding.is_amiss:
+                log.warning("warning: %s", finding.words)
+            else:
+                log.info("%s", finding.words)
+        return [asked.out / name for name in ("report.html", "scores.json", "calibration.json")]
+
+    def digest(self) -> str:
+        """The SHA-256 of who was scored and what was true: scorings of one can be compared."""
+        told = [[v.name, v.truth_ml] for v in self.scores.visits]
+        text = json.dumps([self.labels, self.truth.raters, sorted(told)])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def rows(self) -> list[dict[str, object]]:
+        """A row for each visit and structure."""
+        rows = []
+        for i, visit in enumerate(self.scores.visits):
+            for s, name in enumerate(self.names):
+                row = {
+                    "visit": visit.name,
+                    "structure": name,
+                    "dice": visit.dice[s],
+                    "hd95_mm": visit.hd95_mm[s],
+                    "truth_ml": visit.truth_ml[s],
+                    "predicted_ml": visit.member_ml[:, s].mean(),
+                }
+                for kind in ("credible", "conformal"):
+                    ends = self.scores.intervals[name].get(kind)
+                    for side, end in zip(("low", "high"), ends or (None, None), strict=True):
+                        row[f"{kind}_{side}_ml"] = None if end is None else end[i]
+                row["ece"] = self.scores.before[i].structures[s + 1].error
+                row[f"auroc_{ENTROPY}"] = visit.detection[ENTROPY].auroc
+                rows.append({k: rounded(v) for k, v in row.items()})
+        return rows
+
+    def to_show(self) -> list[tuple[str, int]]:
+        """The best, the middle and the worst visit by mean Dice, and which each is."""
+        dice = [np.mean(v.dice) for v in self.scores.visits]
+        order = list(np.argsort(dice, kind="stable")[::-1])
+        if len(order) < 3:
+            return [("worst", i) if i == order[-1] else ("best", i) for i in order]
+        return [("best", order[0]), ("middle", order[len(order) // 2]), ("worst", order[-1])]
+
+    def show(self, which: str, i: int) -> Shown:
+        """What the report shows of a visit, in RAS+."""
+        from scipy.special import entr
+
+        visit, one = self.pairs[i]
+        consensus = self.consensus(one)
+        truth = Volume(
+            self.truth.read(visit, consensus.grid, self.labels)[0], consensus.affine
+        ).reorient("RAS")
+        entropy = Volume(entr(one.mean(self.names)).sum(0), consensus.affine).reorient("RAS")
+        consensus = consensus.reorient("RAS")
+        image = Volume.read(visit.image, visit.form).reorient("RAS")
+        if not image.grid.matches(consensus.grid, tolerance_mm=0.01):
+            image = image.resample(consensus.grid)
+        dice = self.scores.visits[i].dice
+        return Shown(
+            f"{which}: {visit.who}, Dice {np.mean(dice):.2f}",
+            normalise(image.data),
+            consensus.data,
+            truth.data,
+            entropy.data,
+            consensus.spacing,
+            at=int(np.argmin(dice)) + 1,
+        )
+
+
+def rounded(value: object) -> object:
+    """A cell of a table; numbers to five digits, None for what is not known."""
+    if isinstance(value, str) or value is None:
+        return value
+    return float(f"{value:.5g}") if np.isfinite(value) else None
+
+
+def without_nan(content: Any) -> Any:
+    """The same with null for numbers that are not there, which JSON cannot say."""
+    if isinstance(content, dict):
+        return {k: without_nan(v) for k, v in content.items()}
+    if isinstance(content, list | tuple):
+        return [without_nan(v) for v in content]
+    if isinstance(content, float):
+        return float(f"{content:.6g}") if np.isfinite(content) else None
+    return content
