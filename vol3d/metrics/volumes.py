@@ -1,0 +1,111 @@
+"""What range a volume lies in, by the members of an ensemble alone, and with a promise kept.
+
+The members' own range says what the model thinks; nothing holds it to the truth. Split conformal
+prediction widens (or narrows) it by what it took on people whom no training saw: conformalised
+quantile regression, Romano et al. 2019 (arXiv:1905.03222). A new person's true
+volume then lies inside with probability 1 - alpha or more, over people like those.
+"""
+
+import math
+
+import numpy as np
+
+from vol3d.errors import DataError
+
+
+def credible_interval(volumes_ml: np.ndarray, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
+    """The middle share of members: quantiles (1 - level) / 2 and (1 + level) / 2.
+
+    Args:
+        volumes_ml: [members, ...] ml, such as `Ensemble.volumes` times a voxel's ml.
+        level: the share inside.
+
+    Returns:
+        low and high, [...] ml.
+    """
+    low, high = np.quantile(volumes_ml, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return low, high
+
+
+def conformal_offset(
+    low: np.ndarray,
+    high: np.ndarray,
+    truth: np.ndarray,
+    *,
+    alpha: float = 0.1,
+    scale: np.ndarray | float = 1.0,
+) -> float:
+    """By how much intervals must be widened so that they hold the truth of 1 - alpha of people.
+
+    The score of a person is how far the truth lies outside, max(low - truth, truth - high), which
+    is negative inside; the offset is the ceil((n + 1) (1 - alpha))-th smallest of n. With
+    low = high = the predicted volume it is that of the absolute residual.
+
+    Args:
+        low: [n] ml, of people whom no training saw.
+        high: [n] ml.
+        truth: [n] ml.
+        alpha: the share of people that may be missed.
+        scale: what scores are divided by, [n] above 0, such as high - low or the predicted volume:
+            then the offset has no unit, and those whose volume is harder to tell are widened more.
+
+    Raises:
+        DataError: too few people for this alpha, or a scale that is not above 0.
+    """
+    low, high, truth = (np.asarray(v, float) for v in (low, high, truth))
+    n = len(truth)
+    rank = math.ceil((n + 1) * (1 - alpha) - 1e-9)  # 10 * 0.9 is to be 9, whatever it rounds to
+    if rank > n:
+        least = math.ceil(1 / alpha - 1 - 1e-9)
+        raise DataError(
+            f"an interval that misses {alpha:.0%} of people at most takes {least} held-out people or "
+            f"more, got {n}: hold out more, or ask for less"
+        )
+    scores = np.maximum(low - truth, truth - high) / positive(scale)
+    return float(np.sort(scores)[rank - 1])
+
+
+def conformal_interval(
+    low: np.ndarray, high: np.ndarray, offset: float, *, scale: np.ndarray | float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Intervals widened by the offset times the scale, of other people.
+
+    No volume is below 0. A negative offset can turn an interval inside out: what is left is its
+    middle.
+
+    Args:
+        low: [n] ml.
+        high: [n] ml.
+        offset: what `conformal_offset` gave.
+        scale: of these people, as it was of those.
+
+    Returns:
+        low and high, [n] ml.
+    """
+    low, high = np.asarray(low, float), np.asarray(high, float)
+    by = offset * positive(scale)
+    wide_low, wide_high = low - by, high + by
+    inside_out, middle = wide_low > wide_high, (low + high) / 2
+    low, high = (np.where(inside_out, middle, v) for v in (wide_low, wide_high))
+    return np.maximum(low, 0), np.maximum(high, 0)
+
+
+def positive(scale: np.ndarray | float) -> np.ndarray:
+    """The scale as an array.
+
+    Raises:
+        DataError: a value that is not above 0.
+    """
+    scale = np.asarray(scale, float)
+    if not (scale > 0).all():
+        raise DataError(
+            f"scores are divided by a scale above 0, got {scale.min():g}: where members agree "
+            f"wholly there is no width to scale by, so scale by volume, or not at all"
+        )
+    return scale
+
+
+def coverage(low: np.ndarray, high: np.ndarray, truth: np.ndarray) -> float:
+    """Share of people whose truth lies inside, borders included."""
+    truth = np.asarray(truth, float)
+    return float(np.mean((low <= truth) & (truth <= high)))
