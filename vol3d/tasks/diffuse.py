@@ -107,12 +107,13 @@ class DiffuseJob:
         keep &= torch.rand((), generator=rng) >= self.task.drop_all
         shown = dict(zip(names, keep.tolist(), strict=True))
         row = self.schema.encode(scan.covariates, [shown[n] for n in self.schema.names])
+        sigma = self.task.schedule.draw_sigma(rng)
         more = {COORDINATES: sample[COORDINATES]} if self.task.wants_coordinates else {}
         if n := self.task.numbers:
             more[NUMBERS] = torch.randn(n, generator=rng)
         return {
             "x0": sample["x0"],
-            "sigma": self.task.schedule.draw_sigma(rng),
+            "sigma": sigma,
             WEIGHT: sample.get(WEIGHT, torch.tensor(1.0)),
             COVARIATES: torch.tensor(row),
             **more,
