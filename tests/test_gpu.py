@@ -248,7 +248,7 @@ def test_solvers_and_losses_give_what_they_give_on_a_cpu(
         x0, noise = (randn((3, 6, 7, 6), rngs).to(where) for _ in range(2))
         sigma = torch.stack([settings.schedule.draw_sigma(rng) for rng in rngs])
         encoded = torch.tensor([schema.encode(row) for row in rows[:2]], device=where)
-        loss = net(x0, noise, sigma, {COVARIATES: encoded})
+        loss = net(x0, noise, sigma, {COVARIATES: encoded})["denoising"]
         loss.sum().backward()
         found.append([z, loss, net.denoiser.net.conv_in.weight.grad])
     for mine, theirs in zip(*found, strict=True):

@@ -125,11 +125,11 @@ def test_each_way_is_learnt(schema, kind):
     for _ in range(60):
         noise = torch.randn(z.shape, generator=rng)
         optimizer.zero_grad()
-        model(z, noise, sigma, {COVARIATES: encoded}).mean().backward()
+        model(z, noise, sigma, {COVARIATES: encoded})["denoising"].mean().backward()
         optimizer.step()
     noise = torch.randn(z.shape, generator=rng)
-    known = model(z, noise, sigma, {COVARIATES: encoded}).mean()
-    swapped = model(z, noise, sigma, {COVARIATES: encoded.flip(0)}).mean()
+    known = model(z, noise, sigma, {COVARIATES: encoded})["denoising"].mean()
+    swapped = model(z, noise, sigma, {COVARIATES: encoded.flip(0)})["denoising"].mean()
     assert known < 0.5 * swapped
 
 

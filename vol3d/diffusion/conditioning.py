@@ -6,7 +6,7 @@ for known: 1, or 0 where it is missing, hidden in training, or left out by guida
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -27,6 +27,16 @@ COARSE, COARSE_NOISE = "coarse", "coarse_noise"
 """The whole volume in as many voxels as the patch has, clean, and its noise; [B, C, X, Y, Z]."""
 COORDINATES = "coordinates"
 """Where each voxel lies, [B, 3, X, Y, Z], from -1 to 1 along the axes of the whole grid."""
+NUMBERS = "numbers"
+"""Standard normal numbers of each sample's own generator, [B, N] (see `Conditioning.numbers`)."""
+Penalty = Callable[[Tensor], Mapping[str, Tensor]]
+"""The network's estimate of x0 [B, C, X, Y, Z] -> what a way adds to the loss of each image, [B], by
+name, weighted."""
+
+
+def no_penalty(D: Tensor) -> Mapping[str, Tensor]:
+    """Nothing is added."""
+    return {}
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,11 @@ class Conditioning(Config, ABC):
         """The image or label map of the visit that it takes, and its guidance scale; None if none."""
         return None
 
+    @property
+    def numbers(self) -> int:
+        """How many standard normal numbers of a sample's own generator it takes."""
+        return 0
+
     @abstractmethod
     def connect(self, known: Known) -> tuple[Ports, "ConditioningModule"]:
         """How wide it makes its port, and the module that feeds it.
@@ -73,3 +88,12 @@ class ConditioningModule(nn.Module, ABC):
             given: what the samples give.
             shape: of what is drawn.
         """
+
+    def learn(self, given: Given, x0: Tensor) -> tuple[Condition, Penalty]:
+        """The condition in training, where what is drawn is known, and what that adds to the loss.
+
+        Args:
+            given: what the samples give.
+            x0: what is drawn, clean, [B, C, X, Y, Z].
+        """
+        return self(given, tuple(x0.shape[2:])), no_penalty

@@ -75,6 +75,12 @@ class Denoiser(nn.Module):
             sigma: noise level of each image [B].
             cond: what guides the network.
         """
+        return self.learn(x0, noise, sigma, cond)[0]
+
+    def learn(
+        self, x0: Tensor, noise: Tensor, sigma: Tensor, cond: Condition = NOTHING
+    ) -> tuple[Tensor, Tensor]:
+        """The same, and the estimate of x0 that it is of; see `loss` for the arguments."""
         x0 = x0.to(promote_types(x0.dtype, float32))
         level = sigma
         alpha, sigma, scale_in, c_noise = self.coefficients(x0, sigma)
@@ -83,10 +89,10 @@ class Denoiser(nn.Module):
         error = F - self.prediction.target(x0, noise, alpha, sigma)
         weight = self.weighting.weight(alpha, sigma, self.prediction.gain(alpha, sigma))
         loss = (weight * error.square()).flatten(1).mean(1)  # [B]
+        D = self.prediction.denoised(F, x, alpha, sigma)
         if self.variance is not None:
-            D = self.prediction.denoised(F, x, alpha, sigma)
             loss = loss + self.variance.loss(self.schedule, x0, D, share, level).to(loss)
-        return loss
+        return loss, D
 
     def seen(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Noisy images as the network sees them: scaled to unit variance."""

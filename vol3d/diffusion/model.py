@@ -80,6 +80,9 @@ class Diffusion(Config):
             if self.variance is not None:
                 check_pair(self.schedule, self.variance, "variance")
             self.check_sampler(self.sampler)
+            drawn = [name for name, way in self.conditions.items() if way and way.numbers]
+            if len(drawn) > 1:
+                raise ConfigError(f"conditions: {', '.join(drawn)}: only one may draw numbers")
         except ConfigError as error:
             raise ValueError(str(error)) from None
         return self
@@ -110,6 +113,11 @@ class Diffusion(Config):
         """Whether the network is told where each voxel lies."""
         return any(way.wants_coordinates for way in self.conditions.values() if way)
 
+    @property
+    def numbers(self) -> int:
+        """How many numbers of its own generator a sample gives to the conditions."""
+        return sum(way.numbers for way in self.conditions.values() if way)
+
     def build(self, known: Known) -> "DiffusionNet":
         """The network for what there is to draw and to be guided by.
 
@@ -123,11 +131,15 @@ class DiffusionNet(nn.Module):
     """The trained part: `condition(given, shape)` and `denoiser(x, sigma, condition)`.
 
     Called, it is a training pass.
+
+    Attributes:
+        numbers: how many numbers of its own generator a sample gives.
     """
 
     def __init__(self, settings: Diffusion, known: Known) -> None:
         super().__init__()
         self.context = settings.context
+        self.numbers = settings.numbers
         self.conditions, ports = nn.ModuleDict(), []
         for name, way in ways_of(settings.conditions, known.schema).items():
             try:
@@ -160,17 +172,22 @@ class DiffusionNet(nn.Module):
         """
         return join(module(given, tuple(shape)) for module in self.conditions.values())
 
-    def forward(self, x0: Tensor, noise: Tensor, sigma: Tensor, given: Given) -> Tensor:
-        """A training pass: the loss of each image [B]; see `Denoiser.loss`.
+    def forward(self, x0: Tensor, noise: Tensor, sigma: Tensor, given: Given) -> dict[str, Tensor]:
+        """A training pass: the terms of the loss of each image [B], by name; see `Denoiser.loss`.
 
         With a coarse context `given` has the looks at the clean images and at their noise.
         """
-        cond = self.condition(given, x0.shape[2:])
+        learnt = [module.learn(given, x0) for module in self.conditions.values()]
+        conditions = [condition for condition, _ in learnt]
         if self.context == "coarse":
             alpha, level, *_ = self.denoiser.coefficients(x0, sigma)
             look = alpha * given[COARSE] + level * given[COARSE_NOISE]
-            cond = join([cond, Condition(channels=self.denoiser.seen(look, sigma))])
-        return self.denoiser.loss(x0, noise, sigma, cond)
+            conditions.append(Condition(channels=self.denoiser.seen(look, sigma)))
+        loss, D = self.denoiser.learn(x0, noise, sigma, join(conditions))
+        terms = {"denoising": loss}
+        for _, penalty in learnt:
+            terms |= penalty(D)
+        return terms
 
     @property
     def device(self) -> torch.device:

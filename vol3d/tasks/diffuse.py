@@ -21,7 +21,14 @@ from vol3d.data.patches import Place
 from vol3d.data.rng import randn, torch_rng
 from vol3d.data.summary import few_people
 from vol3d.data.visit import Visit
-from vol3d.diffusion.conditioning import COARSE, COARSE_NOISE, COORDINATES, COVARIATES, Known
+from vol3d.diffusion.conditioning import (
+    COARSE,
+    COARSE_NOISE,
+    COORDINATES,
+    COVARIATES,
+    NUMBERS,
+    Known,
+)
 from vol3d.diffusion.tiles import coarse_look
 from vol3d.errors import ConfigError
 from vol3d.tasks.job import Batch, Runner
@@ -105,31 +112,34 @@ class DiffuseJob:
         keep &= torch.rand((), generator=rng) >= self.task.drop_all
         shown = dict(zip(names, keep.tolist(), strict=True))
         row = self.schema.encode(scan.covariates, [shown[n] for n in self.schema.names])
-        place = {COORDINATES: sample[COORDINATES]} if self.task.wants_coordinates else {}
+        sigma = self.task.schedule.draw_sigma(rng)
+        more = {COORDINATES: sample[COORDINATES]} if self.task.wants_coordinates else {}
+        if n := self.task.numbers:
+            more[NUMBERS] = torch.randn(n, generator=rng)
         return {
             **{n: sample[n] for n in (WHOLE, START) if n in sample},
             "x0": sample["x0"],
-            "sigma": self.task.schedule.draw_sigma(rng),
+            "sigma": sigma,
             WEIGHT: sample.get(WEIGHT, torch.tensor(1.0)),
             COVARIATES: torch.tensor(row),
-            **place,
+            **more,
             **flagged(sample, self.images, shown),
         }
 
     def losses(self, engine: Runner, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """The denoising loss."""
+        """The denoising loss, and what the conditions add."""
         denoise = partial(engine.call, "denoiser")
-        loss = self.loss(engine, denoise, batch.tensors, batch.rngs)
-        yield "denoiser", {"denoising": loss.mean()}
+        terms = self.terms(engine, denoise, batch.tensors, batch.rngs)
+        yield "denoiser", {name: term.mean() for name, term in terms.items()}
 
-    def loss(
+    def terms(
         self,
         engine: Runner,
-        net: Callable[..., Tensor],
+        net: Callable[..., dict[str, Tensor]],
         drawn: dict[str, Tensor],
         rngs: list[torch.Generator],
-    ) -> Tensor:
-        """Of each image, [B]."""
+    ) -> dict[str, Tensor]:
+        """The terms of the loss of each image, [B], by name."""
         x0, whole = drawn["x0"], drawn.get(WHOLE)
         noise = randn(tuple((x0 if whole is None else whole).shape[1:]), rngs)
         looks = {}
@@ -141,12 +151,14 @@ class DiffuseJob:
         x0, noise = (t.to(engine.device, memory_format=torch.channels_last_3d) for t in (x0, noise))
         ours = ("x0", "sigma", WEIGHT, WHOLE, START)
         given = {n: t.to(engine.device) for n, t in {**drawn, **looks}.items() if n not in ours}
+        weight = drawn[WEIGHT].to(engine.device)
         with engine.autocast():
-            return net(x0, noise, drawn["sigma"], given) * drawn[WEIGHT].to(engine.device)
+            terms = net(x0, noise, drawn["sigma"], given)
+        return {name: term * weight for name, term in terms.items()}
 
     @torch.inference_mode()
     def validate(self, engine: Runner) -> dict[str, float]:
-        """The denoising loss on held-out people, with noise that is the same each time."""
+        """The terms of the loss on held-out people, with noise that is the same each time."""
         scans = self.samples.val[:64]
         if not scans:
             return {}
@@ -154,11 +166,11 @@ class DiffuseJob:
         drawn = [self.draw(s, rng) for s, rng in zip(scans, rngs, strict=True)]
         names = [s.name for s in scans]
         batch = Batch(0, names, [s.covariates for s in scans], rngs, drawn, names)
-        losses = [
-            self.loss(engine, engine.averaged["denoiser"], some.tensors, some.rngs)
+        parts = [
+            self.terms(engine, engine.averaged["denoiser"], some.tensors, some.rngs)
             for some in batch.split(4)
         ]
-        return {"denoising": torch.cat(losses).mean().item()}
+        return {name: torch.cat([p[name] for p in parts]).mean().item() for name in parts[0]}
 
     def preview(self, engine: Runner) -> np.ndarray:
         """Samples with what is known of four held-out people, from fixed seeds."""

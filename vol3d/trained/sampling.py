@@ -10,7 +10,7 @@ from vol3d.data.covariates import Covariates, Row
 from vol3d.data.rng import randn, torch_rng
 from vol3d.diffusion.classifier_free_guidance import Guided
 from vol3d.diffusion.condition import Condition
-from vol3d.diffusion.conditioning import COORDINATES, COVARIATES
+from vol3d.diffusion.conditioning import COORDINATES, COVARIATES, NUMBERS
 from vol3d.diffusion.model import DiffusionNet, Sampler
 from vol3d.diffusion.rescheduled import Rescheduled
 from vol3d.diffusion.sampler_interface import Around, as_it_is
@@ -60,7 +60,7 @@ def draw_samples(
         net: the model.
         schema: encodes the rows.
         rows: complete covariates of each sample.
-        seeds: fixes the noise of each sample.
+        seeds: fixes all that is random of each sample.
         sampler: solver, steps, guidance.
         shape: [C, X, Y, Z].
         images: that guide.
@@ -78,7 +78,8 @@ def draw_samples(
     def draw() -> Tensor:
         return channels_last(randn(shape, rngs).to(device))
 
-    full, without = conditions(net, schema, rows, sampler, shape[1:], images)
+    numbers = randn((net.numbers,), rngs)
+    full, without = conditions(net, schema, rows, sampler, shape[1:], images, numbers)
     x = draw() * levels.sigma[0].item()
     with autocast(device, sampler.precision):
         denoise = around(Guided(denoiser, full, without))
@@ -92,8 +93,12 @@ def conditions(
     sampler: Sampler,
     shape: tuple[int, ...],
     images: Guides | None = None,
+    numbers: Tensor | None = None,
 ) -> tuple[Condition, list[tuple[float, Condition]]]:
-    """The full condition, and per guidance scale the condition without what has that scale."""
+    """The full condition, and per guidance scale the condition without what has that scale.
+
+    All of them have the same `numbers` [B, N] of the samples' generators.
+    """
     images = images or Guides({}, {}, [{} for _ in rows])
     scales = guidance_scales(sampler, schema, images.scales)
     place = coordinates(shape, device=net.device).expand(len(rows), -1, *shape)
@@ -106,7 +111,10 @@ def conditions(
         ]
         stacked = {n: torch.stack([g[n] for g in given]).to(net.device) for n in images.channels}
         row = torch.tensor(encoded, device=net.device)
-        return net.condition({COVARIATES: row, COORDINATES: place, **stacked}, shape)
+        given = {COVARIATES: row, COORDINATES: place, **stacked}
+        if numbers is not None:
+            given[NUMBERS] = numbers.to(net.device)
+        return net.condition(given, shape)
 
     groups = [
         (w, condition({n: s != w for n, s in scales.items()}))
