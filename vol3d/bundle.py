@@ -100,11 +100,7 @@ class Bundle:
             return load_file(file)
 
     def fill(self, net: nn.Module) -> None:
-        """Give a network the weights.
-
-        Raises:
-            DataError: they cannot be read, or are those of another network.
-        """
+        """Give a network the weights."""
         with understood(self.path / "model.safetensors"):
             net.load_state_dict(self.weights())
 
@@ -128,12 +124,9 @@ def find(path: Path, kind: str | None = None) -> Path:
             return folder
     if not path.is_dir():
         raise ConfigError(f"{path}: no such folder; a bundle or a finished run is due")
-    unfinished = (
-        " (its training has not finished: run it again to go on)"
-        if (path / "checkpoints").is_dir()
-        else ""
-    )
-    raise ConfigError(f"{path}: holds no bundle{unfinished}")
+    more = " (its training has not finished: run it again to go on)"
+    is_under_way = (path / "checkpoints").is_dir()
+    raise ConfigError(f"{path}: holds no bundle{more * is_under_way}")
 
 
 def verify(path: Path) -> str:

@@ -7,6 +7,7 @@ reads them.
 
 import zlib
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Literal
@@ -247,5 +248,4 @@ def disagreement(path: Path, image: SpatialImage, shape: tuple[int, int, int]) -
 
 def corners(shape: tuple[int, int, int]) -> np.ndarray:
     """[4, 8] homogeneous indices of the corner voxels."""
-    ends = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1)
-    return np.vstack([ends, np.ones(8)])
+    return np.array([*product(*[(0, n - 1) for n in shape], [1])]).T

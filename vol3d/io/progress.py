@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from types import TracebackType
 from typing import Self, TypeVar
 
 from rich.console import Console
@@ -47,9 +46,7 @@ class Bar:
             self.live.start()
         return self
 
-    def __exit__(
-        self, kind: type | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self.live:
             self.live.stop()
         elif self.total and self.told != (self.done, self.words):

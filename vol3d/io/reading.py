@@ -69,17 +69,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def as_text(content: str) -> str:
     """YAML in which digits that begin with a zero are in quotes: 01 names somebody, and is no number."""
-    words = [event for event in yaml.parse(content, yaml.SafeLoader) if is_padded(event)]
+    words = [e for e in yaml.parse(content, yaml.SafeLoader) if isinstance(e, yaml.ScalarEvent)]
     for word in reversed(words):
-        start, end = word.start_mark.index, word.end_mark.index
-        content = f'{content[:start]}"{word.value}"{content[end:]}'
+        if word.style is None and re.fullmatch(r"0\d+", word.value):  # None: not in quotes already
+            start, end = word.start_mark.index, word.end_mark.index
+            content = f'{content[:start]}"{word.value}"{content[end:]}'
     return content
-
-
-def is_padded(event: yaml.Event) -> bool:
-    """Whether it is a word of digits that begins with a zero, and not in quotes already."""
-    is_bare = isinstance(event, yaml.ScalarEvent) and event.style is None
-    return is_bare and bool(re.fullmatch(r"0\d+", event.value))
 
 
 def unfolded(node: Any, known: dict[int, int]) -> int:
