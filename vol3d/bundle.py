@@ -74,11 +74,7 @@ class Bundle:
             return cls.parse(self.config)
 
     def document(self, name: str) -> dict[str, Any]:
-        """One of the documents.
-
-        Raises:
-            DataError: there is none of that name.
-        """
+        """One of the documents; a DataError where there is none of that name."""
         if name not in self.documents:
             raise DataError(f"{self.path}: has no {name}.json; copy the bundle again")
         return self.documents[name]
@@ -106,11 +102,7 @@ class Bundle:
 
 
 def find(path: Path, kind: str | None = None) -> Path:
-    """The bundle at a path, or in the run folder at that path; of `ready`, the one of that kind.
-
-    Raises:
-        ConfigError: there is none; or `ready` is also a folder here.
-    """
+    """The bundle at a path, or in the run folder at that path; of `ready`, the one of that kind."""
     if path == READY:
         if path.exists():
             raise ConfigError(
@@ -130,11 +122,7 @@ def find(path: Path, kind: str | None = None) -> Path:
 
 
 def verify(path: Path) -> str:
-    """Compare every file with its checksum, and return the bundle's own.
-
-    Raises:
-        DataError: a file is missing, differs, or lies outside; or one that is read has no checksum.
-    """
+    """Compare every file with its checksum, and return the bundle's own; what is off is a DataError."""
     sums = read_json(path / CHECKSUMS)
     read = {p.name for p in path.glob("*.json")} - {CHECKSUMS}
     for name in sorted({"config.yaml", "model.safetensors", *read} - set(sums)):

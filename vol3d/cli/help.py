@@ -21,9 +21,6 @@ def help_of(name: str, verb: type[Config], topic: str = "") -> str:
         verb: its settings.
         topic: the dotted name of a group, to print what is in it; or all. Otherwise the verb's own
             settings, with the groups among them by name.
-
-    Raises:
-        ConfigError: there is no such group.
     """
     lines = describe(verb, topic.replace(".NAME", ""))
     if not lines:

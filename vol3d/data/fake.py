@@ -30,13 +30,7 @@ def fake_scans(covariates: dict[str, str], images: Sequence[str] = ("T1w",)) -> 
 
 
 class FakeImages:
-    """Stands in for `Images`: scans of one shape, blank.
-
-    Args:
-        shape: of the scans.
-        covariates: what is known of people: number or category, by name.
-        images: of each visit beside the main one, by name.
-    """
+    """Stands in for `Images`: scans of one shape, blank; covariates are number or category, by name."""
 
     def __init__(
         self,
@@ -65,13 +59,7 @@ class FakeImages:
 
 
 class FakeLatents:
-    """Stands in for `LatentImages`: latents of one shape [C, x, y, z], blank.
-
-    Args:
-        shape: of the latent.
-        covariates: what is known of people: number or category, by name.
-        images: contrasts beside the main one.
-    """
+    """Stands in for `LatentImages`: latents of one shape [C, x, y, z], blank; see `FakeImages`."""
 
     def __init__(
         self,
@@ -90,12 +78,7 @@ class FakeLatents:
 
 
 def largest_shape(data: Dataset) -> tuple[int, int, int]:
-    """The shape of the largest scans: that of the named grid, or what the first header says.
-
-    Raises:
-        ConfigError: no grid is named, and there is no data set.
-        DataError: the header of the first scan cannot be read.
-    """
+    """The shape of the largest scans: that of the named grid, or what the first header says."""
     if data.grid:
         return next(iter(data.target_grids().values())).shape
     scan = data.chosen()[0]

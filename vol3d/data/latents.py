@@ -45,11 +45,7 @@ class Latents(Config):
         return []
 
     def open(self) -> "LatentImages":
-        """Read the manifest.
-
-        Raises:
-            ConfigError: the folder is missing or is no finished latents dataset.
-        """
+        """Read the manifest; a ConfigError where these are no finished latents."""
         return LatentImages(self.path)
 
 

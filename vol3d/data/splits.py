@@ -14,11 +14,7 @@ def draw_split(subject: str, val_fraction: float, seed: int) -> str:
 
 
 def check_split(told: str, who: str) -> str:
-    """The split as a table tells it.
-
-    Raises:
-        DataError: it is neither train nor val.
-    """
+    """The split as a table tells it: train or val, else a DataError."""
     if told not in SPLITS:
         raise DataError(f"{who}: split is {told!r}, train or val is due; mend the table")
     return told

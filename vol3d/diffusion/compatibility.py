@@ -22,16 +22,7 @@ class Part(Protocol):
 
 
 def check_pair(schedule: Process, part: Part, role: str) -> None:
-    """Refuse a part that does not go with a schedule.
-
-    Args:
-        schedule: the noise.
-        part: a prediction, a learned variance or a solver.
-        role: what the part is, for the message.
-
-    Raises:
-        ConfigError: with the reason and the kinds that do.
-    """
+    """Refuse, by a ConfigError, a prediction, variance or solver that does not go with a schedule."""
     why = part.objection(schedule)
     if why is None:
         return

@@ -32,7 +32,6 @@ class Known:
     """What a data set lets a way take.
 
     Attributes:
-        schema: the covariates.
         channels: of what is drawn.
         images: of each image or label map beside it, by name.
     """
@@ -65,9 +64,4 @@ class ConditioningModule(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, given: Given, shape: Grid3) -> Condition:
-        """The condition.
-
-        Args:
-            given: what the samples give.
-            shape: of what is drawn.
-        """
+        """The condition, for what is drawn of this shape."""

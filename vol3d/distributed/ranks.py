@@ -115,11 +115,7 @@ def in_buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
 
 
 def launched(told: Mapping[str, str] = os.environ) -> Ranks:
-    """Which process this is, by what torchrun, deepspeed or srun say in the environment.
-
-    Raises:
-        ConfigError: they say half of it.
-    """
+    """Which process this is, by what torchrun, deepspeed or srun say; half of it is a ConfigError."""
     if "RANK" in told and "WORLD_SIZE" in told:  # torchrun and deepspeed
         rank, world = int(told["RANK"]), int(told["WORLD_SIZE"])
         local, near = told.get("LOCAL_RANK", "0"), told.get("LOCAL_WORLD_SIZE")

@@ -70,11 +70,7 @@ def make_folder(folder: Path) -> Path:
 
 
 def check_new_image(path: Path, overwrite: bool) -> None:
-    """Check that a path can be that of a new NIfTI file.
-
-    Raises:
-        ConfigError: its name is of another kind, or it is there and not to be replaced.
-    """
+    """Refuse, by a ConfigError, a path that cannot be that of a new NIfTI file."""
     if not path.name.endswith((".nii", ".nii.gz")):
         raise ConfigError(f"{path}: the name of a NIfTI file is due, ending in .nii.gz")
     if path.exists() and not overwrite:

@@ -1,7 +1,7 @@
 """The door for what comes from outside: JSON, YAML, text and names of files, checked as they are read.
 
 Bundles, latents, sidecars and tables may be cut off, made by another program, or meant to do harm.
-Whatever is wrong with one is told in one line that begins with its name.
+Whatever is wrong with one is a DataError in one line that begins with its name.
 """
 
 import io
@@ -22,11 +22,7 @@ MOST_VALUES = 100_000
 
 
 def read_text(path: Path) -> str:
-    """A text file in UTF-8.
-
-    Raises:
-        DataError: it cannot be opened, or is not text.
-    """
+    """A text file in UTF-8."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -36,11 +32,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that holds values by name.
-
-    Raises:
-        DataError: it cannot be read, is cut off or no JSON, or holds something else.
-    """
+    """A JSON file that holds values by name."""
     text = read_text(path)
     try:
         content = json.loads(text)
@@ -52,11 +44,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file that holds values by name; nothing in it is evaluated, and tags are refused.
-
-    Raises:
-        DataError: it cannot be read, is no YAML, or holds something else.
-    """
+    """A YAML file that holds values by name; nothing in it is evaluated, and tags are refused."""
     text = read_text(path)
     try:
         if unfolded(yaml.compose(text, yaml.SafeLoader), {}) > MOST_VALUES:

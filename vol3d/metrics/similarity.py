@@ -96,12 +96,7 @@ def ssim_map(x: Tensor, y: Tensor) -> Tensor:
 
 
 def ms_ssim(x: Tensor, y: Tensor) -> Tensor:
-    """MS-SSIM of each pair, [B], with the scales of `scales_for`.
-
-    Args:
-        x: [B, 1, X, Y, Z] in [0, 1].
-        y: the same.
-    """
+    """MS-SSIM of each pair, [B], with the scales of `scales_for`; x and y as for `ssim`."""
     scales = scales_for(tuple(x.shape[2:]))
     from monai.metrics import MultiScaleSSIMMetric
 

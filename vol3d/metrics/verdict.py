@@ -18,11 +18,7 @@ class Finding:
 
 
 def findings(summary: dict[str, Any]) -> list[Finding]:
-    """What an evaluation found, a sentence each.
-
-    Args:
-        summary: the content of summary.json; parts that were not measured are absent.
-    """
+    """What an evaluation found by its summary.json, a sentence each."""
     found = [of_reconstruction(summary["reconstruction"])] if summary.get("reconstruction") else []
     found += [of_ruler(plain(n), s) for n, s in summary.get("segmenter", {}).items()]
     found += [of_volume(plain(n), s) for n, s in summary.get("conditioning", {}).items()]
@@ -44,11 +40,7 @@ def overall(found: list[Finding]) -> str:
 
 
 def of_reconstruction(quality: dict[str, Any]) -> Finding:
-    """Whether an autoencoder does better than no autoencoder.
-
-    Args:
-        quality: what `measure_reconstructions` gives.
-    """
+    """Whether an autoencoder does better than none, by what `measure_reconstructions` gives."""
     got, plainly = quality["psnr_brain_db"], quality["psnr_brain_block_average_db"]
     figures = f"in the brain {got:.1f} dB; averaging blocks of voxels {plainly:.1f} dB"
     if got > plainly:

@@ -9,13 +9,7 @@ from vol3d.volume import Volume
 
 
 def write_contact_sheet(path: Path, brains: list[tuple[Path, Row]], schema: Covariates) -> None:
-    """Write a PNG of brains that share a grid.
-
-    Args:
-        path: the picture; its folder is made.
-        brains: image and complete row of each.
-        schema: the covariates that the rows are of.
-    """
+    """Write a PNG of brains that share a grid, each with its complete row of covariates."""
     volumes = [Volume.read(image) for image, _ in brains]
     titles = [caption(image, row, schema) for image, row in brains]
     top = max(1.0, *(v.data.max() for v in volumes))  # label maps go beyond 1

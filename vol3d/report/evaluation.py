@@ -41,8 +41,6 @@ class Evidence:
     """What the report shows besides the figures of the summary.
 
     Attributes:
-        spacing: mm per voxel along X, Y, Z.
-        reconstructed: a few held-out people.
         compared: samples from the smallest to the largest structure.
         compared_by: the structure that they are sorted by.
         conditioning: asked against measured, per structure.
@@ -62,12 +60,7 @@ class Evidence:
 
 
 def evaluation_page(summary: dict[str, Any], evidence: Evidence) -> str:
-    """The HTML of the report.
-
-    Args:
-        summary: the content of summary.json; parts that were not measured are absent.
-        evidence: pictures and points.
-    """
+    """The HTML of the report, from the content of summary.json, pictures and points."""
     sections = [verdict(summary, evidence.people), headline(summary)]
     if summary.get("reconstruction"):
         sections.append(reconstruction(summary["reconstruction"], evidence))

@@ -14,13 +14,7 @@ MOST = 60
 
 
 def write_montage(path: Path, images: list[Path], rows: list[dict[str, object]]) -> None:
-    """Draw the prepared images; all lie on one grid.
-
-    Args:
-        path: the PNG.
-        images: the brains.
-        rows: those of the QC table, in the same order.
-    """
+    """Draw the prepared brains, all on one grid; `rows` are those of the QC table."""
     order = sorted(range(len(rows)), key=lambda i: (not rows[i]["flag"], rows[i]["overlap"]))[:MOST]
     volumes = [Volume.read(images[i]).reorient("RAS") for i in order]
     grid = volumes[0].grid

@@ -233,9 +233,6 @@ def estimate_cost(
         world: processes that do the same, so that the engine may share out what is kept.
         done: of the same data and device, to look into and to add to: engines differ in what they
             keep alone.
-
-    Raises:
-        ConfigError: the engine cannot do this job.
     """
     kind, done = training.engine, {} if done is None else done
     plain = training.model_copy(update={"engine": PLAIN})  # others need real memory
@@ -292,12 +289,7 @@ def estimate_alone(
 
 @dataclass
 class Passes(Batch):
-    """A batch that notes what had been done at the end of each pass.
-
-    Attributes:
-        ledger: what counts it.
-        ends: the work up to the end of each.
-    """
+    """A batch that notes what had been done at the end of each pass."""
 
     ledger: Ledger
     ends: list[Counter[Work]] = field(default_factory=list)

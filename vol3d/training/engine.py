@@ -52,15 +52,10 @@ class Engine:
     """Wraps the networks of a task for one device.
 
     Args:
-        nets: the networks that are trained, by name.
-        optims: the optimiser settings of each.
         averaged: those whose averaged weights go into the bundle.
         ema_halflife: half-life of the average, in images.
-        device: where they run.
         precision: bf16 runs forward passes under autocast; weights and losses stay float32. auto is
             decided here, by the device.
-        kind: what shares the training out over the ranks.
-        ranks: the processes.
         share: images of an update on each of them.
     """
 

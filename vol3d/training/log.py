@@ -19,8 +19,6 @@ class RunLog:
     """`log.jsonl` and `previews/` in the run folder; after a resume they go on from its image.
 
     Args:
-        folder: of the run.
-        nimg: images seen so far.
         tracks: told the same. One that fails is named and does not stop the run.
     """
 

@@ -175,11 +175,7 @@ def save(checkpoints: Checkpoints, engine: Engine, nimg: int, state: dict) -> No
 def update(job: Job, training: Training, engine: Engine, batch: Batch) -> dict[str, Tensor]:
     """One update of every part (the model; or generator and discriminator); their losses.
 
-    Args:
-        job: what is trained.
-        training: how.
-        engine: with the networks.
-        batch: this rank's share of the images.
+    The batch is this rank's share of the images.
     """
     for micro in batch.split(min(training.micro_batch or training.batch, len(batch.names))):
         for part, losses in job.losses(engine, micro):
@@ -196,12 +192,7 @@ def due(every: int, state: State, batch: int, done: bool) -> bool:
 
 
 def resume(checkpoints: Checkpoints, engine: Engine, learnt_from: str) -> State:
-    """Take up the newest whole checkpoint, if there is one; on every rank the same.
-
-    Raises:
-        ConfigError: the training scans are not those it was made with.
-        RunError: all checkpoints are damaged.
-    """
+    """Take up the newest whole checkpoint, if there is one; on every rank the same."""
     found = engine.ranks.alone(checkpoints.newest)
     if found is None:
         return State()
@@ -242,11 +233,7 @@ def draw_batches(job: Job, training: Training, nimg: int, ranks: Ranks = ALONE) 
 
 
 def share_of(training: Training, ranks: Ranks) -> int:
-    """Images of an update on each rank.
-
-    Raises:
-        ConfigError: the batch cannot be shared out evenly.
-    """
+    """Images of an update on each rank; a ConfigError where the batch cannot be shared out evenly."""
     if training.batch % ranks.world:
         raise ConfigError(
             f"batch={training.batch}: cannot be shared out evenly over {ranks.world} processes; "
@@ -264,11 +251,7 @@ def mean_losses(recent: list[dict[str, Tensor]]) -> dict[str, float]:
 
 
 def check_folder(training: Training) -> None:
-    """Check that the run folder is free, or that its run was started with the same settings.
-
-    Raises:
-        ConfigError: the folder holds something else, or another run.
-    """
+    """Refuse, by a ConfigError, a run folder that holds something else, or a run of other settings."""
     folder, mine = training.run, training.run / "config.yaml"
     free = {"run", "device", "check_memory", "log_every", "preview_every", "save_every", "keep"}
     free |= {"trackers", "engine", "micro_batch", "readers"}
@@ -296,11 +279,7 @@ def make_folder(training: Training) -> None:
 def start(
     job_of: Callable[[], Job], training: Training, ranks: Ranks = ALONE
 ) -> tuple[Job, Engine]:
-    """Build the job with seeded weights and the engine around it.
-
-    Raises:
-        ConfigError: the engine cannot do this job.
-    """
+    """Build the job with seeded weights and the engine around it; a ConfigError where they do not fit."""
     share_of(training, ranks)
     device = device_of(training.device)
     torch.manual_seed(training.seed)  # initial weights; everything later has its own generator

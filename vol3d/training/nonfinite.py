@@ -32,11 +32,7 @@ class Watch:
         self.waiting.append((nimg, part, terms, names, finite))
 
     def read(self) -> list[Dropped]:
-        """Look: one transfer from the device. Three dropped in a row stop the run.
-
-        Raises:
-            RunError: names the part, the terms and the subjects of the third.
-        """
+        """Look: one transfer from the device. Three dropped in a row stop the run (RunError)."""
         dropped = []
         flags = (
             [

@@ -48,12 +48,7 @@ class Check(Config):
         }
 
     def execute(self) -> list[Path]:
-        """Print what there is, a line each, and warn of what is doubtful; the picture.
-
-        Raises:
-            ConfigError: data or settings are off, as a training would say.
-            DataError: a file or table is not as it should be.
-        """
+        """Print what there is, a line each, and warn of what is doubtful; the picture."""
         if self.picture and self.picture.suffix != ".png":
             raise ConfigError(f"picture={self.picture}: the name of a .png is due")
         scans = self.data.scans()

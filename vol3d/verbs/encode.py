@@ -81,11 +81,7 @@ class Encode(Config):
         return self.out
 
     def images(self, autoencoder: TrainedAutoencoder) -> Images:
-        """The scans, of which it is told what they are.
-
-        Raises:
-            DataError: their voxels have not the size that the autoencoder knows.
-        """
+        """The scans, of which it is told what they are."""
         report_data(self.data)
         images = Images(self.data, may=None, cache_gb=0)
         for spacing in {images.grid_of(s).spacing for s in images.train + images.val}:
@@ -106,11 +102,7 @@ class Encode(Config):
             self.check_folder(autoencoder)  # another process may have been quicker
 
     def check_folder(self, autoencoder: TrainedAutoencoder) -> None:
-        """Check that the folder is free, or holds latents of this autoencoder.
-
-        Raises:
-            ConfigError: it holds something else.
-        """
+        """Check that the folder is free, or holds latents of this autoencoder."""
         if self.inside.is_dir():
             if TrainedAutoencoder(self.inside).checksum != autoencoder.checksum:
                 raise ConfigError(

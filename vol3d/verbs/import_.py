@@ -108,11 +108,7 @@ class Import(Config):
         return self.out
 
     def known_autoencoder(self) -> Path:
-        """The bundle of an autoencoder that there is, which knows what its images are.
-
-        Raises:
-            ConfigError: it is none.
-        """
+        """The bundle of an autoencoder that there is, which knows what its images are."""
         if said := {"grid", "shape", "orientation", "gain", "data"} & self.model_fields_set:
             log.info("%s: as the autoencoder's bundle has it", ", ".join(sorted(said)))
         return Bundle(self.autoencoder, "autoencoder").path
@@ -120,11 +116,7 @@ class Import(Config):
     # -- reading ----------------------------------------------------------------------------------
 
     def find(self) -> dict[str, Found]:
-        """The networks that there are, by kind.
-
-        Raises:
-            ConfigError: several of a kind, or a U-Net without its autoencoder.
-        """
+        """The networks that there are, by kind."""
         zoo = zoo_of(self.source, self.config)
         reader = Reader(zoo, self.kl, self.unet, self.key)
         found = reader.folder() if self.source.is_dir() else reader.by_kind(self.source)

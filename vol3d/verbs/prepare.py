@@ -171,11 +171,7 @@ class Prepare(Steps):
             )
 
     def with_first(self, there: list[Visit]) -> list[Visit]:
-        """Those visits that have the first contrast.
-
-        Raises:
-            DataError: none has.
-        """
+        """Those visits that have the first contrast; a DataError where none has."""
         first = self.contrasts[0]
         found = [v for v in there if first in v.images]
         if not found:
@@ -209,22 +205,14 @@ class Prepare(Steps):
         return read_json(path) if path.is_file() else {}
 
     def claim(self) -> None:
-        """Take a free folder by describing it, or check that it is ours and of the same settings.
-
-        Raises:
-            ConfigError: it holds something else.
-        """
+        """Take a free folder by describing it, or check that it is ours and of the same settings."""
         if is_free(self.out):
             self.write_top(keep=True)  # of several at once, the first one's; all read that
         self.check_folder()
         self.write_top()
 
     def check_folder(self) -> None:
-        """Check that the folder is ours and of the same settings.
-
-        Raises:
-            ConfigError: it holds something else.
-        """
+        """Check that the folder is ours and of the same settings."""
         made_by = read_maker(self.out)
         if made_by.get("Name") != "vol3d prepare":
             raise ConfigError(f"{self.out}: holds something else; name another folder")

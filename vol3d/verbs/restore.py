@@ -68,11 +68,7 @@ class Restore(Config):
         return self.image.name.split(".")[0].rsplit("_", 1)[-1] in LABELS
 
     def find_transform(self) -> Path:
-        """The transform of the person and visit that the image's name tells.
-
-        Raises:
-            ConfigError: none or several are there.
-        """
+        """The transform of the person and visit that the image's name tells."""
         found = re.match(r"sub-[^_]+(_ses-[^_]+)?", self.image.name)
         if not found:
             raise ConfigError(

@@ -32,8 +32,6 @@ class Place:
     """Where the files of a scan go.
 
     Attributes:
-        folder: the prepared dataset.
-        raw: the BIDS dataset that the scan is of.
         contrast: which kind of image is aligned to the template, such as T1w; others are aligned to it.
     """
 

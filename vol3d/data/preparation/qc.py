@@ -47,11 +47,7 @@ def robust_z(values: np.ndarray) -> np.ndarray:
 
 
 def flags(rows: list[dict[str, float | None]]) -> list[str]:
-    """What stands out in each row, as words; empty where nothing does.
-
-    Args:
-        rows: the same numbers of each scan, among them `offset` and those of `LEAST` and `MOST`.
-    """
+    """What stands out in each row, as words; empty where nothing does."""
     found = [misplaced(row) for row in rows]
     if len(rows) >= MIN_SCANS:
         for name in rows[0]:

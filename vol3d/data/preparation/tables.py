@@ -23,12 +23,6 @@ def write_tables(raw: Path, folder: Path, scans: list[Visit], measures: list[Row
 
     What was measured is added, but where the raw dataset has a column of that name: that stays. It
     stands with the visit where a scan has one, and with the person elsewhere.
-
-    Args:
-        raw: the raw dataset.
-        folder: the prepared one.
-        scans: what was prepared.
-        measures: of each scan, with the columns of `MEASURED`.
     """
     people = sorted({s.subject for s in scans})
     table = read_table(participants_table(raw))

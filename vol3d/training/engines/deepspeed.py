@@ -64,11 +64,7 @@ class DeepSpeed(Config):
         return 4.0 * values
 
     def check(self, job: Job) -> None:
-        """Refuse what would hang or give something else.
-
-        Raises:
-            ConfigError: with the reason.
-        """
+        """Refuse, by a ConfigError, what would hang or give something else."""
         if self.stage == 3 and job.whole_weights:
             raise ConfigError(f"engine.stage=3: {job.whole_weights}; take engine.stage=2")
         if self.stage > 1 and len({s.res for s in job.scans}) > 1:
@@ -83,11 +79,7 @@ class DeepSpeed(Config):
     def trained_net(
         self, net: nn.Module, optim: Optim, halflife: float | None, ranks: Ranks, share: int
     ) -> "DeepSpeedPart":
-        """What trains a network; see `Torch.trained_net`.
-
-        Raises:
-            ConfigError: DeepSpeed is not installed.
-        """
+        """What trains a network; see `Torch.trained_net`."""
         device = next(net.parameters()).device
         net.to(memory_format=torch.contiguous_format)  # it lays all weights end to end
         os.environ.setdefault("DS_ACCELERATOR", device.type)
@@ -120,11 +112,7 @@ class DeepSpeed(Config):
 
 
 def load() -> Any:
-    """The module, told to be quiet and to compile nothing.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
+    """The module, told to be quiet and to compile nothing."""
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     try:
         import deepspeed

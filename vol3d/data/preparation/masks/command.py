@@ -58,11 +58,7 @@ class Command(BrainMask):
         return checked(found, scan.name)
 
     def run(self, words: list[str], scan: Visit) -> None:
-        """Run the tool.
-
-        Raises:
-            DataError: it is not installed, fails, or takes too long.
-        """
+        """Run the tool."""
         if shutil.which(words[0]) is None:
             raise DataError(f"{scan.name}: '{words[0]}' is not installed, or not on the PATH")
         try:
