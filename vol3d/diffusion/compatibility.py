@@ -37,18 +37,3 @@ def choices(role: str) -> list[Part]:
     """Every kind of a role with its defaults; none where a role is no menu."""
     menu = {"prediction": Prediction, "solver": Solver, "schedule": Schedule}.get(role)
     return [kind() for kind in get_args(get_args(menu)[0])] if menu else []
-
-
-def table() -> str:
-    """All pairs as a Markdown table: a row a schedule."""
-    rows = [
-        "| schedule | predictions | solvers |",
-        "|---|---|---|",
-    ]
-    for schedule in choices("schedule"):
-        fits = [
-            ", ".join(p.kind for p in choices(role) if p.objection(schedule) is None)
-            for role in ("prediction", "solver")
-        ]
-        rows.append(f"| {schedule.kind} | {fits[0]} | {fits[1]} |")
-    return "\n".join(rows)

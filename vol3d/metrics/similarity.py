@@ -12,13 +12,8 @@ from torch import Tensor
 
 SIGMA = 1.5
 WINDOWS = (11, 7)
-WEIGHTS = (
-    0.0448,
-    0.2856,
-    0.3001,
-    0.2363,
-    0.1333,
-)  # of the scales, finest first: section 3.2 of 2003
+WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Of the scales, finest first: section 3.2 of 2003."""
 ENOUGH_LEVELS = 3
 
 
@@ -55,12 +50,8 @@ def scales_for(shape: tuple[int, ...]) -> Scales:
 
 def levels_at(smallest: int, window: int) -> int:
     """How many scales hold the window; the second divisor is a check that MONAI makes."""
-    fits = [
-        n
-        for n in range(1, len(WEIGHTS) + 1)
-        if smallest // max(2 ** (n - 1), (n - 1) ** 2) >= window
-    ]
-    return max(fits, default=1)
+    every = range(len(WEIGHTS))
+    return max((n + 1 for n in every if smallest // max(2**n, n**2) >= window), default=1)
 
 
 def window_for(shape: tuple[int, ...]) -> int:
