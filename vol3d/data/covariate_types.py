@@ -121,9 +121,7 @@ class Category(Config):
 
     def encode(self, value: float | str) -> list[float]:
         """The level as the network is told it."""
-        holds = [
-            level_of(value) == level for level in self.levels
-        ]  # nowhere, if only others have it
+        holds = [level_of(value) == level for level in self.levels]  # perhaps nowhere
         if self.coding == "index":
             return [float(holds.index(True)) if any(holds) else -1.0]
         other = -1.0 if self.coding == "signs" else 0.0

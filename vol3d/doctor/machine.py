@@ -20,16 +20,12 @@ def processor() -> Lines:
     of_time = f", and time on {quota:.3g} of them" if quota else ""
     yield "cores", f"{os.cpu_count()}; this process may use {mine}{of_time}"
     wanted = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16", "sve", "bf16")
-    yield (
-        "arithmetic",
-        ", ".join(f for f in wanted if f in cpu_flags()) or "none of those that help",
-    )
+    has = ", ".join(f for f in wanted if f in cpu_flags())
+    yield "arithmetic", has or "none of those that help"
     import torch
 
-    yield (
-        "torch uses",
-        f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
-    )
+    capability = torch.backends.cpu.get_cpu_capability()
+    yield "torch uses", f"{capability}, {torch.get_num_threads()} threads"
 
 
 def cpu_quota() -> float | None:

@@ -58,10 +58,15 @@ def tell_reconstruction(quality: dict[str, Any]) -> None:
         log.warning("warning: %s", found.words)
 
 
+def figures_of(s: dict[str, Any]) -> tuple[str, str]:
+    """The correlation and the slope of what `agreement` gives, in words."""
+    figures = f"r {s['spearman_r']:.2f}{interval(s, 'spearman_r')}, n {s['n']}"
+    return figures, f"{s['slope']:.2f}{interval(s, 'slope')}"
+
+
 def of_volume(name: str, s: dict[str, Any]) -> Finding:
     """Whether a volume comes out as it is asked for; `s` is what `agreement` gives."""
-    figures = f"r {s['spearman_r']:.2f}{interval(s, 'spearman_r')}, n {s['n']}"
-    slope = f"{s['slope']:.2f}{interval(s, 'slope')}"
+    figures, slope = figures_of(s)
     (r_low, r_high), (low, high) = s["spearman_r_ci"], s["slope_ci"]
     if r_high < 0:
         return Finding(
@@ -85,8 +90,7 @@ def of_volume(name: str, s: dict[str, Any]) -> Finding:
 
 def of_ruler(name: str, s: dict[str, Any]) -> Finding:
     """Whether a segmenter measures real scans as they are; `s` is what `agreement` gives."""
-    figures = f"r {s['spearman_r']:.2f}{interval(s, 'spearman_r')}, n {s['n']}"
-    slope = f"{s['slope']:.2f}{interval(s, 'slope')}"
+    figures, slope = figures_of(s)
     if not s["spearman_r_ci"][0] > 0:
         return Finding(
             f"The segmenter cannot measure the {name} volume of real scans ({figures}), so what it says "

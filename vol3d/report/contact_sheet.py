@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from vol3d.data.covariates import Covariates, Row
-from vol3d.io.files import make_folder, whole
-from vol3d.report.pictures import Panel, in_rows, middle, panels_in_rows
+from vol3d.report.pictures import Panel, in_rows, middle, panels_in_rows, save
 from vol3d.volume import Volume
 
 
@@ -17,9 +16,7 @@ def write_contact_sheet(path: Path, brains: list[tuple[Path, Row]], schema: Cova
     at = middle([panel.x for panel in panels])
     columns = 6 if 1 in volumes[0].shape else 2  # a slice is one picture, a brain three
     figure = panels_in_rows(in_rows(panels, columns), volumes[0].grid.spacing, at)
-    make_folder(path.parent)
-    with whole(path) as part:
-        figure.savefig(part, format="png")
+    save(figure, path)
 
 
 def caption(image: Path, row: Row, schema: Covariates) -> str:

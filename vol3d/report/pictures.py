@@ -1,12 +1,14 @@
 """Brains in three planes, to scale and with the sides marked, as matplotlib figures."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vol3d.data.montage import planes_shown, three_slices
+from vol3d.io.files import make_folder, whole
 from vol3d.io.text import visible
 
 Spacing = tuple[float, float, float]
@@ -62,17 +64,9 @@ def panels_in_rows(rows: list[list[Panel]], spacing: Spacing, at: tuple[int, int
     across = columns * sum(w for w, _ in sizes)
     figure = Figure(figsize=(WIDTH_INCHES, WIDTH_INCHES * len(rows) * tallest / across), dpi=110)
     figure.set_facecolor("black")
-    grid = figure.add_gridspec(
-        len(rows),
-        len(planes) * columns,
-        width_ratios=[w for w, _ in sizes] * columns,
-        wspace=0,
-        hspace=0,
-        left=0,
-        right=1,
-        bottom=0,
-        top=1,
-    )
+    edges = {"wspace": 0, "hspace": 0, "left": 0, "right": 1, "bottom": 0, "top": 1}
+    widths = [w for w, _ in sizes] * columns
+    grid = figure.add_gridspec(len(rows), len(widths), width_ratios=widths, **edges)
     for r, row in enumerate(rows):
         for c, panel in enumerate(row):
             edges = [None] * 3 if panel.outline is None else three_slices(panel.outline, at)
@@ -88,6 +82,13 @@ def panels_in_rows(rows: list[list[Panel]], spacing: Spacing, at: tuple[int, int
                     title = visible(panel.title)
                     axes.text(4, tallest - 4, title, parse_math=False, **ink_and_place)
     return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all; the folder is made."""
+    make_folder(path.parent)
+    with whole(path) as part:
+        figure.savefig(part, format="png")
 
 
 def in_rows(panels: list[Panel], columns: int = 2) -> list[list[Panel]]:

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from vol3d.data.preparation.alignment import template_volume
-from vol3d.io.files import whole
-from vol3d.report.pictures import Panel, in_rows, middle, panels_in_rows
+from vol3d.report.pictures import Panel, in_rows, middle, panels_in_rows, save
 from vol3d.volume import Volume
 
 MOST = 60
@@ -24,8 +23,7 @@ def write_montage(path: Path, images: list[Path], rows: list[dict[str, object]])
         for i, v in zip(order, volumes, strict=True)
     ]
     figure = panels_in_rows(in_rows(panels), grid.spacing, middle([outline]))
-    with whole(path) as part:
-        figure.savefig(part, format="png")
+    save(figure, path)
 
 
 def title(row: dict[str, object]) -> str:

@@ -13,13 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import (
-    DynamicOutputShapeException,
-    FakeTensor,
-    FakeTensorMode,
-)
+from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from vol3d.data.rng import torch_rng
@@ -93,9 +90,7 @@ class Ledger(TorchDispatchMode):
         if func.namespace != "aten":
             return func(*args, **(kwargs or {}))
         if torch.is_inference_mode_enabled():
-            with (
-                self
-            ):  # elsewhere autograd has taken compound operations apart before they come here
+            with self:  # elsewhere autograd has taken compound operations apart by now
                 out = func.decompose(*args, **(kwargs or {}))
             if out is not NotImplemented:
                 return out
@@ -150,13 +145,7 @@ def place_of(t: Tensor) -> torch.device:
 
 def tensors(tree: Any) -> list[Tensor]:
     """The tensors in nested arguments."""
-    if isinstance(tree, Tensor):
-        return [tree]
-    if isinstance(tree, dict):
-        tree = tree.values()
-    elif not isinstance(tree, tuple | list):
-        return []
-    return [t for branch in tree for t in tensors(branch)]
+    return [t for t in tree_leaves(tree) if isinstance(t, Tensor)]
 
 
 def flops_of(packet: Any, args: tuple, kwargs: dict, out: Any) -> float:
@@ -182,7 +171,7 @@ class Aside(TorchFunctionMode):
             return fake_copy(*args)
         indices = func is torch.arange and "device" not in (kwargs or {})
         if indices or (func is Tensor.tolist and not isinstance(args[0], FakeTensor)):
-            with suspended():
+            with _disable_current_modes():
                 return func(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
@@ -242,12 +231,8 @@ def estimate_cost(
     cost, job = done[name]
     kind.check(job)
     at_step, between = spared_by(kind, job, world)
-    return replace(
-        cost,
-        step=cost.step - at_step,
-        validation=cost.validation - between,
-        lasting=cost.lasting - between,
-    )
+    at_rest = {k: getattr(cost, k) - between for k in ("validation", "lasting")}
+    return replace(cost, step=cost.step - at_step, **at_rest)
 
 
 def estimate_alone(
@@ -260,7 +245,7 @@ def estimate_alone(
         job = training.task.fake_job(fake)
         kind.check(job)
         engine = engine_of(job, training, device)
-        with suspended():
+        with _disable_current_modes():  # what is drawn for an image looks at its numbers
             drawn = largest_draw(job)
         passes = 2 if micro < training.batch else 1  # the rest are as the second
         coming = [blank(drawn) for _ in range(training.batch * on_cpu)]  # read ahead
@@ -309,13 +294,6 @@ def spared_by(kind: EngineKind, job: Job, world: int) -> tuple[int, int]:
         int(PLAIN.resident(*counts, 1) - kind.resident(*counts, world)),
         int(PLAIN.between(*counts, 1) - kind.between(*counts, world)),
     )
-
-
-@contextmanager
-def suspended() -> Iterator[None]:
-    """Real tensors for a while: what is drawn for an image looks at its numbers."""
-    with _disable_current_modes():
-        yield
 
 
 def largest_draw(job: Job) -> dict[str, Tensor]:

@@ -1,6 +1,5 @@
 """The training loop: one page, safe to kill and run again at any point."""
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from vol3d.data.rng import item_at, torch_rng
 from vol3d.distributed.ranks import ALONE, Ranks
 from vol3d.errors import ConfigError
 from vol3d.io import files
-from vol3d.io.files import is_free
+from vol3d.io.files import is_free, whole
 from vol3d.io.progress import Bar
 from vol3d.io.reading import read_json
 from vol3d.nn.optim import Optim
@@ -270,10 +269,8 @@ def check_folder(training: Training) -> None:
 
 def make_folder(training: Training) -> None:
     """Make the run folder with its settings."""
-    files.make_folder(training.run)
-    part = training.run / ".config.yaml.part"
-    training.write(part)
-    part.replace(training.run / "config.yaml")
+    with whole(files.make_folder(training.run) / "config.yaml") as part:
+        training.write(part)
 
 
 def start(
@@ -301,8 +298,3 @@ def engine_of(job: Job, training: Training, device: torch.device, ranks: Ranks =
         ranks=ranks,
         share=share_of(training, ranks),
     )
-
-
-def read_log(folder: Path) -> list[dict]:
-    """The records of a run's log."""
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]

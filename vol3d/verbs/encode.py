@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 import vol3d
 from vol3d.config import Config
-from vol3d.data.bids_writer import write_json
+from vol3d.data.bids_writer import write_json, write_text
 from vol3d.data.datasets import Source
 from vol3d.data.images import Images
 from vol3d.data.latents import MANIFEST
@@ -206,8 +206,7 @@ def write_manifest(
         "images": images.fingerprint(),
         "scans": scans,
     }
-    with whole(out / MANIFEST) as shard:
-        shard.write_text(json.dumps(manifest, indent=1))
+    write_text(out / MANIFEST, json.dumps(manifest, indent=1))
 
 
 def standardise(files: list[Path]) -> tuple[list[float], list[float]]:

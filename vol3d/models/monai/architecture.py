@@ -20,25 +20,26 @@ from vol3d.models.denoisers.unet import UNet
 from vol3d.models.monai.weight_names import is_maisi, renamed
 
 
-class KLHints(Config):
-    """What the weights of an autoencoder do not tell."""
+class Hints(Config):
+    """What the weights of neither network tell."""
 
     norm_groups: PositiveInt | None = None
     """Groups of the group norm; 32 if nothing says it, as in MONAI."""
     norm_eps: PositiveFloat | None = None
     """Epsilon of the group norm; 1e-6 likewise."""
+
+
+class KLHints(Hints):
+    """What the weights of an autoencoder do not tell."""
+
     transposed: bool | None = None
     """Whether the decoder goes up by transposed convolutions, where the weights leave it open (MAISI
     and MONAI GenerativeModels); false likewise."""
 
 
-class UNetHints(Config):
+class UNetHints(Hints):
     """What the weights of a denoising U-Net do not tell."""
 
-    norm_groups: PositiveInt | None = None
-    """Groups of the group norm; 32 if nothing says it, as in MONAI."""
-    norm_eps: PositiveFloat | None = None
-    """Epsilon of the group norm; 1e-6 likewise."""
     head_channels: PositiveInt | tuple[NonNegativeInt, ...] | None = None
     """Channels of an attention head, or one per level; 8 likewise."""
 

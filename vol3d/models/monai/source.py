@@ -50,8 +50,7 @@ class Found:
             group = "kl" if self.kind == "autoencoder" else "unet"
             log.warning(
                 "  assumed, as nothing says it: %s (set with %s.NAME=...)",
-                listed(self.net.assumed),
-                group,
+                *(listed(self.net.assumed), group),
             )
 
 

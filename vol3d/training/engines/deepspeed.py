@@ -45,9 +45,7 @@ class DeepSpeed(Config):
         state = 3 * share  # a copy that is updated, and two moments
         if self.stage == 1:  # gradients move into the buffer, and from there to this rank's share
             values = n + averaged + state + max(n + buffers, 2 * share)
-        elif (
-            self.stage == 2
-        ):  # a full buffer is copied to be sent; the step lays gradients end to end
+        elif self.stage == 2:  # a full buffer is copied to be sent; gradients are laid end to end
             values = n + averaged + state + max(share + buffers + sent, 2 * share)
         else:  # what is shared out; then whole weights, and a buffer copied to be sent and received
             whole = min(n, 3 * BUCKET)
@@ -235,8 +233,7 @@ class DeepSpeedPart(TrainedNet):
 
     def make_moments(self) -> None:
         """The moments, all zero: by a step of AdamW that is dropped."""
-        shares = self.zero.single_partition_of_fp32_groups
-        self.first_step(shares)
+        self.first_step(self.zero.single_partition_of_fp32_groups)
         self.zero._lazy_init_hp_params_optimizer_state()  # there is no public word for it
 
     def first_step(self, shares: list[Tensor]) -> None:

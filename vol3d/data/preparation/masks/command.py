@@ -41,8 +41,8 @@ class Command(BrainMask):
         with tempfile.TemporaryDirectory() as place:
             image, made = Path(place) / "image.nii.gz", Path(place) / "mask.nii.gz"
             head.write(image)
-            files = {"{image}": str(image), "{mask}": str(made)}
-            words = [replaced(word, files) for word in shlex.split(self.command)]
+            words = shlex.split(self.command)
+            words = [w.replace("{image}", str(image)).replace("{mask}", str(made)) for w in words]
             self.run(words, scan)
             if not made.is_file():
                 raise DataError(
@@ -74,10 +74,3 @@ class Command(BrainMask):
             last = [*done.stdout.splitlines(), *done.stderr.splitlines(), "no word why"]
             said = next(line for line in reversed(last[:-1] or last) if line.strip())
             raise DataError(f"{scan.name}: '{words[0]}' failed with {done.returncode}: {said}")
-
-
-def replaced(word: str, files: dict[str, str]) -> str:
-    """A word of the command with the files' names put in."""
-    for name, path in files.items():
-        word = word.replace(name, path)
-    return word
