@@ -52,10 +52,9 @@ def outcome(arguments: list[str]) -> int:
     """Run one verb; the exit code."""
     try:
         return dispatch(arguments)
-    except ElsewhereError as error:
-        return error.exit_code
     except Vol3dError as error:
-        say(error)
+        if not isinstance(error, ElsewhereError):  # which has been said
+            say(error)
         return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("vol3d: stopped\n")

@@ -17,16 +17,9 @@ PEOPLE = 4
 def fake_scans(covariates: dict[str, str], images: Sequence[str] = ("T1w",)) -> list[Visit]:
     """People who differ in their covariates, which are numbers or categories by name."""
     values = {"number": (0.0, 1.0), "category": ("a", "b")}
-    return [
-        Visit(
-            f"{i}",
-            None,
-            {name: Path() for name in images},
-            {n: values[k][i % 2] for n, k in covariates.items()},
-            "train",
-        )
-        for i in range(PEOPLE)
-    ]
+    rows = [{n: values[k][i % 2] for n, k in covariates.items()} for i in range(PEOPLE)]
+    files = dict.fromkeys(images, Path())
+    return [Visit(f"{i}", None, files, row, "train") for i, row in enumerate(rows)]
 
 
 class FakeImages:

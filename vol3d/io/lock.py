@@ -88,7 +88,8 @@ def at_work(folder: Path, plan: object = None, shard: str = ALL) -> Iterator[Non
                 ) from None
             why = "has no locks"
         else:
-            why = "keeps locks to this machine" if ONLY_HERE.search(mount_of(folder)) else ""
+            _, options = mount_of(folder)
+            why = "keeps locks to this machine" if ONLY_HERE.search(options) else ""
         if why:
             log.warning(
                 "warning: %s: its file system %s, so a second job on this folder is not noticed "
@@ -198,11 +199,11 @@ def made(folder: Path) -> Iterator[None]:
                 path.rmdir()
 
 
-def mount_of(folder: Path) -> str:
-    """The options of the file system that a folder lies on, as Linux tells them; empty if it does not."""
+def mount_of(folder: Path) -> tuple[str, str]:
+    """Kind and options of the file system that a folder lies on; empty if Linux does not tell them."""
     with suppress(OSError, StopIteration):
         mounts = [m.split() for m in Path("/proc/mounts").read_text().splitlines()]
-        options = {Path(at): words for _, at, _, words, *_ in mounts}
+        told = {Path(at): (kind, options) for _, at, kind, options, *_ in mounts}
         here = folder.resolve()
-        return next(options[p] for p in (here, *here.parents) if p in options)
-    return ""
+        return next(told[p] for p in (here, *here.parents) if p in told)
+    return "", ""

@@ -84,8 +84,8 @@ class Bar:
 
 def track(items: Iterable[T], title: str, total: int | None = None) -> Iterator[T]:
     """The items, with a bar that moves after each."""
-    items = items if total is not None else list(items)
-    with Bar(title, total if total is not None else len(items)) as bar:
+    items = list(items) if total is None else items
+    with Bar(title, len(items) if total is None else total) as bar:
         for item in items:
             yield item
             bar.advance()

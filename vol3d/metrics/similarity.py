@@ -19,12 +19,7 @@ ENOUGH_LEVELS = 3
 
 @dataclass(frozen=True)
 class Scales:
-    """How MS-SSIM looks at volumes of one shape.
-
-    Attributes:
-        window: side of the Gaussian window in voxels.
-        levels: how many scales, each half as fine as the one before.
-    """
+    """How MS-SSIM looks at volumes of one shape: a Gaussian window [voxels], each level half as fine."""
 
     window: int
     levels: int

@@ -149,9 +149,8 @@ def train(job: Job, training: Training, engine: Engine, stop: StopSignal = NEVER
 def open_log(training: Training, nimg: int) -> RunLog:
     """The run's log, with its trackers, going on from image `nimg`."""
     trackers = filter(None, training.trackers.values())
-    return RunLog(
-        training.run, nimg, [t.open(training.run, training.dump(), nimg) for t in trackers]
-    )
+    tracks = [t.open(training.run, training.dump(), nimg) for t in trackers]
+    return RunLog(training.run, nimg, tracks)
 
 
 def validate_and_preview(job: Job, engine: Engine, report: RunLog | Silence, nimg: int) -> None:

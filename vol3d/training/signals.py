@@ -24,11 +24,7 @@ GRACE_S = 3600.0
 
 
 class StopSignal:
-    """Remembers the first of the signals that came, however many do; a context.
-
-    Attributes:
-        number: of that signal, 0 before.
-    """
+    """Remembers the number of the first signal that came, 0 before; a context."""
 
     def __init__(self) -> None:
         self.number = 0

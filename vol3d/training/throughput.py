@@ -1,12 +1,12 @@
 """How fast a device works, measured in about a second, and how long an update takes at that pace."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch.nn import functional
+from torch.utils.benchmark import Timer
 
 from vol3d.training.cost_estimate import Cost
 
@@ -67,14 +67,6 @@ def convolution(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def pace(work: Callable[[], object], device: torch.device, seconds: float = 0.2) -> float:
-    """The seconds that some work takes, once it is warm."""
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    work()
-    wait()
-    began, n = time.perf_counter(), 0
-    while time.perf_counter() - began < seconds:
-        for _ in range(8 if device.type == "cuda" else 1):
-            work()
-            n += 1
-        wait()
-    return (time.perf_counter() - began) / n
+    """The seconds that some work takes, once it is warm, measured for so long."""
+    timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
+    return timer.blocked_autorange(min_run_time=seconds).mean  # it waits for a GPU

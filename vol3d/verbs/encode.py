@@ -182,16 +182,9 @@ def write_manifest(
     """latents.json, last: with it the dataset is finished."""
     shift, scale = standardise([files[s.name] for s in images.train])
     latent = autoencoder.latent_grid(images.grid)
+    told = ("name", "subject", "session", "split", "res", "covariates")
     scans = [
-        {
-            "name": s.name,
-            "subject": s.subject,
-            "session": s.session,
-            "split": s.split,
-            "res": s.res,
-            "covariates": s.covariates,
-            "file": files[s.name].name,
-        }
+        {**{k: getattr(s, k) for k in told}, "file": files[s.name].name}
         for s in images.train + images.val
     ]
     manifest = {

@@ -138,11 +138,6 @@ class Import(Config):
 
     # -- writing ----------------------------------------------------------------------------------
 
-    def image_grid(self) -> Grid:
-        """The grid that is asked for."""
-        grid = mni_grid(float(self.grid.removesuffix("mm")))
-        return grid if self.shape is None else around(grid, self.shape)
-
     def fingerprint(self, found: Found, grid: Grid, gain: float) -> dict[str, Any]:
         """Where the weights come from and what is known of their images."""
         sha = sha256(found.weights.path)
@@ -162,7 +157,9 @@ class Import(Config):
 
     def write_autoencoder(self, found: Found, out: Path) -> None:
         """The autoencoder's bundle, measured where there are data."""
-        fingerprint = self.fingerprint(found, self.image_grid(), self.gain)
+        grid = mni_grid(float(self.grid.removesuffix("mm")))
+        grid = around(grid, self.shape) if self.shape else grid
+        fingerprint = self.fingerprint(found, grid, self.gain)
         parts = {
             "config": {
                 "kind": "autoencoder",
@@ -242,6 +239,7 @@ class Import(Config):
             "shift": [0.0] * z,
             "scale": [1 / self.factor(found)] * z,
         }
+        what = f"diffusion model, MONAI's {found.net.what}"
         write_bundle(
             self.out,
             config={"kind": "diffusion", **settings.dump()},
@@ -251,12 +249,7 @@ class Import(Config):
                 "covariates": schema.dump(),
                 "quality": autoencoder.quality,
             },
-            card=imported_card(
-                f"diffusion model, MONAI's {found.net.what}",
-                fingerprint,
-                autoencoder.quality,
-                schema,
-            ),
+            card=imported_card(what, fingerprint, autoencoder.quality, schema),
             inside={"autoencoder": autoencoder.path},
         )
 

@@ -50,7 +50,9 @@ class Restore(Config):
         path = self.xfm or self.find_transform()
         transform = read_transform(path)
         native = Volume.read(self.native, self.form).grid if self.native else read_native_grid(path)
-        nearest = self.is_nearest()
+        nearest = self.interpolation == "nearest"
+        if self.interpolation == "auto":  # labels must not be mixed
+            nearest = self.image.name.split(".")[0].rsplit("_", 1)[-1] in LABELS
         back = move(volume, transform.GetInverse(), native, nearest=nearest)
         if volume.data.any() and not back.data.any():
             raise DataError(
@@ -60,12 +62,6 @@ class Restore(Config):
         make_folder(self.out.parent)
         Volume(data, native.affine, 1).write(self.out)
         return self.out
-
-    def is_nearest(self) -> bool:
-        """Whether values are labels, which must not be mixed."""
-        if self.interpolation != "auto":
-            return self.interpolation == "nearest"
-        return self.image.name.split(".")[0].rsplit("_", 1)[-1] in LABELS
 
     def find_transform(self) -> Path:
         """The transform of the person and visit that the image's name tells."""

@@ -54,13 +54,9 @@ def read_table(path: Path | None) -> list[Row]:
 
 
 def join(key: str, prefix: str, table: list[Row], measured: dict[str, Row]) -> list[Row]:
-    """The rows of a table whose names were measured, and rows for those that the table lacks.
+    """The rows whose names, in column `key`, were measured, and rows for those that the table lacks.
 
-    Args:
-        key: the column of names, which may begin with `prefix`.
-        prefix: sub- or ses-.
-        table: the raw rows; a name may have several.
-        measured: what to add, by name without the prefix.
+    Names in the table may begin with `prefix`, those in `measured` do not; a name may have several rows.
     """
     told: dict[str, list[Row]] = {}
     for row in table:

@@ -68,8 +68,4 @@ def jacobian(displacement: np.ndarray, grid: Grid) -> np.ndarray:
     rows = [np.gradient(u, *grid.spacing) for u in displacement]
     j = np.stack([np.stack(row) for row in rows])  # [3, 3, X, Y, Z]
     j += np.eye(3, dtype=j.dtype)[:, :, None, None, None]
-    return (
-        j[0, 0] * (j[1, 1] * j[2, 2] - j[1, 2] * j[2, 1])
-        - j[0, 1] * (j[1, 0] * j[2, 2] - j[1, 2] * j[2, 0])
-        + j[0, 2] * (j[1, 0] * j[2, 1] - j[1, 1] * j[2, 0])
-    )
+    return np.linalg.det(np.moveaxis(j, (0, 1), (-2, -1)))

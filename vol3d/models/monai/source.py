@@ -58,10 +58,8 @@ class Reader:
     """Reads files with the same hints.
 
     Args:
-        zoo: what their folder says; None without.
         kl: hints for an autoencoder, above the folder's.
         unet: hints for a U-Net, likewise.
-        key: the entry of a checkpoint.
     """
 
     def __init__(self, zoo: Zoo | None, kl: KLHints, unet: UNetHints, key: str | None) -> None:
