@@ -41,7 +41,6 @@ class Bundle:
     """A bundle on disk, checked.
 
     Attributes:
-        path: the folder.
         config: what to build, as plain values; `config["kind"]` says what it is.
         documents: the JSON files by name without ending.
         checksum: SHA-256 over all its files, which names this very model.

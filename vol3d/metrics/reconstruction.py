@@ -77,14 +77,11 @@ def measure_reconstructions(
 ) -> dict[str, float | int | str]:
     """Mean and standard deviation over scans of all measures; empty where there is no scan.
 
+    Scans and reconstructions come in pairs, [1, 1, X, Y, Z] in [0, 1]; `downsample` and
+    `z_channels` are the autoencoder's.
+
     Also brain_level, where the brain ends in a reconstruction (`vol3d.data.brain`), and with it
     brain_overlap, the mean Dice overlap with the scan's own brain.
-
-    Args:
-        pairs: each scan and its reconstruction, [1, 1, X, Y, Z] in [0, 1].
-        names: of the scans.
-        downsample: the autoencoder's factor per axis.
-        z_channels: its latent channels.
     """
     rows, by_level = {}, []
     for name, (x, y) in zip(names, pairs, strict=True):

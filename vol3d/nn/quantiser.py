@@ -111,8 +111,7 @@ class Quantiser(nn.Module):
     def settle(self, ok: Tensor) -> None:
         """Move the codes by what was added up since the last time; nothing moves where not `ok`.
 
-        Args:
-            ok: a bool on the device, the same on every rank; it is not looked at here.
+        That is a bool on the device, the same on every rank; it is not looked at here.
         """
         ranks = launched()
         if ranks.world > 1:  # what was added up becomes that of all ranks

@@ -92,11 +92,7 @@ class Checkpoints:
             shutil.rmtree(old)
 
     def newest(self) -> Path | None:
-        """The newest one that is whole; damaged ones are told and passed over.
-
-        Raises:
-            RunError: there are checkpoints, and all are damaged.
-        """
+        """The newest one that is whole; damaged ones are told and passed over; a RunError if all are."""
         found = self.all()
         for path in reversed(found):
             problem = damage(path)
