@@ -68,5 +68,6 @@ def convolution(dtype: torch.dtype, device: torch.device) -> float:
 
 def pace(work: Callable[[], object], device: torch.device, seconds: float = 0.2) -> float:
     """The seconds that some work takes, once it is warm, measured for so long."""
+    work()  # which may compile something
     timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
     return timer.blocked_autorange(min_run_time=seconds).mean  # it waits for a GPU
