@@ -49,8 +49,8 @@ def measure(device: torch.device) -> Throughput:
     half, single = (convolution(t, device) for t in (torch.bfloat16, torch.float32))
     large, small = torch.rand(2**25, device=device), torch.rand(8, device=device)
     other = torch.empty_like(large)
-    moved = 2 * large.numel() * large.element_size() / pace(lambda: other.copy_(large), device)
-    return Throughput(half, single, moved, pace(lambda: small + small, device))
+    moved = 2 * large.numel() * large.element_size() / pace(lambda: other.copy_(large))
+    return Throughput(half, single, moved, pace(lambda: small + small))
 
 
 def convolution(dtype: torch.dtype, device: torch.device) -> float:
@@ -60,13 +60,13 @@ def convolution(dtype: torch.dtype, device: torch.device) -> float:
     for n in (4, 8, 16, 32, 48):
         x = torch.rand(1, 64, n, n, n, device=device, dtype=dtype)
         x = x.to(memory_format=torch.channels_last_3d)
-        seconds = pace(partial(functional.conv3d, x, w, padding=1), device, 0.1)
+        seconds = pace(partial(functional.conv3d, x, w, padding=1), 0.1)
         if seconds > 0.1:
             break
     return 2 * x.numel() * w[0].numel() / seconds
 
 
-def pace(work: Callable[[], object], device: torch.device, seconds: float = 0.2) -> float:
+def pace(work: Callable[[], object], seconds: float = 0.2) -> float:
     """The seconds that some work takes, once it is warm, measured for so long."""
     work()  # which may compile something
     timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
