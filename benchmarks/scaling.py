@@ -27,7 +27,6 @@ from vol3d.tasks.job import Job
 from vol3d.training.cost_estimate import Cost, estimate_cost, spared_by, stage
 from vol3d.training.device_memory import GIB, need_of
 from vol3d.training.engines import EngineKind
-from vol3d.training.loop import read_log
 from vol3d.training.memory_check import of_one_rank
 from vol3d.training.planner import changed, fake_data
 from vol3d.training.throughput import NOMINAL
@@ -87,7 +86,7 @@ def planned(training: Plan, kind: EngineKind, world: int) -> Cost:
     plain, job = estimated(json.dumps(training.dump()))
     kind.check(job)
     at_step, between = spared_by(kind, job, world)
-    return replace(plain, step=plain.step - at_step, look=plain.look - between)
+    return replace(plain, step=plain.step - at_step, validation=plain.validation - between)
 
 
 @cache
@@ -139,7 +138,8 @@ def waiting(runs: list[Path]) -> dict[str, str]:
     """From the logs: seconds an update, and the share of them in which the first rank waited."""
     rows = []
     for run in runs:
-        lines = [x for x in read_log(run) if x["event"] == "train"]
+        told = map(json.loads, (run / "log.jsonl").read_text().splitlines())
+        lines = [x for x in told if x["event"] == "train"]
         first, last = lines[0], lines[-1]  # the first report has the start in it
         spans = pairwise(lines)
         waited = sum(b["waiting"] * (b["seconds"] - a["seconds"]) for a, b in spans)

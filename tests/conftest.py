@@ -53,6 +53,11 @@ def verb(name: str, *words: str) -> Path:
     return fill(name, load_verb(name), list(words)).execute()
 
 
+def read_log(run: Path) -> list[dict]:
+    """The records of a run's log."""
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
 def vol3d(*words: str, **options) -> subprocess.CompletedProcess:
     """Run `vol3d` as a user does."""
     return subprocess.run(

@@ -9,12 +9,11 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from tests.conftest import AUTOENCODER, DIFFUSION, SEGMENTER, VQ, data_words, verb
+from tests.conftest import AUTOENCODER, DIFFUSION, SEGMENTER, VQ, data_words, read_log, verb
 from vol3d.bundle import Bundle
 from vol3d.config import read_yaml
 from vol3d.errors import ConfigError, DataError
 from vol3d.trained import TrainedAutoencoder, TrainedGenerator, TrainedSegmenter
-from vol3d.training.loop import read_log
 from vol3d.verbs.train import Train
 from vol3d.volume import Volume
 

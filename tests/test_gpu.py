@@ -15,14 +15,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.conftest import verb
+from tests.conftest import read_log, verb
 from vol3d.data.covariates import Covariates, Wanted
 from vol3d.data.rng import randn, torch_rng
 from vol3d.diffusion.conditioning import COVARIATES, Known
 from vol3d.diffusion.model import Diffusion
 from vol3d.trained.generator import TrainedGenerator
 from vol3d.trained.sampling import draw_samples
-from vol3d.training.loop import read_log
 from vol3d.volume import Volume
 
 pytestmark = pytest.mark.gpu

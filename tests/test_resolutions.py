@@ -8,13 +8,12 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from tests.conftest import AUTOENCODER, DIFFUSION, SEGMENTER, data_words, verb
+from tests.conftest import AUTOENCODER, DIFFUSION, SEGMENTER, data_words, read_log, verb
 from vol3d.data.datasets import Bids
 from vol3d.data.images import Images, grid_as_dict, grids_of
 from vol3d.errors import ConfigError, DataError
 from vol3d.tasks.job import Batch
 from vol3d.trained import TrainedGenerator, TrainedSegmenter
-from vol3d.training.loop import read_log
 from vol3d.volume import Volume, mni_grid
 
 BOTH = "data.grid=[8mm,4mm]"

@@ -41,7 +41,6 @@ class Bundle:
     """A bundle on disk, checked.
 
     Attributes:
-        path: the folder.
         config: what to build, as plain values; `config["kind"]` says what it is.
         documents: the JSON files by name without ending.
         checksum: SHA-256 over all its files, which names this very model.
@@ -74,11 +73,7 @@ class Bundle:
             return cls.parse(self.config)
 
     def document(self, name: str) -> dict[str, Any]:
-        """One of the documents.
-
-        Raises:
-            DataError: there is none of that name.
-        """
+        """One of the documents; a DataError where there is none of that name."""
         if name not in self.documents:
             raise DataError(f"{self.path}: has no {name}.json; copy the bundle again")
         return self.documents[name]
@@ -100,21 +95,13 @@ class Bundle:
             return load_file(file)
 
     def fill(self, net: nn.Module) -> None:
-        """Give a network the weights.
-
-        Raises:
-            DataError: they cannot be read, or are those of another network.
-        """
+        """Give a network the weights."""
         with understood(self.path / "model.safetensors"):
             net.load_state_dict(self.weights())
 
 
 def find(path: Path, kind: str | None = None) -> Path:
-    """The bundle at a path, or in the run folder at that path; of `ready`, the one of that kind.
-
-    Raises:
-        ConfigError: there is none; or `ready` is also a folder here.
-    """
+    """The bundle at a path, or in the run folder at that path; of `ready`, the one of that kind."""
     if path == READY:
         if path.exists():
             raise ConfigError(
@@ -128,20 +115,13 @@ def find(path: Path, kind: str | None = None) -> Path:
             return folder
     if not path.is_dir():
         raise ConfigError(f"{path}: no such folder; a bundle or a finished run is due")
-    unfinished = (
-        " (its training has not finished: run it again to go on)"
-        if (path / "checkpoints").is_dir()
-        else ""
-    )
-    raise ConfigError(f"{path}: holds no bundle{unfinished}")
+    more = " (its training has not finished: run it again to go on)"
+    is_under_way = (path / "checkpoints").is_dir()
+    raise ConfigError(f"{path}: holds no bundle{more * is_under_way}")
 
 
 def verify(path: Path) -> str:
-    """Compare every file with its checksum, and return the bundle's own.
-
-    Raises:
-        DataError: a file is missing, differs, or lies outside; or one that is read has no checksum.
-    """
+    """Compare every file with its checksum, and return the bundle's own; what is off is a DataError."""
     sums = read_json(path / CHECKSUMS)
     read = {p.name for p in path.glob("*.json")} - {CHECKSUMS}
     for name in sorted({"config.yaml", "model.safetensors", *read} - set(sums)):

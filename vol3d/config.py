@@ -221,29 +221,16 @@ def explain(errors: list[ErrorDetails], cls: type[Config]) -> str:
                 f"unknown key '{key}'.{did_you_mean(path[-1], known)} Known: {', '.join(known)}."
             )
         elif e["type"] == "union_tag_not_found":
-            known = [
-                k for c in configs_in(group.model_fields[path[-1]].annotation) for k in kinds_of(c)
-            ]
-            lines.append(
-                f"{key}.kind: is needed and was not given. Known: {', '.join(sorted(known))}."
-            )
+            menu = configs_in(group.model_fields[path[-1]].annotation)
+            known = ", ".join(sorted(k for c in menu for k in kinds_of(c)))
+            lines.append(f"{key}.kind: is needed and was not given. Known: {known}.")
         elif e["type"] in ("union_tag_invalid", "literal_error"):
-            known = (
-                sorted(
-                    str(e.get("ctx", {}).get("expected_tags") or e["ctx"].get("expected", ""))
-                    .replace("'", "")
-                    .replace(" or ", ", ")
-                    .split(", ")
-                )
-                if "ctx" in e
-                else []
-            )
-            tag = str(e.get("ctx", {}).get("tag", e["input"]))
+            told = e["ctx"].get("expected_tags") or e["ctx"]["expected"]  # 'a', 'b' or 'c'
+            known = sorted(told.replace("'", "").replace(" or ", ", ").split(", "))
+            tag = str(e["ctx"].get("tag", e["input"]))
             name = "kind" if e["type"].startswith("union") else "value"
-            lines.append(
-                f"{key}: unknown {name} '{tag}'.{did_you_mean(tag, known)} "
-                f"Known: {', '.join(known)}."
-            )
+            near = did_you_mean(tag, known)
+            lines.append(f"{key}: unknown {name} '{tag}'.{near} Known: {', '.join(known)}.")
         elif e["type"] == "missing":
             lines.append(f"{key}: is needed and was not given")
         elif e["type"] == "value_error":

@@ -19,10 +19,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from tests.conftest import AUTOENCODER, DIFFUSION, data_words, torchrun, verb
+from tests.conftest import AUTOENCODER, DIFFUSION, data_words, read_log, torchrun, verb
 from vol3d.distributed.ranks import Ranks, first_node, launched, meeting_place, tasks_per_node
 from vol3d.errors import ConfigError
-from vol3d.training.loop import read_log
 
 pytestmark = pytest.mark.timeout(900)  # many processes on few cores
 OFTEN = ["total_nimg=48", "log_every=4", "save_every=8", "preview_every=80", "batch=4"]

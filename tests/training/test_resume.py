@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from tests.conftest import AUTOENCODER, DIFFUSION, VQ, data_words, verb, vol3d
+from tests.conftest import AUTOENCODER, DIFFUSION, VQ, data_words, read_log, verb, vol3d
 from vol3d.training.checkpoint import Checkpoints
-from vol3d.training.loop import read_log
 
 ADVERSARIAL = [
     "task.adversarial={weight: 0.1, start_nimg: 8, warmup_nimg: 8}",

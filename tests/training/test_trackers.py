@@ -13,10 +13,9 @@ import pytest
 from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.conftest import AUTOENCODER, data_words, verb, vol3d
+from tests.conftest import AUTOENCODER, data_words, read_log, verb, vol3d
 from vol3d.errors import ConfigError
 from vol3d.training.log import RunLog
-from vol3d.training.loop import read_log
 from vol3d.training.tracker import Track
 
 SHORT = ["total_nimg=8", "log_every=2", "save_every=2", "preview_every=8", "trackers.mine=mlflow"]

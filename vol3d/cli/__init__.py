@@ -11,11 +11,29 @@ import logging
 import os
 import sys
 import time
+import warnings
 from pathlib import Path
 
+from vol3d import __version__
+from vol3d.errors import ConfigError, ElsewhereError, Vol3dError
+from vol3d.io.text import on_one_line, visible
+
+# What takes a while to load is imported where it is used.
 VERBS = Path(__file__).parent.parent / "verbs"
 LATER_S = 2.0
 HELP, DRY_RUN = ("-h", "--help"), "--dry-run"
+OVERVIEW = """\
+vol3d: learn a generator of 3-D brain MRI from your own scans, and use it
+
+vol3d VERB [CONFIG.yaml | POSITIONAL ...] [key=value ...]
+
+{verbs}
+
+vol3d VERB --help      the settings of a verb, its groups by name
+vol3d VERB --help all  every setting; with a group's name, what is in that group
+vol3d VERB --dry-run   print the settings, refuse what the verb would, and stop
+vol3d --version
+"""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -32,14 +50,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 def outcome(arguments: list[str]) -> int:
     """Run one verb; the exit code."""
-    from vol3d.errors import ElsewhereError, Vol3dError
-
     try:
         return dispatch(arguments)
-    except ElsewhereError as error:
-        return error.exit_code
     except Vol3dError as error:
-        say(error)
+        if not isinstance(error, ElsewhereError):  # which has been said
+            say(error)
         return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("vol3d: stopped\n")
@@ -57,26 +72,24 @@ def say(error: Exception | str) -> None:
     """One line; of several processes with the same to say, the first is heard and ends the others."""
     rank = int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
     time.sleep(LATER_S if rank else 0)
-    from vol3d.io.text import on_one_line
-
     sys.stderr.write(f"vol3d: {f'rank {rank}: ' if rank else ''}{on_one_line(error)}\n")
 
 
 def dispatch(arguments: list[str]) -> int:
     """Help, version, or a verb; the exit code."""
-    from vol3d import __version__
-
     # The deepspeed launcher adds this, and says the same in the environment.
     arguments = [a for a in arguments if not a.startswith("--local_rank=")]
     if not arguments or arguments[0] in HELP or arguments[0] == "help":
-        sys.stdout.write(overview())
-        return 0
+        return show(overview())
     name, *words = arguments
     if name == "--version":
-        sys.stdout.write(f"vol3d {__version__}\n")
-        return 0
-    check_verb(name)
-    quiet_libraries()
+        return show(f"vol3d {__version__}\n")
+    if name not in (known := verbs()):
+        from vol3d.config import did_you_mean
+
+        near = did_you_mean(name, list(known))
+        raise ConfigError(f"unknown verb '{name}'.{near} Known: {', '.join(known)}.")
+    warnings.filterwarnings("ignore", module=r"(?!vol3d).*")  # the chatter of libraries
 
     from vol3d.cli.fast_help import foretold
 
@@ -84,22 +97,8 @@ def dispatch(arguments: list[str]) -> int:
     return run(name, words) if told is None else told
 
 
-def check_verb(name: str) -> None:
-    """There is such a verb."""
-    from vol3d.config import did_you_mean
-    from vol3d.errors import ConfigError
-
-    if name not in verbs():
-        raise ConfigError(
-            f"unknown verb '{name}'.{did_you_mean(name, list(verbs()))} "
-            f"Known: {', '.join(verbs())}."
-        )
-
-
 def tell(name: str, verb: type, words: list[str]) -> int | None:
     """Print the help that is asked for, or what is wrong with the words; None where all is well."""
-    from vol3d.errors import Vol3dError
-
     try:
         found = read(name, verb, words)
     except Vol3dError as error:
@@ -132,15 +131,11 @@ class Visible(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
-        from vol3d.io.text import visible
-
         return visible(super().format(record))
 
 
 def show(text: str) -> int:
     """Print a result; the exit code."""
-    from vol3d.io.text import visible
-
     sys.stdout.write(visible(text))
     return 0
 
@@ -166,21 +161,7 @@ def verbs() -> dict[str, str]:
 def overview() -> str:
     """What `vol3d --help` prints."""
     rows = [f"  {name:15s}{doc}" for name, doc in verbs().items()]
-    return "\n".join(
-        [
-            "vol3d: learn a generator of 3-D brain MRI from your own scans, and use it",
-            "",
-            "vol3d VERB [CONFIG.yaml | POSITIONAL ...] [key=value ...]",
-            "",
-            *rows,
-            "",
-            "vol3d VERB --help      the settings of a verb, its groups by name",
-            "vol3d VERB --help all  every setting; with a group's name, what is in that group",
-            "vol3d VERB --dry-run   print the settings, refuse what the verb would, and stop",
-            "vol3d --version",
-            "",
-        ]
-    )
+    return OVERVIEW.format(verbs="\n".join(rows))
 
 
 def load_verb(name: str) -> type:
@@ -197,7 +178,6 @@ def load_verb(name: str) -> type:
 def fill(name: str, verb: type, arguments: list[str]):
     """The verb's settings from its words: YAML files, positional values, then key=value."""
     from vol3d.config import lay, parse_override, read_yaml
-    from vol3d.errors import ConfigError
 
     settings: dict = {}
     named = {word.partition("=")[0] for word in arguments if "=" in word}
@@ -217,14 +197,3 @@ def fill(name: str, verb: type, arguments: list[str]):
                 f"'{word}': is one word too many; vol3d {name} takes {takes}, then key=value"
             )
     return verb.parse(settings)
-
-
-def quiet_libraries() -> None:
-    """Keep third-party chatter off the terminal; our own warnings stay."""
-    import warnings
-
-    warnings.filterwarnings("ignore", module=r"(?!vol3d).*")
-
-
-if __name__ == "__main__":
-    main()

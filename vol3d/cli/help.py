@@ -21,9 +21,6 @@ def help_of(name: str, verb: type[Config], topic: str = "") -> str:
         verb: its settings.
         topic: the dotted name of a group, to print what is in it; or all. Otherwise the verb's own
             settings, with the groups among them by name.
-
-    Raises:
-        ConfigError: there is no such group.
     """
     lines = describe(verb, topic.replace(".NAME", ""))
     if not lines:
@@ -57,8 +54,7 @@ def describe(
     Args:
         config: the group.
         topic: what is asked for (see `help_of`).
-        prefix: what stands before a setting's name, where a group's entries have names of their own
-            (trackers.NAME.).
+        prefix: what stands before a setting's name: the group's, with NAME for a name of its entries'.
         within: the group's name, without NAME.
         default: what the group is where nothing is said of it; its values go before the class's own.
     """
@@ -81,7 +77,7 @@ def describe(
             below = describe(choice, topic, f"{inner}.", name, mine)
             if len(menu) > 1 and (is_meant or below):
                 below = [f"  {line}" for line in below]
-                lines.append(f"  {inner}={kinds_of(choice)[0]}: {first_line(choice)}")
+                lines.append(f"  {inner}={kinds_of(choice)[0]}: {choice.__doc__.splitlines()[0]}")
             lines += below
     return lines
 
@@ -100,10 +96,7 @@ def offer(menu: list[type[Config]]) -> str:
 def default_of(field: object, menu: list[type[Config]], value: object = None) -> str:
     """A default as one would type it; a group's is told with its settings.
 
-    Args:
-        field: of a config.
-        menu: what the field may be, where it is a group.
-        value: what it is in the group's own default; None takes the field's.
+    `menu` is what the field may be, where it is a group; `value` what it is in the group's own default.
     """
     if value is None and field.is_required():
         return " (needed)"
@@ -113,11 +106,6 @@ def default_of(field: object, menu: list[type[Config]], value: object = None) ->
     if menu and isinstance(value, dict):
         return ""
     return f" [{'null' if value is None else value}]"
-
-
-def first_line(config: type[Config]) -> str:
-    """What a kind is."""
-    return (config.__doc__ or "").split("\n")[0]
 
 
 def docs_of(config: type[Config]) -> dict[str, str]:

@@ -89,13 +89,9 @@ def write_description(
 ) -> None:
     """Write dataset_description.json.
 
-    Args:
-        folder: the dataset.
-        name: of the dataset, for people.
-        licence: what others may do with it.
-        made_by: `Name` and `Description` of what made it, and anything else worth keeping.
-        more: further entries, such as SourceDatasets.
-        keep: leave one that is there as it is, so that the first of several processes writes it.
+    `made_by` has Name and Description of what made it, and anything else worth keeping; `more` are
+    further entries. `keep` leaves one that is there as it is, so that the first of several processes
+    writes it.
     """
     content = {
         "Name": name,
@@ -109,11 +105,7 @@ def write_description(
 
 
 def read_maker(folder: Path) -> dict[str, Any]:
-    """What made a dataset: the first entry of GeneratedBy; {} where nothing is said.
-
-    Raises:
-        DataError: dataset_description.json is there and is no JSON.
-    """
+    """What made a dataset: the first entry of GeneratedBy; {} where nothing is said."""
     path = folder / DESCRIPTION
     makers = read_json(path).get("GeneratedBy") if path.is_file() else None
     return under(makers[0]) if isinstance(makers, list) and makers else {}
@@ -122,13 +114,7 @@ def read_maker(folder: Path) -> dict[str, Any]:
 def write_participants(
     folder: Path, rows: list[dict[str, object]], columns: dict[str, dict]
 ) -> None:
-    """Write participants.tsv, and participants.json that says what its columns mean.
-
-    Args:
-        folder: the dataset.
-        rows: `participant_id` and covariates of each person.
-        columns: `Description`, `Units` or `Levels` by column.
-    """
+    """Write participants.tsv, and participants.json that says what its columns mean."""
     write_json(folder / "participants.json", columns)
     write_tsv(folder / "participants.tsv", rows)
 

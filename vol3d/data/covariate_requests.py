@@ -17,8 +17,7 @@ log = logging.getLogger(__name__)
 def read_table(path: Path, known: list[str]) -> list[dict[str, str | None]]:
     """The rows of a covariates table: seeds, and what the model knows; other columns are told.
 
-    Raises:
-        ConfigError: a column's name is nearly that of a covariate that is not there.
+    A name that is nearly that of a covariate which is not there is a ConfigError.
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such table")
@@ -54,11 +53,7 @@ def gathered(given: dict[str, Any], settings: Collection[str]) -> dict[str, Any]
 
 
 def checked(schema: Covariates, asked: dict[str, Any], settings: Collection[str]) -> Row:
-    """Covariates that are asked for, as a model knows them.
-
-    Raises:
-        ConfigError: unknown covariates or settings, an unknown level, text for a number.
-    """
+    """Covariates that are asked for, as a model knows them; a ConfigError where it does not."""
     for name in asked:
         if name not in schema.names:
             raise ConfigError(

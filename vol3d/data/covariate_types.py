@@ -73,11 +73,7 @@ class Number(Config):
         return float(np.clip(shift + scale * z, self.low, self.high))
 
     def check(self, value: float | str) -> float:
-        """Check a value somebody asked for.
-
-        Raises:
-            ConfigError: if it is no finite number.
-        """
+        """Check a value somebody asked for: a finite number that can be, else a ConfigError."""
         try:
             number = float(value)
         except (TypeError, ValueError):
@@ -125,20 +121,14 @@ class Category(Config):
 
     def encode(self, value: float | str) -> list[float]:
         """The level as the network is told it."""
-        holds = [
-            level_of(value) == level for level in self.levels
-        ]  # nowhere, if only others have it
+        holds = [level_of(value) == level for level in self.levels]  # perhaps nowhere
         if self.coding == "index":
             return [float(holds.index(True)) if any(holds) else -1.0]
         other = -1.0 if self.coding == "signs" else 0.0
         return [1.0 if h else other for h in holds]
 
     def check(self, value: float | str) -> str:
-        """Check a level somebody asked for.
-
-        Raises:
-            ConfigError: if training never saw it.
-        """
+        """Check a level somebody asked for: one that training saw, else a ConfigError."""
         level = level_of(value)
         if level not in self.levels:
             raise ConfigError(

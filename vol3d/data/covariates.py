@@ -200,11 +200,7 @@ def refuse_unknown(wanted: dict[str, Wanted], scans: list[Visit]) -> None:
 
 
 def refuse_lacking(wanted: dict[str, Wanted], rows: list[Row]) -> None:
-    """Somebody has each covariate.
-
-    Raises:
-        ConfigError: names all that nobody has, and what there is instead.
-    """
+    """Somebody has each covariate; else name all that nobody has, and what there is instead."""
     have = sorted({name for row in rows for name, value in row.items() if value is not None})
     lacks = [name for name in wanted if name not in have]
     if not lacks:
@@ -227,11 +223,7 @@ def near_name(name: str, have: list[str]) -> str | None:
 
 
 def refuse_text(wanted: dict[str, Wanted], rows: list[Row], names: list[str]) -> None:
-    """A number is a number, for everybody.
-
-    Raises:
-        DataError: names the scan and the value.
-    """
+    """A number is a number, for everybody; else name the scan and the value."""
     for name in (n for n, w in wanted.items() if w.kind == "number"):
         told = [
             (who, row[name])

@@ -18,27 +18,13 @@ PEOPLE = 4
 def fake_scans(covariates: dict[str, str], images: Sequence[str] = ("T1w",)) -> list[Visit]:
     """People who differ in their covariates, which are numbers or categories by name."""
     values = {"number": (0.0, 1.0), "category": ("a", "b")}
-    return [
-        Visit(
-            f"{i}",
-            None,
-            {name: Path() for name in images},
-            {n: values[k][i % 2] for n, k in covariates.items()},
-            "train",
-        )
-        for i in range(PEOPLE)
-    ]
+    rows = [{n: values[k][i % 2] for n, k in covariates.items()} for i in range(PEOPLE)]
+    files = dict.fromkeys(images, Path())
+    return [Visit(f"{i}", None, files, row, "train") for i, row in enumerate(rows)]
 
 
 class FakeImages:
-    """Stands in for `Images`: scans of one shape, blank.
-
-    Args:
-        shape: of the scans.
-        covariates: what is known of people: number or category, by name.
-        images: of each visit beside the main one, by name.
-        labels: its label maps, by name.
-    """
+    """Stands in for `Images`: scans of one shape, blank; covariates are number or category, by name."""
 
     def __init__(
         self,
@@ -70,13 +56,7 @@ class FakeImages:
 
 
 class FakeLatents:
-    """Stands in for `LatentImages`: latents of one shape [C, x, y, z], blank.
-
-    Args:
-        shape: of the latent.
-        covariates: what is known of people: number or category, by name.
-        images: contrasts beside the main one.
-    """
+    """Stands in for `LatentImages`: latents of one shape [C, x, y, z], blank; see `FakeImages`."""
 
     def __init__(
         self,
@@ -95,12 +75,7 @@ class FakeLatents:
 
 
 def largest_shape(data: Dataset) -> tuple[int, int, int]:
-    """The shape of the largest scans: that of the named grid, or what the first header says.
-
-    Raises:
-        ConfigError: no grid is named, and there is no data set.
-        DataError: the header of the first scan cannot be read.
-    """
+    """The shape of the largest scans: that of the named grid, or what the first header says."""
     if data.target_grids():
         return next(iter(data.target_grids().values())).shape
     scan = data.chosen()[0]

@@ -88,8 +88,7 @@ Range = Annotated[
 def schema_of(ranges: dict[str, NumberRange | CategoryRange]) -> Covariates:
     """The schema: what is not asked for is drawn from the middle of its range, each by itself.
 
-    Args:
-        ranges: by name, in the order in which the network takes them.
+    The ranges are in the order in which the network takes them.
     """
     columns = [r.column(name) for name, r in ranges.items()]
     kinds = [c for c in columns if isinstance(c, Category)]

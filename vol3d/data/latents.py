@@ -45,11 +45,7 @@ class Latents(Config):
         return []
 
     def open(self) -> "LatentImages":
-        """Read the manifest.
-
-        Raises:
-            ConfigError: the folder is missing or is no finished latents dataset.
-        """
+        """Read the manifest; a ConfigError where these are no finished latents."""
         return LatentImages(self.path)
 
 
@@ -100,15 +96,12 @@ class LatentImages:
             DataError: the file is damaged.
         """
         if scan.name not in self.cache:
-            by_channel = (slice(None), None, None, None)
+            shift, scale = (v[:, None, None, None] for v in (self.shift, self.scale))
             try:
                 raw = load_file(scan.image)
-                item = {
-                    name: (z - self.shift[by_channel]) / self.scale[by_channel]
-                    for name, z in raw.items()
-                    if name != "logvar"
-                }
-                item["logvar"] = raw["logvar"] - 2 * np.log(self.scale[by_channel])
+                logvar = raw.pop("logvar") - 2 * np.log(scale)
+                item = {name: (z - shift) / scale for name, z in raw.items()}
+                item["logvar"] = logvar
             except Exception as error:
                 raise DataError(f"{scan.image}: cannot be read ({error}); encode again") from None
             if sum(a.nbytes for a in item.values()) * (len(self.cache) + 1) > self.cache_bytes:

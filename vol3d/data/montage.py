@@ -23,6 +23,5 @@ def montage(volumes: list[np.ndarray]) -> np.ndarray:
     """One row of pictures [rows, columns]: the slices of each volume [X, Y, Z], side by side."""
     tiles = [three_slices(x)[p] for x in volumes for p in planes_shown(x.shape)]
     height = max(t.shape[0] for t in tiles)
-    return np.hstack([np.pad(t, ((0, height - t.shape[0]), (0, 0))) for t in tiles]).astype(
-        np.float32
-    )
+    tiles = [np.pad(t, ((0, height - t.shape[0]), (0, 0))) for t in tiles]
+    return np.hstack(tiles).astype(np.float32)

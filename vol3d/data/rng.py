@@ -1,7 +1,6 @@
 """Random numbers that depend on what they are for, never on what was drawn before."""
 
 import hashlib
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -57,11 +56,7 @@ class DrawnFrom(TorchFunctionMode):
         self.rng = rng
 
     def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: tuple[type, ...],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        self, func: Any, types: Any, args: tuple = (), kwargs: Any = None
     ) -> Any:
         """Call a function of torch, with our generator if it draws."""
         drawn = {"generator": self.rng} if func.__name__ in self.draws else {}

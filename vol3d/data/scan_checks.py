@@ -41,11 +41,7 @@ def warn(some: list[Header], of: list[Header], what: str) -> None:
 
 
 def common_grid(scans: list[Visit], headers: list[Header]) -> Grid:
-    """The grid in RAS+ that all share.
-
-    Raises:
-        DataError: some lie elsewhere; what most share is the rule.
-    """
+    """The grid in RAS+ that all share; a DataError where some lie off what most share."""
     grids = [Grid(h.shape, h.affine).turned("RAS") for h in headers]
     keys = [(g.shape, tuple((g.affine / SAME_MM).round().ravel())) for g in grids]
     rule = grids[keys.index(Counter(keys).most_common(1)[0][0])]
@@ -79,11 +75,7 @@ def own_grids(scans: list[Visit], headers: list[Header]) -> dict[Path, Grid]:
 
 
 def check_contrast(volume: Volume, path: Path) -> None:
-    """Refuse an image in which there is nothing to see.
-
-    Raises:
-        DataError: no voxel is above 0, or all that are have one value.
-    """
+    """Refuse, by a DataError, an image in which there is nothing to see."""
     tissue = volume.data[volume.data > 0]
     if not tissue.size:
         raise DataError(f"{path}: has no voxel above 0; export it again")

@@ -32,11 +32,7 @@ def drawn(subject: str, seed: int | str) -> int:
 
 
 def check_split(told: str, who: str) -> str:
-    """The split as a table tells it.
-
-    Raises:
-        DataError: it is neither train nor val.
-    """
+    """The split as a table tells it: train or val, else a DataError."""
     if told not in SPLITS:
         raise DataError(f"{who}: split is {told!r}, train or val is due; mend the table")
     return told

@@ -57,15 +57,7 @@ Labels = Annotated[list[int | str], BeforeValidator(several), AfterValidator(che
 
 
 def measure_volumes(label_map: Volume, structures: dict[str, list[int | str]]) -> dict[str, float]:
-    """Count the voxels of each structure's labels, times the volume of a voxel.
-
-    Args:
-        label_map: one label per voxel.
-        structures: name -> the labels that make it up.
-
-    Returns:
-        ml by name; 0 where no voxel has the labels.
-    """
+    """Ml of each structure, whose labels are given: its voxels, times the volume of one."""
     labels, counts = np.unique(label_map.data, return_counts=True)
     voxel_ml = label_map.grid.voxel_ml
     return {

@@ -18,13 +18,7 @@ RARE = 2
 
 
 def overview(scans: list[Visit], grid: str, wanted: Iterable[str] = ()) -> str:
-    """One line: how many scans of how many people, how they are split, grid, covariates.
-
-    Args:
-        scans: all of them.
-        grid: on which they lie, in words.
-        wanted: the covariates to tell; all if none are named.
-    """
+    """One line: how many scans of how many people, how they are split, grid, covariates."""
     names = list(wanted) or names_in(scans)
     told = "; ".join(f"{name} {values(scans, name)}" for name in names[:TOLD])
     told += f"; {len(names) - TOLD} covariates more" * (len(names) > TOLD)
@@ -87,12 +81,7 @@ def few_people(scans: list[Visit]) -> list[str]:
 
 
 def doubts(scans: list[Visit], wanted: dict[str, Wanted]) -> list[str]:
-    """What is odd about covariates, a line each: what cannot be, and levels that may be one or are rare.
-
-    Args:
-        scans: all of them.
-        wanted: what a model is to be told; all that is known, if nothing is named.
-    """
+    """What is odd about wanted covariates, or all: what cannot be; levels that may be one, or rare."""
     found = []
     for name in list(wanted) or names_in(scans):
         numbers = [(s, v) for s in scans if isinstance(v := s.covariates.get(name), float)]

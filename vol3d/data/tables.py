@@ -32,11 +32,7 @@ class VolumeTable(Config):
     """Covariate in ml -> columns to sum, for example ventricles_ml: [Left-Lateral-Ventricle]."""
 
     def read(self) -> dict[Person, dict[str, float | None]]:
-        """The covariates in ml of each person; None where a summand is missing.
-
-        Raises:
-            DataError: no such file or column, a person named twice, or text where a number is due.
-        """
+        """The covariates in ml of each person; None where a summand is missing (DataError)."""
         rows = read_rows(self.path)
         known = list(rows[0])
         for column in [c for group in self.columns.values() for c in group]:
@@ -141,11 +137,7 @@ def bare(subject: str) -> str:
 
 
 def check_known(asked: list[str], known: set[str], key: str) -> None:
-    """Refuse subjects that a dataset does not have.
-
-    Raises:
-        ConfigError: naming the first one.
-    """
+    """Refuse subjects that a dataset does not have, by a ConfigError that names the first."""
     for subject in asked:
         if bare(subject) not in known:
             near = nearest(bare(subject), known)

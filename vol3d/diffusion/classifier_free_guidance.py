@@ -20,8 +20,6 @@ class Guided:
     Liu et al. 2022 (arXiv:2206.01714), each told by what leaving it out changes.
 
     Args:
-        denoise_with: the conditional denoiser.
-        full: every condition.
         without: for each group its weight (the guidance scale) and `full` with that group left
             out. A weight of 1 is off and costs no network call; 0 ignores the group.
     """

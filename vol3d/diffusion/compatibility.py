@@ -22,16 +22,7 @@ class Part(Protocol):
 
 
 def check_pair(schedule: Process, part: Part, role: str) -> None:
-    """Refuse a part that does not go with a schedule.
-
-    Args:
-        schedule: the noise.
-        part: a prediction, a learned variance or a solver.
-        role: what the part is, for the message.
-
-    Raises:
-        ConfigError: with the reason and the kinds that do.
-    """
+    """Refuse, by a ConfigError, a prediction, variance or solver that does not go with a schedule."""
     why = part.objection(schedule)
     if why is None:
         return
@@ -46,18 +37,3 @@ def choices(role: str) -> list[Part]:
     """Every kind of a role with its defaults; none where a role is no menu."""
     menu = {"prediction": Prediction, "solver": Solver, "schedule": Schedule}.get(role)
     return [kind() for kind in get_args(get_args(menu)[0])] if menu else []
-
-
-def table() -> str:
-    """All pairs as a Markdown table: a row a schedule."""
-    rows = [
-        "| schedule | predictions | solvers |",
-        "|---|---|---|",
-    ]
-    for schedule in choices("schedule"):
-        fits = [
-            ", ".join(p.kind for p in choices(role) if p.objection(schedule) is None)
-            for role in ("prediction", "solver")
-        ]
-        rows.append(f"| {schedule.kind} | {fits[0]} | {fits[1]} |")
-    return "\n".join(rows)

@@ -50,11 +50,7 @@ def join(parts: Iterable[Condition]) -> Condition:
 
 
 def join_widths(parts: Iterable[Ports]) -> Ports:
-    """The widths of the joined ports.
-
-    Raises:
-        ValueError: tokens of different lengths.
-    """
+    """The widths of the joined ports; tokens of different lengths are a ValueError."""
     widths = [asdict(p) for p in parts]
     lengths = {w["tokens"] for w in widths if w["tokens"]}
     if len(lengths) > 1:

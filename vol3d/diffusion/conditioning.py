@@ -44,7 +44,6 @@ class Known:
     """What a data set lets a way take.
 
     Attributes:
-        schema: the covariates.
         channels: of what is drawn.
         images: of each image or label map beside it, by name.
     """
@@ -82,18 +81,8 @@ class ConditioningModule(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, given: Given, shape: Grid3) -> Condition:
-        """The condition.
-
-        Args:
-            given: what the samples give.
-            shape: of what is drawn.
-        """
+        """The condition, for what is drawn of this shape."""
 
     def learn(self, given: Given, x0: Tensor) -> tuple[Condition, Penalty]:
-        """The condition in training, where what is drawn is known, and what that adds to the loss.
-
-        Args:
-            given: what the samples give.
-            x0: what is drawn, clean, [B, C, X, Y, Z].
-        """
+        """The condition in training, where x0 [B, C, X, Y, Z] is known, and what it adds to the loss."""
         return self(given, tuple(x0.shape[2:])), no_penalty

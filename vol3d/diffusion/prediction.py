@@ -18,14 +18,22 @@ from vol3d.diffusion.sampler_interface import Process
 FADES = "it is made for an image that fades as noise comes in, and here the noise swamps it instead"
 
 
-class Eps(Config):
+class Unscaled(Config):
+    """What predictions share whose network sees x as it is, which must not grow with sigma."""
+
+    def scale_in(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """1."""
+        return torch.ones_like(sigma)
+
+    def objection(self, process: Process) -> str | None:
+        """x, and with v the target, grows with sigma unless the image fades."""
+        return None if process.shrinks else FADES
+
+
+class Eps(Unscaled):
     """The network predicts the noise (Ho et al. 2020, arXiv:2006.11239, eq. 11 and 14)."""
 
     kind: Literal["eps"] = "eps"
-
-    def scale_in(self, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """The network sees x as it is."""
-        return torch.ones_like(sigma)
 
     def target(self, x0: Tensor, n: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """F = n."""
@@ -46,14 +54,10 @@ class Eps(Config):
         return None
 
 
-class V(Config):
+class V(Unscaled):
     """The network predicts the velocity v (Salimans & Ho 2022, arXiv:2202.00512, appendix D)."""
 
     kind: Literal["v"] = "v"
-
-    def scale_in(self, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """The network sees x as it is."""
-        return torch.ones_like(sigma)
 
     def target(self, x0: Tensor, n: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """F = alpha n - sigma x0."""
@@ -67,19 +71,11 @@ class V(Config):
         """sigma / (alpha^2 + sigma^2)."""
         return sigma / (alpha**2 + sigma**2)
 
-    def objection(self, process: Process) -> str | None:
-        """Its target grows with sigma unless the image fades."""
-        return None if process.shrinks else FADES
 
-
-class X0(Config):
+class X0(Unscaled):
     """The network predicts the clean image itself."""
 
     kind: Literal["x0"] = "x0"
-
-    def scale_in(self, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """The network sees x as it is."""
-        return torch.ones_like(sigma)
 
     def target(self, x0: Tensor, n: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """F = x0."""
@@ -93,19 +89,11 @@ class X0(Config):
         """1."""
         return torch.ones_like(sigma)
 
-    def objection(self, process: Process) -> str | None:
-        """The network would see x grow with sigma unless the image fades."""
-        return None if process.shrinks else FADES
 
-
-class FlowVelocity(Config):
+class FlowVelocity(Unscaled):
     """The network predicts the way from image to noise (Liu et al. 2022, arXiv:2209.03003)."""
 
     kind: Literal["flow"] = "flow"
-
-    def scale_in(self, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """The network sees x as it is."""
-        return torch.ones_like(sigma)
 
     def target(self, x0: Tensor, n: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """F = n - x0."""
@@ -118,10 +106,6 @@ class FlowVelocity(Config):
     def gain(self, alpha: Tensor, sigma: Tensor) -> Tensor:
         """sigma / (alpha + sigma)."""
         return sigma / (alpha + sigma)
-
-    def objection(self, process: Process) -> str | None:
-        """The network would see x grow with sigma unless the image fades."""
-        return None if process.shrinks else FADES
 
 
 class Preconditioned(Config):

@@ -14,10 +14,6 @@ class Rescheduled:
     What a noisy image x = alpha x0 + sigma n holds of x0 depends on sigma / alpha alone (Karras et
     al. 2022, arXiv:2206.00364, section 2 and appendix B): the image is brought to the level of the
     trained schedule at which that is the same, by one factor.
-
-    Args:
-        denoiser: with the schedule that it was trained on.
-        schedule: whose levels the solver visits.
     """
 
     def __init__(self, denoiser: Denoiser, schedule: Any) -> None:

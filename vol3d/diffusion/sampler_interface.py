@@ -21,6 +21,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from vol3d.errors import ConfigError
+
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """`denoise(x [B, C, X, Y, Z], sigma [])`: the estimate of x0, whatever the network predicts."""
 
@@ -68,6 +70,13 @@ class Levels:
     def steps(self) -> int:
         """Number of levels that the network visits."""
         return len(self.sigma) - 1
+
+
+def ramp(steps: int) -> Tensor:
+    """Where each of some steps stands between the first, 0, and the last, 1: [steps] float64."""
+    if steps < 1:
+        raise ConfigError(f"steps: at least 1, got {steps}")
+    return torch.arange(steps, dtype=torch.float64) / max(steps - 1, 1)
 
 
 def ignore(i: int, steps: int, denoised: Tensor) -> None:

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from types import TracebackType
 from typing import NoReturn, Self
 
 from torch.distributed import PrefixStore, TCPStore
@@ -31,10 +30,7 @@ class Heartbeat:
     who leave without a word of their own.
 
     Args:
-        address: of the store, which the first rank or torchrun has opened.
-        port: of the store.
-        rank: number of this process.
-        world: how many there are.
+        address, port: of the store, which the first rank or torchrun has opened.
         speaks: whether this one names the first where that is gone; one on each machine.
     """
 
@@ -46,7 +42,7 @@ class Heartbeat:
         self.store = PrefixStore(f"vol3d/{restart}", store)
         self.listens_to = range(1, world) if rank == 0 else [0]
         self.parting = threading.Event()
-        self.thread = threading.Thread(target=self.run, name="heartbeat", daemon=True)
+        self.thread = threading.Thread(target=self.listen, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Self:
         name = f"rank {self.rank} ({socket.gethostname()}, pid {os.getpid()})"
@@ -55,9 +51,7 @@ class Heartbeat:
         self.thread.start()
         return self
 
-    def __exit__(
-        self, kind: type | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type | None, error: BaseException | None, at: object) -> None:
         self.parting.set()
         self.thread.join(EVERY_S + SILENT_S)
         if kind is None:
@@ -65,7 +59,7 @@ class Heartbeat:
         # Somebody has gone, and is named; or all fail alike, and the first rank is the one to say it.
         wait = SILENT_S + FAREWELL_S if is_of_the_connection(error) else FAREWELL_S
         if self.rank > 0 or is_of_the_connection(error):
-            self.listen_until(time.monotonic() + wait)
+            self.listen(time.monotonic() + wait)
         self.tell(f"rank {self.rank} has failed")
         time.sleep(FAREWELL_S if self.rank == 0 else 0)  # the store may go with this process
 
@@ -76,12 +70,8 @@ class Heartbeat:
         self.thread.join(EVERY_S + SILENT_S)
         together()
 
-    def run(self) -> None:
-        """Speak and listen until the end."""
-        self.listen_until(None)
-
-    def listen_until(self, deadline: float | None) -> None:
-        """Speak and listen; where somebody is missing, end this process."""
+    def listen(self, deadline: float | None = None) -> None:
+        """Speak and listen, to the end if there is no deadline; where somebody is missing, end all."""
         heard: dict[int, tuple[str, float]] = {}
         awake = 0.0
         while deadline is None or time.monotonic() < deadline:
@@ -102,9 +92,7 @@ class Heartbeat:
         """Speak once, and listen once; `heard` are the last words of each, and when they came."""
         self.store.set(f"beat/{self.rank}", f"{time.monotonic()}")
         if self.store.check(["over"]):
-            time.sleep(
-                2 * FAREWELL_S
-            )  # a launcher ends all at the first exit: let it be told first
+            time.sleep(2 * FAREWELL_S)  # a launcher ends all at the first exit: let it be told
             leave()
         for rank in self.listens_to:
             beat = self.store.get(f"beat/{rank}").decode()

@@ -86,19 +86,16 @@ class Ranks:
         """
         if self.world == 1:
             return act()
-        outcome: list = [None, None]
+        told, failure = [None, None], None
         if self.first:
             try:
-                outcome[0] = act()
+                told[0] = act()
             except Vol3dError as error:
-                outcome[1] = error
+                told[1], failure = str(error), error
         # Plain words and numbers of our own processes, so that pickling them is no danger.
-        told = [outcome[0], str(outcome[1]) if outcome[1] else None]
         distributed.broadcast_object_list(told, src=0, device=torch.device("cpu"))
-        if self.first and outcome[1] is not None:
-            raise outcome[1]
         if told[1] is not None:
-            raise ElsewhereError(told[1])
+            raise failure or ElsewhereError(told[1])
         return told[0]
 
 
@@ -118,11 +115,7 @@ def in_buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
 
 
 def launched(told: Mapping[str, str] = os.environ) -> Ranks:
-    """Which process this is, by what torchrun, deepspeed or srun say in the environment.
-
-    Raises:
-        ConfigError: they say half of it.
-    """
+    """Which process this is, by what torchrun, deepspeed or srun say; half of it is a ConfigError."""
     if "RANK" in told and "WORLD_SIZE" in told:  # torchrun and deepspeed
         rank, world = int(told["RANK"]), int(told["WORLD_SIZE"])
         local, near = told.get("LOCAL_RANK", "0"), told.get("LOCAL_WORLD_SIZE")
@@ -151,11 +144,7 @@ def tasks_per_node(text: str) -> list[int]:
 
 
 def first_node(nodes: str) -> str:
-    """The first machine of SLURM's list of them: gpu[03-05,9],login is gpu03.
-
-    Raises:
-        ConfigError: there is none.
-    """
+    """The first machine of SLURM's list of them: gpu[03-05,9],login is gpu03."""
     name, rest = re.fullmatch(r"([^\[,]*)(.*)", nodes).groups()
     if not name:
         raise ConfigError("nobody says where the processes meet; set MASTER_ADDR and MASTER_PORT")
@@ -173,11 +162,7 @@ def meeting_place(told: Mapping[str, str] = os.environ) -> tuple[str, int]:
 
 
 def gpu_of(ranks: Ranks) -> int:
-    """The GPU of this process, made its own; its only one where the queue shows it no other.
-
-    Raises:
-        ConfigError: there are fewer than processes.
-    """
+    """The GPU of this process, made its own; its only one where the queue shows it no other."""
     found = torch.cuda.device_count()
     index = 0 if found == 1 else ranks.local_rank
     if index >= found or (found == 1 and "SLURM_STEP_ID" not in os.environ and ranks.local_rank):

@@ -17,15 +17,9 @@ CLEARLY = 1.1
 
 
 def conclusion(device: torch.device, trial: Mapping[str, str]) -> str:
-    """Two lines: what auto is and why, and what would be faster.
-
-    Args:
-        device: where the trial was.
-        trial: its lines, by name.
-    """
-    faster = (
-        "; ".join(advice(device, trial)) or f"nothing that we know of, but a faster {kind(device)}"
-    )
+    """Two lines: what auto is and why, and what would be faster by the lines of a trial."""
+    faster = "; ".join(advice(device, trial))
+    faster = faster or f"nothing that we know of, but a faster {kind(device)}"
     return f"precision=auto is {why(device)}.\nFaster would be: {faster}."
 
 

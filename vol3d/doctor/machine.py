@@ -9,7 +9,8 @@ from collections import Counter
 from pathlib import Path
 
 from vol3d.doctor.report_lines import GIB, Lines, ask, reason, told
-from vol3d.nn.cpu_features import cpu_flags, cpu_info
+from vol3d.io.lock import mount_of
+from vol3d.nn.cpu_features import cpu_flags, cpu_info, groups_of
 
 
 def processor() -> Lines:
@@ -20,27 +21,18 @@ def processor() -> Lines:
     of_time = f", and time on {quota:.3g} of them" if quota else ""
     yield "cores", f"{os.cpu_count()}; this process may use {mine}{of_time}"
     wanted = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16", "sve", "bf16")
-    yield (
-        "arithmetic",
-        ", ".join(f for f in wanted if f in cpu_flags()) or "none of those that help",
-    )
+    has = ", ".join(f for f in wanted if f in cpu_flags())
+    yield "arithmetic", has or "none of those that help"
     import torch
 
-    yield (
-        "torch uses",
-        f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
-    )
+    capability = torch.backends.cpu.get_cpu_capability()
+    yield "torch uses", f"{capability}, {torch.get_num_threads()} threads"
 
 
 def cpu_quota() -> float | None:
     """How many cores' time the innermost control group with a limit allows."""
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        root = Path("/sys/fs/cgroup") / controllers
-        for group in [root / path.strip("/"), *(root / path.strip("/")).parents]:
-            names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
+    for group in groups_of("cpu"):
+        for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):  # versions 2, 1
             if all((group / name).is_file() for name in names):
                 limit, period = " ".join((group / name).read_text() for name in names).split()
                 if limit not in ("max", "-1"):
@@ -134,8 +126,6 @@ def written(name: str, folder: Path) -> Lines:
         file.flush()
         os.fsync(file.fileno())
         pace = len(data) / 1e6 / (time.monotonic() - began)
-    mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
-    at = {Path(mount): kind for mount, kind in mounts}
-    kind = next(at[p] for p in [there.resolve(), *there.resolve().parents] if p in at)
     free = shutil.disk_usage(there).free / GIB
-    yield name, f"{kind}, {free:.1f} GiB free, a small file is written at {pace:.1f} MB/s"
+    told = f"{mount_of(there)[0]}, {free:.1f} GiB free"
+    yield name, f"{told}, a small file is written at {pace:.1f} MB/s"

@@ -34,11 +34,7 @@ def reason(error: Exception) -> str:
 
 
 def ask(program: str, *words: str, seconds: float = 20) -> str | None:
-    """What a program says; None where there is no such program.
-
-    Raises:
-        RunError: it fails, or does not answer in time.
-    """
+    """What a program says; None where there is none; a RunError where it fails or is slow."""
     if shutil.which(program) is None:
         return None
     name = Path(program).name

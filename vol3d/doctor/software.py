@@ -45,12 +45,8 @@ def commit() -> Lines:
 def system() -> Lines:
     """The kernel, the container if there is one, and the distribution."""
     yield "kernel", platform.platform()
-    kinds = {
-        "apptainer": "/.singularity.d",
-        "docker": "/.dockerenv",
-        "podman": "/run/.containerenv",
-    }
-    inside = [kind for kind, mark in kinds.items() if Path(mark).exists()]
+    kinds = {"apptainer": ".singularity.d", "docker": ".dockerenv", "podman": "run/.containerenv"}
+    inside = [kind for kind, mark in kinds.items() if Path("/", mark).exists()]
     yield "container", ", ".join(inside) or "none that is known"
     yield "distribution", platform.freedesktop_os_release()["PRETTY_NAME"]
 

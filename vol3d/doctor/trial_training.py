@@ -77,11 +77,7 @@ def trials(device: torch.device) -> Iterator[tuple[str, Lines]]:
 
 
 def attempt(name: str, settings: dict[str, Any], data: Any, until: float) -> Lines:
-    """Make steps until a moment, at least two.
-
-    Raises:
-        RunError: a loss is not finite, or the weights do not move.
-    """
+    """Make steps until a moment, at least two."""
     device = device_of(settings["device"])
     if settings["precision"] == "bf16" and not units_of(device):
         yield name, f"not tried: {why(device)}"

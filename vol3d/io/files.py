@@ -5,7 +5,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from vol3d.errors import ConfigError
@@ -24,10 +24,14 @@ def whole(path: Path, *, keep: bool = False) -> Iterator[Path]:
     part = beside(path)
     try:
         yield part
-        if keep:
-            publish(part, path)
-        else:
+        if not keep:
             part.replace(path)
+            return
+        try:
+            os.link(part, path)
+        except OSError:  # it is there; or a file system without links, as on memory cards
+            if not path.exists():
+                part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
@@ -35,16 +39,6 @@ def whole(path: Path, *, keep: bool = False) -> Iterator[Path]:
 def beside(path: Path) -> Path:
     """A hidden name beside `path`, of the same ending, that nothing has."""
     return path.with_name(f".{secrets.token_hex(4)}.{path.name}")
-
-
-def publish(part: Path, path: Path) -> None:
-    """Give a file its name, unless that is taken."""
-    try:
-        with suppress(FileExistsError):
-            os.link(part, path)
-    except OSError:  # a file system without links, as on memory cards
-        if not path.exists():
-            part.replace(path)
 
 
 def copy_folder(source: Path, target: Path) -> None:
@@ -76,11 +70,7 @@ def make_folder(folder: Path) -> Path:
 
 
 def check_new_image(path: Path, overwrite: bool) -> None:
-    """Check that a path can be that of a new NIfTI file.
-
-    Raises:
-        ConfigError: its name is of another kind, or it is there and not to be replaced.
-    """
+    """Refuse, by a ConfigError, a path that cannot be that of a new NIfTI file."""
     if not path.name.endswith((".nii", ".nii.gz")):
         raise ConfigError(f"{path}: the name of a NIfTI file is due, ending in .nii.gz")
     if path.exists() and not overwrite:

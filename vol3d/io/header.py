@@ -7,6 +7,7 @@ reads them.
 
 import zlib
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Literal
@@ -35,8 +36,6 @@ class Header:
     """An image on disk, of which only the header was read.
 
     Attributes:
-        path: the file.
-        image: as nibabel opened it.
         shape: voxels along X, Y, Z.
         affine: [4, 4] float64, voxel index -> world mm, RAS+.
         space_code: NIfTI's name of the world, see `Volume`.
@@ -218,11 +217,7 @@ def is_sound(affine: np.ndarray) -> bool:
 
 
 def disagreement(path: Path, image: SpatialImage, shape: tuple[int, int, int]) -> str | None:
-    """What is in doubt where sform and qform lie more than a voxel apart.
-
-    Raises:
-        DataError: they name other sides or axes.
-    """
+    """What is in doubt where sform and qform lie more than a voxel apart."""
     s, q = affine_of(image, "sform"), affine_of(image, "qform")
     if q is None:
         return "the qform makes no sense, and the sform is used"
@@ -267,5 +262,4 @@ def place(header: nib.Nifti1Header, affine: np.ndarray, codes: tuple[int, int]) 
 
 def corners(shape: tuple[int, int, int]) -> np.ndarray:
     """[4, 8] homogeneous indices of the corner voxels."""
-    ends = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1)
-    return np.vstack([ends, np.ones(8)])
+    return np.array([*product(*[(0, n - 1) for n in shape], [1])]).T

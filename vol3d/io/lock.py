@@ -39,16 +39,7 @@ ONLY_HERE = re.compile(r"\b(nolock|localflock|local_lock=(all|flock))\b")
 
 @dataclass(frozen=True)
 class Holder:
-    """A process that is at work.
-
-    Attributes:
-        host: its machine.
-        process: its number there.
-        shard: its shard, 2/4 is the second of four.
-        since: when it began.
-        job: that of Slurm, empty for none.
-        restarts: how often the queue called the job back.
-    """
+    """A process that is at work; `job` is that of Slurm, which called it back `restarts` times."""
 
     host: str
     process: int
@@ -86,6 +77,7 @@ def at_work(folder: Path, plan: object = None, shard: str = ALL) -> Iterator[Non
     told = json.dumps([plan, shard.partition("/")[2]], sort_keys=True, default=str)
     digest = hashlib.sha256(told.encode()).hexdigest()
     with ExitStack() as held:
+        why = ""
         try:
             held.enter_context(made(folder))
             wait_and_enter(folder, digest, me, held)
@@ -94,19 +86,21 @@ def at_work(folder: Path, plan: object = None, shard: str = ALL) -> Iterator[Non
                 raise ConfigError(
                     f"{folder}: cannot be written ({error.strerror}); name another folder"
                 ) from None
-            warn(folder, "has no locks")
+            why = "has no locks"
         else:
-            if ONLY_HERE.search(mount_of(folder)):
-                warn(folder, "keeps locks to this machine")
+            _, options = mount_of(folder)
+            why = "keeps locks to this machine" if ONLY_HERE.search(options) else ""
+        if why:
+            log.warning(
+                "warning: %s: its file system %s, so a second job on this folder is not noticed "
+                "where it runs on another machine; start one at a time",
+                *(folder, why),
+            )
         yield
 
 
 def wait_and_enter(folder: Path, digest: str, me: Holder, held: ExitStack) -> None:
-    """Take the plan and the shard, as soon as whoever is in the way has gone, if that is soon.
-
-    Raises:
-        ConfigError: someone stays at work.
-    """
+    """Take the plan and the shard, as soon as whoever is in the way has gone, if that is soon."""
     began, is_told = time.monotonic(), False
     while not enter(folder, digest, me, held):
         found = in_the_way(folder)
@@ -205,20 +199,11 @@ def made(folder: Path) -> Iterator[None]:
                 path.rmdir()
 
 
-def mount_of(folder: Path) -> str:
-    """The options of the file system that a folder lies on, as Linux tells them; empty if it does not."""
+def mount_of(folder: Path) -> tuple[str, str]:
+    """Kind and options of the file system that a folder lies on; empty if Linux does not tell them."""
     with suppress(OSError, StopIteration):
         mounts = [m.split() for m in Path("/proc/mounts").read_text().splitlines()]
-        options = {Path(at): words for _, at, _, words, *_ in mounts}
+        told = {Path(at): (kind, options) for _, at, kind, options, *_ in mounts}
         here = folder.resolve()
-        return next(options[p] for p in (here, *here.parents) if p in options)
-    return ""
-
-
-def warn(folder: Path, why: str) -> None:
-    """Tell that nothing would notice a second process."""
-    log.warning(
-        "warning: %s: its file system %s, so a second job on this folder is not noticed "
-        "where it runs on another machine; start one at a time",
-        *(folder, why),
-    )
+        return next(told[p] for p in (here, *here.parents) if p in told)
+    return "", ""

@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from types import TracebackType
 from typing import Self, TypeVar
 
 from rich.console import Console
@@ -47,9 +46,7 @@ class Bar:
             self.live.start()
         return self
 
-    def __exit__(
-        self, kind: type | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self.live:
             self.live.stop()
         elif self.total and self.told != (self.done, self.words):
@@ -87,8 +84,8 @@ class Bar:
 
 def track(items: Iterable[T], title: str, total: int | None = None) -> Iterator[T]:
     """The items, with a bar that moves after each."""
-    items = items if total is not None else list(items)
-    with Bar(title, total if total is not None else len(items)) as bar:
+    items = list(items) if total is None else items
+    with Bar(title, len(items) if total is None else total) as bar:
         for item in items:
             yield item
             bar.advance()

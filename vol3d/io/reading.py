@@ -1,7 +1,7 @@
 """The door for what comes from outside: JSON, YAML, text and names of files, checked as they are read.
 
 Bundles, latents, sidecars and tables may be cut off, made by another program, or meant to do harm.
-Whatever is wrong with one is told in one line that begins with its name.
+Whatever is wrong with one is a DataError in one line that begins with its name.
 """
 
 import io
@@ -22,11 +22,7 @@ MOST_VALUES = 100_000
 
 
 def read_text(path: Path) -> str:
-    """A text file in UTF-8.
-
-    Raises:
-        DataError: it cannot be opened, or is not text.
-    """
+    """A text file in UTF-8."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -36,11 +32,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that holds values by name.
-
-    Raises:
-        DataError: it cannot be read, is cut off or no JSON, or holds something else.
-    """
+    """A JSON file that holds values by name."""
     text = read_text(path)
     try:
         content = json.loads(text)
@@ -52,11 +44,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file that holds values by name; nothing in it is evaluated, and tags are refused.
-
-    Raises:
-        DataError: it cannot be read, is no YAML, or holds something else.
-    """
+    """A YAML file that holds values by name; nothing in it is evaluated, and tags are refused."""
     text = read_text(path)
     try:
         if unfolded(yaml.compose(text, yaml.SafeLoader), {}) > MOST_VALUES:
@@ -69,17 +57,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def as_text(content: str) -> str:
     """YAML in which digits that begin with a zero are in quotes: 01 names somebody, and is no number."""
-    words = [event for event in yaml.parse(content, yaml.SafeLoader) if is_padded(event)]
+    words = [e for e in yaml.parse(content, yaml.SafeLoader) if isinstance(e, yaml.ScalarEvent)]
     for word in reversed(words):
-        start, end = word.start_mark.index, word.end_mark.index
-        content = f'{content[:start]}"{word.value}"{content[end:]}'
+        if word.style is None and re.fullmatch(r"0\d+", word.value):  # None: not in quotes already
+            start, end = word.start_mark.index, word.end_mark.index
+            content = f'{content[:start]}"{word.value}"{content[end:]}'
     return content
-
-
-def is_padded(event: yaml.Event) -> bool:
-    """Whether it is a word of digits that begins with a zero, and not in quotes already."""
-    is_bare = isinstance(event, yaml.ScalarEvent) and event.style is None
-    return is_bare and bool(re.fullmatch(r"0\d+", event.value))
 
 
 def unfolded(node: Any, known: dict[int, int]) -> int:

@@ -6,17 +6,12 @@ RESAMPLES = 2000
 
 
 def agreement(asked: np.ndarray, measured: np.ndarray, *, seed: int = 0) -> dict:
-    """Compare what was asked for (or is true) with what was measured.
+    """Compare what was asked for (or is true) with what was measured, both [n] ml.
 
     `slope` and `intercept_ml` are of the ordinary least squares line of measured on asked;
     `bias_ml` is the mean of measured - asked and `mae_ml` the mean of its size. Each has a 95 %
     percentile bootstrap interval over the pairs, named `..._ci`. Pairs with a NaN are left out,
     and `n` counts the rest.
-
-    Args:
-        asked: [n] ml.
-        measured: [n] ml.
-        seed: of the bootstrap.
 
     Raises:
         ValueError: fewer than three whole pairs, or values that are all the same.

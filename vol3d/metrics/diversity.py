@@ -25,9 +25,8 @@ def choose_pairs(n: int, most: int, *, seed: int = 0) -> list[tuple[int, int]]:
     pairs = []
     for apart in range(1, n // 2 + 1):
         starts = range(n // 2 if 2 * apart == n else n)  # opposite ones would come up twice
-        for i in sorted(
-            starts, key=lambda i: i // apart % 2
-        ):  # so that nobody is used twice in a row
+        # In this order nobody is used twice in a row.
+        for i in sorted(starts, key=lambda i: i // apart % 2):
             pairs.append((order[i], order[(i + apart) % n]))
     return pairs[:most]
 

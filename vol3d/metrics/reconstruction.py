@@ -15,11 +15,7 @@ from vol3d.metrics.similarity import ms_ssim, ssim, ssim_map
 
 
 def brain_mask(x: Tensor) -> Tensor:
-    """The brain of a skull-stripped scan: voxels above zero with holes filled, [1, X, Y, Z] bool.
-
-    Args:
-        x: [1, X, Y, Z] in [0, 1].
-    """
+    """The brain of a stripped scan, [1, X, Y, Z] bool like it: voxels above zero, holes filled."""
     from scipy import ndimage  # here: it takes a while to load
 
     filled = ndimage.binary_fill_holes(x[0].cpu().numpy() > 0)
@@ -67,12 +63,6 @@ def measure_scan(x: Tensor, y: Tensor, downsample: int, z_channels: int) -> dict
 
     psnr_brain_block_average_db is at the same factor per axis, and
     psnr_brain_block_average_equal_values_db at the same number of stored values.
-
-    Args:
-        x: the scan, [1, X, Y, Z] in [0, 1].
-        y: its reconstruction.
-        downsample: the autoencoder's factor per axis.
-        z_channels: its latent channels.
     """
     mask = brain_mask(x)
     equal = equal_values_factor(downsample, z_channels)
@@ -87,14 +77,11 @@ def measure_reconstructions(
 ) -> dict[str, float | int | str]:
     """Mean and standard deviation over scans of all measures; empty where there is no scan.
 
+    Scans and reconstructions come in pairs, [1, 1, X, Y, Z] in [0, 1]; `downsample` and
+    `z_channels` are the autoencoder's.
+
     Also brain_level, where the brain ends in a reconstruction (`vol3d.data.brain`), and with it
     brain_overlap, the mean Dice overlap with the scan's own brain.
-
-    Args:
-        pairs: each scan and its reconstruction, [1, 1, X, Y, Z] in [0, 1].
-        names: of the scans.
-        downsample: the autoencoder's factor per axis.
-        z_channels: its latent channels.
     """
     rows, by_level = {}, []
     for name, (x, y) in zip(names, pairs, strict=True):
@@ -111,11 +98,7 @@ def measure_reconstructions(
 
 
 def summarise(rows: dict[str, dict[str, float]]) -> dict[str, float | int | str]:
-    """n, then mean and standard deviation of every measure, and the worst scan by name.
-
-    Args:
-        rows: the measures of each scan, by its name.
-    """
+    """n, then mean and standard deviation of every measure, and the worst scan by name."""
     summary: dict[str, float | int | str] = {"n": len(rows)}
     for name in next(iter(rows.values())):
         values = np.array([row[name] for row in rows.values()])

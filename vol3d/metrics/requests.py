@@ -28,13 +28,6 @@ def request_table(
     A covariate that can be measured in the samples takes n evenly spaced values over its 5 - 95 %
     range of training; other numbers are drawn uniformly from theirs; levels alternate. Each
     column is put in a random order of its own, so that no column tells anything about another.
-
-    Args:
-        schema: the covariates that the generator knows.
-        rows: covariates of the training scans.
-        measured: the covariates to spread evenly.
-        n: how many.
-        seed: of the orders and draws.
     """
     columns: dict[str, list] = {"seed": list(range(n))}
     for column in schema.columns:

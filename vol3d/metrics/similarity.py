@@ -12,24 +12,14 @@ from torch import Tensor
 
 SIGMA = 1.5
 WINDOWS = (11, 7)
-WEIGHTS = (
-    0.0448,
-    0.2856,
-    0.3001,
-    0.2363,
-    0.1333,
-)  # of the scales, finest first: section 3.2 of 2003
+WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Of the scales, finest first: section 3.2 of 2003."""
 ENOUGH_LEVELS = 3
 
 
 @dataclass(frozen=True)
 class Scales:
-    """How MS-SSIM looks at volumes of one shape.
-
-    Attributes:
-        window: side of the Gaussian window in voxels.
-        levels: how many scales, each half as fine as the one before.
-    """
+    """How MS-SSIM looks at volumes of one shape: a Gaussian window [voxels], each level half as fine."""
 
     window: int
     levels: int
@@ -55,12 +45,8 @@ def scales_for(shape: tuple[int, ...]) -> Scales:
 
 def levels_at(smallest: int, window: int) -> int:
     """How many scales hold the window; the second divisor is a check that MONAI makes."""
-    fits = [
-        n
-        for n in range(1, len(WEIGHTS) + 1)
-        if smallest // max(2 ** (n - 1), (n - 1) ** 2) >= window
-    ]
-    return max(fits, default=1)
+    every = range(len(WEIGHTS))
+    return max((n + 1 for n in every if smallest // max(2**n, n**2) >= window), default=1)
 
 
 def window_for(shape: tuple[int, ...]) -> int:
@@ -96,12 +82,7 @@ def ssim_map(x: Tensor, y: Tensor) -> Tensor:
 
 
 def ms_ssim(x: Tensor, y: Tensor) -> Tensor:
-    """MS-SSIM of each pair, [B], with the scales of `scales_for`.
-
-    Args:
-        x: [B, 1, X, Y, Z] in [0, 1].
-        y: the same.
-    """
+    """MS-SSIM of each pair, [B], with the scales of `scales_for`; x and y as for `ssim`."""
     scales = scales_for(tuple(x.shape[2:]))
     from monai.metrics import MultiScaleSSIMMetric
 

@@ -18,11 +18,7 @@ class Finding:
 
 
 def findings(summary: dict[str, Any]) -> list[Finding]:
-    """What an evaluation found, a sentence each.
-
-    Args:
-        summary: the content of summary.json; parts that were not measured are absent.
-    """
+    """What an evaluation found by its summary.json, a sentence each."""
     found = [of_reconstruction(summary["reconstruction"])] if summary.get("reconstruction") else []
     found += [of_ruler(plain(n), s) for n, s in summary.get("segmenter", {}).items()]
     found += [of_volume(plain(n), s) for n, s in summary.get("conditioning", {}).items()]
@@ -44,11 +40,7 @@ def overall(found: list[Finding]) -> str:
 
 
 def of_reconstruction(quality: dict[str, Any]) -> Finding:
-    """Whether an autoencoder does better than no autoencoder.
-
-    Args:
-        quality: what `measure_reconstructions` gives.
-    """
+    """Whether an autoencoder does better than none, by what `measure_reconstructions` gives."""
     got, plainly = quality["psnr_brain_db"], quality["psnr_brain_block_average_db"]
     figures = f"in the brain {got:.1f} dB; averaging blocks of voxels {plainly:.1f} dB"
     if got > plainly:
@@ -66,10 +58,15 @@ def tell_reconstruction(quality: dict[str, Any]) -> None:
         log.warning("warning: %s", found.words)
 
 
+def figures_of(s: dict[str, Any]) -> tuple[str, str]:
+    """The correlation and the slope of what `agreement` gives, in words."""
+    figures = f"r {s['spearman_r']:.2f}{interval(s, 'spearman_r')}, n {s['n']}"
+    return figures, f"{s['slope']:.2f}{interval(s, 'slope')}"
+
+
 def of_volume(name: str, s: dict[str, Any]) -> Finding:
     """Whether a volume comes out as it is asked for; `s` is what `agreement` gives."""
-    figures = f"r {s['spearman_r']:.2f}{interval(s, 'spearman_r')}, n {s['n']}"
-    slope = f"{s['slope']:.2f}{interval(s, 'slope')}"
+    figures, slope = figures_of(s)
     (r_low, r_high), (low, high) = s["spearman_r_ci"], s["slope_ci"]
     if r_high < 0:
         return Finding(
@@ -93,8 +90,7 @@ def of_volume(name: str, s: dict[str, Any]) -> Finding:
 
 def of_ruler(name: str, s: dict[str, Any]) -> Finding:
     """Whether a segmenter measures real scans as they are; `s` is what `agreement` gives."""
-    figures = f"r {s['spearman_r']:.2f}{interval(s, 'spearman_r')}, n {s['n']}"
-    slope = f"{s['slope']:.2f}{interval(s, 'slope')}"
+    figures, slope = figures_of(s)
     if not s["spearman_r_ci"][0] > 0:
         return Finding(
             f"The segmenter cannot measure the {name} volume of real scans ({figures}), so what it says "

@@ -60,9 +60,6 @@ class Balance(nn.Module):
 
     VQ-GAN (arXiv:2012.09841), eq. 7, with the gradients of the whole update before: what a batch is cut
     into, passes or ranks, then makes no difference, and an update that is dropped changes nothing.
-
-    Args:
-        last: weight of the last layer, of whose shape the gradients are.
     """
 
     def __init__(self, last: Tensor) -> None:

@@ -28,21 +28,21 @@ def rows(x: Tensor) -> np.ndarray:
 
 
 def mean_and_var(x: Tensor) -> Tensor:
-    """See `moments.mean_and_var`. Shifted by the first voxel, so that a large mean costs no digits."""
-    centre = first_voxel(x)
-    return from_sums(run(sums, rows(x), centre), x, centre)
+    """See `norm_ops.mean_and_var`. Shifted by the first voxel, so that a large mean costs no digits."""
+    centre, voxels = first_voxel(x), rows(x)
+    return from_sums(run(sums, voxels, voxels, False, False, centre), x, centre)
 
 
 def brought(made: Tensor, out: Tensor, is_added: bool) -> Tensor:
-    """See `moments.brought`."""
+    """See `norm_ops.brought`."""
     centre = first_voxel(made) + (first_voxel(out) if is_added else 0)
-    return from_sums(run(sums_brought, rows(made), rows(out), is_added, centre), out, centre)
+    return from_sums(run(sums, rows(made), rows(out), True, is_added, centre), out, centre)
 
 
 def normalise(
     x: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, is_active: bool, out: Tensor
 ) -> None:
-    """See `moments.normalise`."""
+    """See `norm_ops.normalise`."""
     shift = beta - scale * mean
     run(affine, rows(x), scale.numpy(), shift.numpy(), is_active, rows(out))
 
@@ -50,7 +50,7 @@ def normalise(
 def normalise_backward(
     g: Tensor, x: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, is_active: bool, out: Tensor
 ) -> Tensor:
-    """See `moments.normalise_backward`; the kernel's sums are of out x and of out."""
+    """See `norm_ops.normalise_backward`; the kernel's sums are of out x and of out."""
     shift = beta - scale * mean
     parts = run(
         affine_backward, rows(g), rows(x), scale.numpy(), shift.numpy(), is_active, rows(out)
@@ -61,7 +61,7 @@ def normalise_backward(
 
 
 def combine(g: Tensor, x: Tensor, mean: Tensor, a: Tensor, b: Tensor, c: Tensor) -> None:
-    """See `moments.combine`."""
+    """See `norm_ops.combine`."""
     run(combined, rows(g), rows(x), a.numpy(), b.numpy(), (c - b * mean).numpy())
 
 
@@ -200,23 +200,11 @@ def affine(x, scale, shift, is_active, out):
 
 
 @compiled
-def sums(x, centre):
-    """Sums of x - centre and of its square, of each block: [blocks, 2, C]."""
-    n, channels = x.shape
-    parts = np.zeros((-(-n // ROWS), 2, channels), f32)
-    for block in prange(len(parts)):
-        s, q = parts[block, 0], parts[block, 1]
-        for i in range(block * ROWS, min(n, (block + 1) * ROWS)):
-            for k in range(channels):
-                d = wide(x[i, k]) - centre[k]
-                s[k] += d
-                q[k] += d * d
-    return parts
+def sums(made, out, is_moved, is_added, centre):
+    """Sums of x - centre and of its square, of each block: [blocks, 2, C].
 
-
-@compiled
-def sums_brought(made, out, is_added, centre):
-    """out = made, or out + made; the sums of that."""
+    x is made; or, where that is moved there, out = made, or out + made.
+    """
     n, channels = out.shape
     parts = np.zeros((-(-n // ROWS), 2, channels), f32)
     for block in prange(len(parts)):
@@ -226,8 +214,10 @@ def sums_brought(made, out, is_added, centre):
                 v = wide(made[i, k])
                 if is_added:
                     v += wide(out[i, k])
-                put_even(v, out, i, k)
-                d = wide(out[i, k]) - centre[k]
+                if is_moved:
+                    put_even(v, out, i, k)
+                    v = wide(out[i, k])
+                d = v - centre[k]
                 s[k] += d
                 q[k] += d * d
     return parts

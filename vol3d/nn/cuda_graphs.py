@@ -69,14 +69,11 @@ def record(f: Call, args: tuple, named: dict) -> Recording | None:
     graph = torch.cuda.CUDAGraph()
     low = torch.is_autocast_enabled("cuda")
     kind = torch.get_autocast_dtype("cuda")
+    stream = torch.cuda.Stream()  # torch's own is one GPU's for good
     try:
         # Without its cache, whose weights are gone when the caller leaves autocast.
-        with (
-            torch.autocast("cuda", kind, enabled=low, cache_enabled=False),
-            torch.cuda.graph(
-                graph, stream=torch.cuda.Stream()
-            ),  # torch's own is one GPU's for good
-        ):
+        off = torch.autocast("cuda", kind, enabled=low, cache_enabled=False)
+        with off, torch.cuda.graph(graph, stream=stream):
             made = f(*args, **named)
     except RuntimeError:  # memory that runs out among them
         return None

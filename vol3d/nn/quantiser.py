@@ -111,10 +111,12 @@ class Quantiser(nn.Module):
     def settle(self, ok: Tensor) -> None:
         """Move the codes by what was added up since the last time; nothing moves where not `ok`.
 
-        Args:
-            ok: a bool on the device, the same on every rank; it is not looked at here.
+        That is a bool on the device, the same on every rank; it is not looked at here.
         """
-        self.gather()
+        ranks = launched()
+        if ranks.world > 1:  # what was added up becomes that of all ranks
+            ranks.add_up([self.new_uses, self.new_sums])
+            self.keep_first(ranks.gather(self.spare), ranks.gather(self.spare_rank))
         uses = self.uses.lerp(self.new_uses, 1 - self.decay)  # appendix A.1, eq. 6
         sums = self.sums.lerp(self.new_sums, 1 - self.decay)  # eq. 7
 
@@ -131,11 +133,3 @@ class Quantiser(nn.Module):
             old.copy_(torch.where(ok, new, old))
         for name, empty in self.nothing().items():
             getattr(self, name).copy_(empty)
-
-    def gather(self) -> None:
-        """Make what was added up that of all ranks."""
-        ranks = launched()
-        if ranks.world == 1:
-            return
-        ranks.add_up([self.new_uses, self.new_sums])
-        self.keep_first(ranks.gather(self.spare), ranks.gather(self.spare_rank))

@@ -32,12 +32,12 @@ def launched(f: Callable) -> Callable:
 
 
 def mean_and_var(x: Tensor) -> Tensor:
-    """See `moments.mean_and_var`."""
+    """See `norm_ops.mean_and_var`."""
     return measured(x, x, False, False)
 
 
 def brought(made: Tensor, out: Tensor, is_added: bool) -> Tensor:
-    """See `moments.brought`."""
+    """See `norm_ops.brought`."""
     return measured(made, out, True, is_added)
 
 
@@ -54,7 +54,7 @@ def measured(made: Tensor, out: Tensor, is_moved: bool, is_added: bool) -> Tenso
 
 @launched
 def grouped(told: Tensor, counts: Tensor, gamma: Tensor, groups: int, eps: float) -> Tensor:
-    """See `moments.grouped`."""
+    """See `norm_ops.grouped`."""
     slabs, _, C = told.shape
     out = told.new_empty(3, C)
     wide = {"SLABS": triton.next_power_of_2(slabs), "WIDE": triton.next_power_of_2(C // groups)}
@@ -66,7 +66,7 @@ def grouped(told: Tensor, counts: Tensor, gamma: Tensor, groups: int, eps: float
 def normalise(
     x: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, is_active: bool, out: Tensor
 ) -> None:
-    """See `moments.normalise`."""
+    """See `norm_ops.normalise`."""
     N, C, _, size = sizes(x)
     programs = (triton.cdiv(N, size["ROWS"]),)
     affine[programs](x, mean, scale, beta, out, N, C, is_active, **size)
@@ -76,7 +76,7 @@ def normalise(
 def normalise_backward(
     g: Tensor, x: Tensor, mean: Tensor, scale: Tensor, beta: Tensor, is_active: bool, out: Tensor
 ) -> Tensor:
-    """See `moments.normalise_backward`."""
+    """See `norm_ops.normalise_backward`."""
     N, C, rows, size = sizes(x)
     blocks = triton.cdiv(N, rows)
     parts = x.new_empty(blocks, 2, C, dtype=torch.float32)
@@ -86,7 +86,7 @@ def normalise_backward(
 
 @launched
 def shares(sums: Tensor, stats: Tensor, gamma: Tensor, groups: int, eps: float, n: int) -> Tensor:
-    """See `moments.shares`."""
+    """See `norm_ops.shares`."""
     C = sums.shape[1]
     out, wide = sums.new_empty(3, C), triton.next_power_of_2(C // groups)
     shares_of_groups[(groups,)](sums, stats, gamma, out, C, C // groups, n, eps, WIDE=wide)
@@ -95,7 +95,7 @@ def shares(sums: Tensor, stats: Tensor, gamma: Tensor, groups: int, eps: float, 
 
 @launched
 def combine(g: Tensor, x: Tensor, mean: Tensor, a: Tensor, b: Tensor, c: Tensor) -> None:
-    """See `moments.combine`."""
+    """See `norm_ops.combine`."""
     N, C, _, size = sizes(x)
     combined[(triton.cdiv(N, size["ROWS"]),)](g, x, mean, a, b, c, N, C, **size)
 
@@ -254,7 +254,7 @@ def statistics_of_groups(
 
 @triton.jit
 def shares_of_groups(sums, stats, gamma, out, C, width, n, eps, WIDE: tl.constexpr):
-    """See `moments.shares`."""
+    """See `norm_ops.shares`."""
     k = tl.arange(0, WIDE)
     channel, one = tl.program_id(0) * width + k, k < width
     by_x = tl.load(sums + channel, mask=one, other=0.0)

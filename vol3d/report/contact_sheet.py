@@ -3,19 +3,12 @@
 from pathlib import Path
 
 from vol3d.data.covariates import Covariates, Row
-from vol3d.io.files import make_folder, whole
-from vol3d.report.pictures import Panel, in_rows, middle, panels_in_rows
+from vol3d.report.pictures import Panel, in_rows, middle, panels_in_rows, save
 from vol3d.volume import Volume
 
 
 def write_contact_sheet(path: Path, brains: list[tuple[Path, Row]], schema: Covariates) -> None:
-    """Write a PNG of brains that share a grid.
-
-    Args:
-        path: the picture; its folder is made.
-        brains: image and complete row of each.
-        schema: the covariates that the rows are of.
-    """
+    """Write a PNG of brains that share a grid, each with its complete row of covariates."""
     volumes = [Volume.read(image) for image, _ in brains]
     titles = [caption(image, row, schema) for image, row in brains]
     top = max(1.0, *(v.data.max() for v in volumes))  # label maps go beyond 1
@@ -23,9 +16,7 @@ def write_contact_sheet(path: Path, brains: list[tuple[Path, Row]], schema: Cova
     at = middle([panel.x for panel in panels])
     columns = 6 if 1 in volumes[0].shape else 2  # a slice is one picture, a brain three
     figure = panels_in_rows(in_rows(panels, columns), volumes[0].grid.spacing, at)
-    make_folder(path.parent)
-    with whole(path) as part:
-        figure.savefig(part, format="png")
+    save(figure, path)
 
 
 def caption(image: Path, row: Row, schema: Covariates) -> str:

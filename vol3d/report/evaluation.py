@@ -1,5 +1,6 @@
 """The report of `vol3d evaluate`: how good a generator is, in pictures and plain sentences."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,14 +42,9 @@ class Evidence:
     """What the report shows besides the figures of the summary.
 
     Attributes:
-        spacing: mm per voxel along X, Y, Z.
-        reconstructed: a few held-out people.
-        compared: samples from the smallest to the largest structure.
         compared_by: the structure that they are sorted by.
         conditioning: asked against measured, per structure.
-        segmenter: true against measured on held-out scans, per structure.
         made: how it was made: a name and a value per line.
-        people: names of the people who are named or pictured.
     """
 
     spacing: Spacing
@@ -62,12 +58,7 @@ class Evidence:
 
 
 def evaluation_page(summary: dict[str, Any], evidence: Evidence) -> str:
-    """The HTML of the report.
-
-    Args:
-        summary: the content of summary.json; parts that were not measured are absent.
-        evidence: pictures and points.
-    """
+    """The HTML of the report, from the content of summary.json, pictures and points."""
     sections = [verdict(summary, evidence.people), headline(summary)]
     if summary.get("reconstruction"):
         sections.append(reconstruction(summary["reconstruction"], evidence))
@@ -77,7 +68,9 @@ def evaluation_page(summary: dict[str, Any], evidence: Evidence) -> str:
         sections.append(segmenter(summary["segmenter"], evidence))
     if summary.get("diversity"):
         sections.append(diversity(summary["diversity"], summary.get("spread_evenly", False)))
-    return page("How good is this generator?", [*sections, how_made(evidence.made)])
+    made = Table("For the record", ["", ""], [[k, v] for k, v in evidence.made.items()])
+    sections.append(Section("How this was made", tables=[made]))
+    return page("How good is this generator?", sections)
 
 
 def verdict(summary: dict[str, Any], people: set[str]) -> Section:
@@ -100,50 +93,46 @@ def verdict(summary: dict[str, Any], people: set[str]) -> Section:
 
 def headline(summary: dict[str, Any]) -> Section:
     """The headline figures as a table, a sentence each."""
-    rows = []
+    rows, header = list(headline_rows(summary)), ["what", "figure", "in words"]
+    table = Table("In brackets 95 % bootstrap intervals", header, rows)
+    return Section("Headline figures", tables=[table])
+
+
+def headline_rows(summary: dict[str, Any]) -> Iterator[list[str]]:
+    """What it is, the figure, and the sentence."""
     if r := summary.get("reconstruction"):
         gain = r["psnr_brain_db"] - r["psnr_brain_block_average_db"]
-        rows.append(
-            [
-                "Reconstruction",
-                f"{r['psnr_brain_db']:.1f} dB",
-                f"In-brain PSNR of {r['n']} held-out scans after the autoencoder, {gain:+.1f} dB "
-                f"against averaging blocks of {r['downsample']} voxels per axis. Over the whole "
-                f"volume {r['psnr_db']:.1f} dB.",
-            ]
-        )
+        yield [
+            "Reconstruction",
+            f"{r['psnr_brain_db']:.1f} dB",
+            f"In-brain PSNR of {r['n']} held-out scans after the autoencoder, {gain:+.1f} dB "
+            f"against averaging blocks of {r['downsample']} voxels per axis. Over the whole "
+            f"volume {r['psnr_db']:.1f} dB.",
+        ]
     for name, c in summary.get("conditioning", {}).items():
-        rows.append(
-            [
-                f"Asked for: {plain(name)}",
-                f"r = {c['spearman_r']:.2f}",
-                f"Spearman correlation{interval(c, 'spearman_r')} of what is measured with what is "
-                f"asked for, slope {c['slope']:.2f}{interval(c, 'slope')}, over {c['n']} samples asked "
-                f"for between {c['asked'][0]:.0f} and {c['asked'][1]:.0f} ml. On average a sample is "
-                f"{c['mae_ml']:.1f} ml off; all together they are {abs(c['bias_ml']):.1f} ml too "
-                f"{'large' if c['bias_ml'] > 0 else 'small'}.",
-            ]
-        )
+        yield [
+            f"Asked for: {plain(name)}",
+            f"r = {c['spearman_r']:.2f}",
+            f"Spearman correlation{interval(c, 'spearman_r')} of what is measured with what is "
+            f"asked for, slope {c['slope']:.2f}{interval(c, 'slope')}, over {c['n']} samples asked "
+            f"for between {c['asked'][0]:.0f} and {c['asked'][1]:.0f} ml. On average a sample is "
+            f"{c['mae_ml']:.1f} ml off; all together they are {abs(c['bias_ml']):.1f} ml too "
+            f"{'large' if c['bias_ml'] > 0 else 'small'}.",
+        ]
     for name, s in summary.get("segmenter", {}).items():
-        rows.append(
-            [
-                f"The ruler: {plain(name)}",
-                f"{s['mae_ml']:.1f} ml",
-                f"Mean error of the segmenter that measured them, on {s['n']} held-out real scans "
-                f"whose volume is known. The errors above include it.",
-            ]
-        )
+        yield [
+            f"The ruler: {plain(name)}",
+            f"{s['mae_ml']:.1f} ml",
+            f"Mean error of the segmenter that measured them, on {s['n']} held-out real scans "
+            f"whose volume is known. The errors above include it.",
+        ]
     if d := summary.get("diversity"):
-        rows.append(
-            [
-                "Diversity",
-                f"{d['samples']['ms_ssim']:.3f}",
-                f"MS-SSIM between two samples on average; between two real scans it is "
-                f"{d['real']['ms_ssim']:.3f}. The higher, the more alike.",
-            ]
-        )
-    table = Table("In brackets 95 % bootstrap intervals", ["what", "figure", "in words"], rows)
-    return Section("Headline figures", tables=[table])
+        yield [
+            "Diversity",
+            f"{d['samples']['ms_ssim']:.3f}",
+            f"MS-SSIM between two samples on average; between two real scans it is "
+            f"{d['real']['ms_ssim']:.3f}. The higher, the more alike.",
+        ]
 
 
 def reconstruction(r: dict[str, Any], evidence: Evidence) -> Section:
@@ -161,6 +150,7 @@ def reconstruction(r: dict[str, Any], evidence: Evidence) -> Section:
         "psnr_brain_block_average_equal_values_db": "the same, storing as many numbers, dB",
     }
     rows = [[words, f"{r[key]:.4g}", f"{r[f'{key}_sd']:.2g}"] for key, words in names.items()]
+    header = ["measure", "mean", "sd"]
     section = Section(
         "Reconstruction of held-out scans",
         [
@@ -170,33 +160,23 @@ def reconstruction(r: dict[str, Any], evidence: Evidence) -> Section:
             f"The worst of {r['n']} scans{f', {worst},' if worst else ''} has "
             f"{r['worst_psnr_brain_db']:.1f} dB.",
         ],
-        tables=[
-            Table(
-                f"Intensities in [0, 1]; {r['n']} held-out scans", ["measure", "mean", "sd"], rows
-            )
-        ],
+        tables=[Table(f"Intensities in [0, 1]; {r['n']} held-out scans", header, rows)],
     )
     if evidence.reconstructed:
         at = middle([e.x for e in evidence.reconstructed])
-        figure = panels_in_rows(
+        panels = [
             [
-                [
-                    Panel(e.name, e.x),
-                    Panel(f"reconstruction, {e.psnr_brain_db:.1f} dB", e.y),
-                    Panel("reconstruction - scan", e.y - e.x, is_difference=True),
-                ]
-                for e in evidence.reconstructed
-            ],
-            evidence.spacing,
-            at,
+                Panel(e.name, e.x),
+                Panel(f"reconstruction, {e.psnr_brain_db:.1f} dB", e.y),
+                Panel("reconstruction - scan", e.y - e.x, is_difference=True),
+            ]
+            for e in evidence.reconstructed
+        ]
+        words = (
+            f"Held-out scan, reconstruction, and difference (blue: too dark, red: too bright; "
+            f"the scale ends at {DIFFERENCE_LIMIT:g} of the intensity range). {PLANES}"
         )
-        section.pictures.append(
-            Picture(
-                figure,
-                f"Held-out scan, reconstruction, and difference (blue: too dark, red: too bright; "
-                f"the scale ends at {DIFFERENCE_LIMIT:g} of the intensity range). {PLANES}",
-            )
-        )
+        section.pictures.append(Picture(panels_in_rows(panels, evidence.spacing, at), words))
     return section
 
 
@@ -269,12 +249,12 @@ def diversity(d: dict[str, Any], spread_evenly: bool) -> Section:
     rows = [
         [
             words,
-            f"{d[key]['ms_ssim']:.3f}",
-            f"{d[key]['ms_ssim_sd']:.3f}",
-            str(d[key]["n_pairs"]),
-            str(d[key]["n_volumes"]),
+            f"{s['ms_ssim']:.3f}",
+            f"{s['ms_ssim_sd']:.3f}",
+            f"{s['n_pairs']}",
+            f"{s['n_volumes']}",
         ]
-        for key, words in (("samples", "between samples"), ("real", "between real scans"))
+        for s, words in ((d["samples"], "between samples"), (d["real"], "between real scans"))
     ]
     return Section(
         "Diversity",
@@ -283,14 +263,6 @@ def diversity(d: dict[str, Any], spread_evenly: bool) -> Section:
             f"a window of {d['samples']['ms_ssim_window']} voxels.{evenly}",
         ],
         tables=[Table("Similarity of pairs", ["", "MS-SSIM", "sd", "pairs", "volumes"], rows)],
-    )
-
-
-def how_made(made: dict[str, str]) -> Section:
-    """Command, checksums and versions."""
-    return Section(
-        "How this was made",
-        tables=[Table("For the record", ["", ""], [[k, v] for k, v in made.items()])],
     )
 
 
@@ -307,8 +279,5 @@ def agreement_table(caption: str, structures: dict[str, Any]) -> Table:
         [plain(name), str(s["n"]), *[f"{s[k]:.3g}{interval(s, k)}" for k in names]]
         for name, s in structures.items()
     ]
-    return Table(
-        f"{caption}; in brackets 95 % bootstrap intervals",
-        ["structure", "n", *names.values()],
-        rows,
-    )
+    header = ["structure", "n", *names.values()]
+    return Table(f"{caption}; in brackets 95 % bootstrap intervals", header, rows)

@@ -1,12 +1,14 @@
 """Brains in three planes, to scale and with the sides marked, as matplotlib figures."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vol3d.data.montage import planes_shown, three_slices
+from vol3d.io.files import make_folder, whole
 from vol3d.io.text import visible
 
 Spacing = tuple[float, float, float]
@@ -62,25 +64,17 @@ def panels_in_rows(rows: list[list[Panel]], spacing: Spacing, at: tuple[int, int
     across = columns * sum(w for w, _ in sizes)
     figure = Figure(figsize=(WIDTH_INCHES, WIDTH_INCHES * len(rows) * tallest / across), dpi=110)
     figure.set_facecolor("black")
-    grid = figure.add_gridspec(
-        len(rows),
-        len(planes) * columns,
-        width_ratios=[w for w, _ in sizes] * columns,
-        wspace=0,
-        hspace=0,
-        left=0,
-        right=1,
-        bottom=0,
-        top=1,
-    )
+    edges = {"wspace": 0, "hspace": 0, "left": 0, "right": 1, "bottom": 0, "top": 1}
+    widths = [w for w, _ in sizes] * columns
+    grid = figure.add_gridspec(len(rows), len(widths), width_ratios=widths, **edges)
     for r, row in enumerate(rows):
         for c, panel in enumerate(row):
-            edges = [None] * 3 if panel.outline is None else three_slices(panel.outline, at)
+            outlines = [None] * 3 if panel.outline is None else three_slices(panel.outline, at)
             pictures = three_slices(panel.x, at)
             for i, p in enumerate(planes):
                 axes = figure.add_subplot(grid[r, len(planes) * c + i])
-                draw_plane(axes, pictures[p], sizes[i], tallest, SIDES[p], panel.is_difference)
-                draw_outline(axes, edges[p], sizes[i], tallest)
+                plane = pictures[p], outlines[p], sizes[i], tallest, SIDES[p]
+                draw_plane(axes, *plane, panel.is_difference)
                 axes.set_zorder(-i)  # a title may run over the planes to its right
                 if i == 0:
                     ink = "black" if panel.is_difference else "white"
@@ -88,6 +82,13 @@ def panels_in_rows(rows: list[list[Panel]], spacing: Spacing, at: tuple[int, int
                     title = visible(panel.title)
                     axes.text(4, tallest - 4, title, parse_math=False, **ink_and_place)
     return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all; the folder is made."""
+    make_folder(path.parent)
+    with whole(path) as part:
+        figure.savefig(part, format="png")
 
 
 def in_rows(panels: list[Panel], columns: int = 2) -> list[list[Panel]]:
@@ -98,24 +99,22 @@ def in_rows(panels: list[Panel], columns: int = 2) -> list[list[Panel]]:
 def draw_plane(
     axes: Axes,
     picture: np.ndarray,
+    outline: np.ndarray | None,
     size: tuple[float, float],
     tallest: float,
     sides: str,
     is_difference: bool,
 ) -> None:
-    """One slice, rows from top to bottom, in mm, with a letter on either side."""
+    """One slice, rows from top to bottom, in mm, with a letter on either side; and a mask's edge."""
     width, height = size
     low, high = (-DIFFERENCE_LIMIT, DIFFERENCE_LIMIT) if is_difference else (0, 1 / 1.2)
     bottom = (tallest - HEADROOM_MM - height) / 2
-    axes.imshow(
-        picture,
-        cmap="RdBu_r" if is_difference else "gray",
-        vmin=low,
-        vmax=high,
-        extent=(0, width, bottom, bottom + height),
-        origin="upper",
-        interpolation="nearest",
-    )
+    place = {"extent": (0, width, bottom, bottom + height), "origin": "upper"}
+    cmap = "RdBu_r" if is_difference else "gray"
+    axes.imshow(picture, cmap=cmap, vmin=low, vmax=high, interpolation="nearest", **place)
+    if outline is not None:
+        pen = {"levels": [0.5], "colors": "#ff5050", "linewidths": 0.6}
+        axes.contour(outline.astype(float), **pen, **place)
     axes.set(xlim=(0, width), ylim=(0, tallest), aspect="equal", xticks=[], yticks=[])
     axes.set_facecolor("#f7f7f7" if is_difference else "black")
     axes.spines[:].set_visible(False)
@@ -123,21 +122,3 @@ def draw_plane(
     for at, letter in zip((0.04, 0.96), sides, strict=True):
         words = {"color": ink, "fontsize": 7, "ha": "center", "va": "center"}
         axes.text(at * width, bottom + height / 2, letter, **words)
-
-
-def draw_outline(
-    axes: Axes, inside: np.ndarray | None, size: tuple[float, float], tallest: float
-) -> None:
-    """The edge of a mask over the slice that `draw_plane` drew."""
-    if inside is None:
-        return
-    width, height = size
-    bottom = (tallest - HEADROOM_MM - height) / 2
-    axes.contour(
-        inside.astype(float),
-        levels=[0.5],
-        colors="#ff5050",
-        linewidths=0.6,
-        extent=(0, width, bottom, bottom + height),
-        origin="upper",
-    )

@@ -14,7 +14,6 @@ class Cloud:
     """One structure's volumes, and what `vol3d.metrics.agreement` says of them.
 
     Attributes:
-        name: of the structure, such as ventricles.
         reference: [n] ml asked for, or true.
         measured: [n] ml.
         stats: n, slope, intercept_ml, pearson_r ...
@@ -27,13 +26,7 @@ class Cloud:
 
 
 def clouds(panels: list[Cloud], *, reference: str, measured: str) -> Figure:
-    """One scatter plot for each structure, side by side.
-
-    Args:
-        panels: what to plot.
-        reference: title of the horizontal axis, without its unit.
-        measured: title of the vertical axis.
-    """
+    """One scatter plot for each structure, side by side; the names are the titles of the axes."""
     figure = Figure(figsize=(4.6 * len(panels), 4.4), dpi=110, layout="constrained")
     for axes, panel in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
         draw_cloud(axes, panel)

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from vol3d.data.preparation.alignment import template_volume
-from vol3d.io.files import whole
-from vol3d.report.pictures import Panel, in_rows, middle, panels_in_rows
+from vol3d.report.pictures import Panel, in_rows, middle, panels_in_rows, save
 from vol3d.volume import Volume
 
 MOST = 60
@@ -14,13 +13,7 @@ MOST = 60
 
 
 def write_montage(path: Path, images: list[Path], rows: list[dict[str, object]]) -> None:
-    """Draw the prepared images; all lie on one grid.
-
-    Args:
-        path: the PNG.
-        images: the brains.
-        rows: those of the QC table, in the same order.
-    """
+    """Draw the prepared brains, all on one grid; `rows` are those of the QC table."""
     order = sorted(range(len(rows)), key=lambda i: (not rows[i]["flag"], rows[i]["overlap"]))[:MOST]
     volumes = [Volume.read(images[i]).reorient("RAS") for i in order]
     grid = volumes[0].grid
@@ -30,8 +23,7 @@ def write_montage(path: Path, images: list[Path], rows: list[dict[str, object]])
         for i, v in zip(order, volumes, strict=True)
     ]
     figure = panels_in_rows(in_rows(panels), grid.spacing, middle([outline]))
-    with whole(path) as part:
-        figure.savefig(part, format="png")
+    save(figure, path)
 
 
 def title(row: dict[str, object]) -> str:

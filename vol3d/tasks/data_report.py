@@ -12,16 +12,7 @@ log = logging.getLogger(__name__)
 
 
 def report_data(data: Dataset | Latents, task: Task | None = None) -> None:
-    """Tell in one line what there is to learn from, and warn of what is doubtful.
-
-    Args:
-        data: the scans, or latents.
-        task: what is to learn from them.
-
-    Raises:
-        ConfigError: data or task are off, such as covariates that nobody has.
-        DataError: files or tables are not as they should be.
-    """
+    """Tell in one line what there is to learn from, and warn of what is doubtful."""
     scans = data.scans()
     wanted = getattr(task, "covariates", {})
     log.info("data: %s", overview(scans, data.lies_on(scans), wanted))

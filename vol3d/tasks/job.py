@@ -18,8 +18,6 @@ class Batch:
 
     Attributes:
         nimg: images seen before it, or before the batch that it is part of.
-        names: of the scans.
-        rows: their covariates.
         rngs: one generator an image, for whatever is still to be drawn for it.
         drawn: what the task drew for each, on the CPU.
         everyone: names of all scans of the update, whichever rank they fall to.
@@ -92,7 +90,6 @@ class Job(Protocol):
         nets: the networks to train, by part.
         optims: optimiser settings of parts that have their own.
         averaged: the parts whose averaged weights are wanted.
-        scans: the training scans.
         whole_weights: why every process must have all weights, where it must; None if need not be.
     """
 

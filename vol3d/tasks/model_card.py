@@ -97,13 +97,9 @@ def imported_card(
 
 def quality_lines(quality: dict[str, Any]) -> list[str]:
     """The section on quality."""
-    measures = [
-        f"- {as_markdown(k)}: {v:.4g}"
-        if isinstance(v, float)
-        else f"- {as_markdown(k)}: {as_markdown(v)}"
-        for k, v in quality.items()
-        if isinstance(v, float | int | str)
-    ]
+    known = {k: v for k, v in quality.items() if isinstance(v, float | int | str)}
+    told = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in known.items()}
+    measures = [f"- {as_markdown(k)}: {as_markdown(v)}" for k, v in told.items()]
     words = [of_reconstruction(quality).words, ""] if "psnr_brain_db" in quality else []
     return ["## Quality on held-out people", "", *words, *(measures or ["Never measured."])]
 

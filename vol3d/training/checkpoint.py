@@ -42,11 +42,7 @@ class Stored:
 
     @torch.no_grad()
     def fill(self, net: nn.Module) -> None:
-        """Copy the tensors into a network.
-
-        Raises:
-            RunError: they are of another network.
-        """
+        """Copy the tensors into a network; a RunError where they are of another."""
         mine = net.state_dict()
         if {self.prefix + name for name in mine} != set(self.names):
             raise RunError(f"{self.file}: {self.prefix} is of another network; name another run")
@@ -96,11 +92,7 @@ class Checkpoints:
             shutil.rmtree(old)
 
     def newest(self) -> Path | None:
-        """The newest one that is whole; damaged ones are told and passed over.
-
-        Raises:
-            RunError: there are checkpoints, and all are damaged.
-        """
+        """The newest one that is whole; damaged ones are told and passed over; a RunError if all are."""
         found = self.all()
         for path in reversed(found):
             problem = damage(path)
@@ -139,16 +131,7 @@ def digest(scans: list[Visit]) -> str:
 
 
 def check_scans(run: Path, known: str | None, found: str) -> None:
-    """Check that a checkpoint was made with the scans that are there now.
-
-    Args:
-        run: whose it is.
-        known: the digest in the checkpoint.
-        found: that of the scans.
-
-    Raises:
-        ConfigError: they are others.
-    """
+    """Refuse, by a ConfigError, to go on with other scans than a checkpoint's, by their digests."""
     if known != found:
         raise ConfigError(
             f"{run}: the training scans, or their covariates, are others than when this run began; "

@@ -13,13 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import (
-    DynamicOutputShapeException,
-    FakeTensor,
-    FakeTensorMode,
-)
+from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from vol3d.data.rng import torch_rng
@@ -94,9 +91,7 @@ class Ledger(TorchDispatchMode):
         if func.namespace != "aten":
             return func(*args, **(kwargs or {}))
         if torch.is_inference_mode_enabled():
-            with (
-                self
-            ):  # elsewhere autograd has taken compound operations apart before they come here
+            with self:  # elsewhere autograd has taken compound operations apart by now
                 out = func.decompose(*args, **(kwargs or {}))
             if out is not NotImplemented:
                 return out
@@ -151,13 +146,7 @@ def place_of(t: Tensor) -> torch.device:
 
 def tensors(tree: Any) -> list[Tensor]:
     """The tensors in nested arguments."""
-    if isinstance(tree, Tensor):
-        return [tree]
-    if isinstance(tree, dict):
-        tree = tree.values()
-    elif not isinstance(tree, tuple | list):
-        return []
-    return [t for branch in tree for t in tensors(branch)]
+    return [t for t in tree_leaves(tree) if isinstance(t, Tensor)]
 
 
 def flops_of(packet: Any, args: tuple, kwargs: dict, out: Any) -> float:
@@ -234,9 +223,6 @@ def estimate_cost(
         world: processes that do the same, so that the engine may share out what is kept.
         done: of the same data and device, to look into and to add to: engines differ in what they
             keep alone.
-
-    Raises:
-        ConfigError: the engine cannot do this job.
     """
     kind, done = training.engine, {} if done is None else done
     plain = training.model_copy(update={"engine": PLAIN})  # others need real memory
@@ -246,12 +232,8 @@ def estimate_cost(
     cost, job = done[name]
     kind.check(job)
     at_step, between = spared_by(kind, job, world)
-    return replace(
-        cost,
-        step=cost.step - at_step,
-        validation=cost.validation - between,
-        lasting=cost.lasting - between,
-    )
+    at_rest = {k: getattr(cost, k) - between for k in ("validation", "lasting")}
+    return replace(cost, step=cost.step - at_step, **at_rest)
 
 
 def estimate_alone(
@@ -293,12 +275,7 @@ def estimate_alone(
 
 @dataclass
 class Passes(Batch):
-    """A batch that notes what had been done at the end of each pass.
-
-    Attributes:
-        ledger: what counts it.
-        ends: the work up to the end of each.
-    """
+    """A batch that notes what had been done at the end of each pass."""
 
     ledger: Ledger
     ends: list[Counter[Work]] = field(default_factory=list)

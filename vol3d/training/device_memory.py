@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from vol3d.nn.cpu_features import groups_of
 from vol3d.training.cost_estimate import Cost
 
 log = logging.getLogger(__name__)
@@ -73,24 +74,9 @@ def available_memory(meminfo: Path) -> float | None:
 
 
 def free_in_cgroups(told: Path, mount: Path = Path("/sys/fs/cgroup")) -> list[float]:
-    """What is left in each control group that this process is in, down from its root.
-
-    Version 2 has one tree; version 1 has one of its own for memory. In a container the path may be
-    that of the host, of which only the root can be seen.
-    """
-    try:
-        lines = [line.split(":", 2) for line in told.read_text().splitlines()]
-    except OSError:
-        return []
-    amounts = []
-    for _, controllers, path in lines:
-        if controllers in ("", "memory"):
-            root = mount / controllers
-            folder = root / path.strip("/")
-            for group in [folder, *folder.parents]:
-                if group.is_relative_to(root) and (free := free_in_group(group)) is not None:
-                    amounts.append(free)
-    return amounts
+    """What is left in each control group that this process is in; see `groups_of`."""
+    amounts = map(free_in_group, groups_of("memory", told, mount))
+    return [free for free in amounts if free is not None]
 
 
 def free_in_group(group: Path) -> float | None:

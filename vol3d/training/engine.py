@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -40,27 +39,14 @@ def tell_precision(precision: Precision, device: str) -> None:
     log.info("precision=%s: %s", precision, told)
 
 
-@runtime_checkable
-class Settles(Protocol):
-    """A layer with state that moves once an update, but not by a gradient (a codebook's means)."""
-
-    def settle(self, ok: Tensor) -> None:
-        """Move by what the forward passes since the last call added up; not at all unless `ok`."""
-
-
 class Engine:
     """Wraps the networks of a task for one device.
 
     Args:
-        nets: the networks that are trained, by name.
-        optims: the optimiser settings of each.
         averaged: those whose averaged weights go into the bundle.
         ema_halflife: half-life of the average, in images.
-        device: where they run.
         precision: bf16 runs forward passes under autocast; weights and losses stay float32. auto is
             decided here, by the device.
-        kind: what shares the training out over the ranks.
-        ranks: the processes.
         share: images of an update on each of them.
     """
 
@@ -150,7 +136,7 @@ class Engine:
             norm = trained.step(self.optims[name].rate(share), finite.all())
             finite = torch.cat([finite, norm.isfinite()[None]])
             for module in trained.net.modules():
-                if isinstance(module, Settles):
+                if hasattr(module, "settle"):  # its state moves once an update, but by no gradient
                     module.settle(finite.all())
             self.watch.note(nimg, name, [*self.terms[name], "gradient"], names, finite)
             report |= dict(zip(self.terms[name], values, strict=True))

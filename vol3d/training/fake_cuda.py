@@ -11,37 +11,12 @@ from torch.utils._pytree import tree_map
 
 from vol3d.nn.slab_conv import SLAB
 
-IN_FLOAT32 = [
-    "cosine_similarity",
-    "cumprod",
-    "cumsum",
-    "dist",
-    "exp",
-    "expm1",
-    "group_norm",
-    "layer_norm",
-    "linalg_vector_norm",
-    "log",
-    "log10",
-    "log1p",
-    "log2",
-    "log_softmax.int",
-    "logsumexp",
-    "native_layer_norm",
-    "norm.Scalar",
-    "norm.ScalarOpt_dim",
-    "pow.Scalar",
-    "pow.Tensor_Scalar",
-    "pow.Tensor_Tensor",
-    "reciprocal",
-    "rsqrt",
-    "softmax.int",
-    "softplus",
-    "sum",
-    "sum.dim_IntList",
-    "upsample_nearest3d",
-    "upsample_trilinear3d",
-]
+IN_FLOAT32 = """
+cosine_similarity cumprod cumsum dist exp expm1 group_norm layer_norm linalg_vector_norm log log10 log1p
+log2 log_softmax.int logsumexp native_layer_norm norm.Scalar norm.ScalarOpt_dim pow.Scalar
+pow.Tensor_Scalar pow.Tensor_Tensor reciprocal rsqrt softmax.int softplus sum sum.dim_IntList
+upsample_nearest3d upsample_trilinear3d
+"""
 """What CUDA's autocast computes in float32, and the CPU's does in whatever it gets
 (pytorch.org/docs/stable/amp.html, the two lists of ops that autocast to float32)."""
 
@@ -57,7 +32,7 @@ def cuda_rules() -> Iterator[None]:
 
     try:
         torch.group_norm = plain_layout
-        for name in IN_FLOAT32:
+        for name in IN_FLOAT32.split():
             if not torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{name}", "AutocastCPU"):
                 library.impl(name, in_float32(name), "AutocastCPU")
         yield

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vol3d.io.files import whole
 from vol3d.io.reading import understood
 from vol3d.training.nonfinite import Dropped
 from vol3d.training.tracker import Track
@@ -19,8 +20,6 @@ class RunLog:
     """`log.jsonl` and `previews/` in the run folder; after a resume they go on from its image.
 
     Args:
-        folder: of the run.
-        nimg: images seen so far.
         tracks: told the same. One that fails is named and does not stop the run.
     """
 
@@ -28,9 +27,8 @@ class RunLog:
         self.path = folder / "log.jsonl"
         with understood(self.path):
             kept = [line for line in self.lines() if json.loads(line)["nimg"] <= nimg and nimg]
-        part = folder / ".log.jsonl.part"
-        part.write_text("".join(f"{line}\n" for line in kept))
-        part.replace(self.path)
+        with whole(self.path) as part:
+            part.write_text("".join(f"{line}\n" for line in kept))
         self.folder, self.tracks = folder, list(tracks)
 
     def lines(self) -> list[str]:
@@ -53,10 +51,7 @@ class RunLog:
         d = dropped
         log.warning(
             "update dropped at image %d: %s of the %s not finite in %s",
-            d.nimg,
-            ", ".join(d.terms),
-            d.part,
-            ", ".join(d.names),
+            *(d.nimg, ", ".join(d.terms), d.part, ", ".join(d.names)),
         )
         self.write(d.nimg, "dropped", part=d.part, terms=d.terms, names=d.names)
 

@@ -1,6 +1,5 @@
 """The training loop: one page, safe to kill and run again at any point."""
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from vol3d.data.rng import item_at, torch_rng
 from vol3d.distributed.ranks import ALONE, Ranks
 from vol3d.errors import ConfigError
 from vol3d.io import files
-from vol3d.io.files import is_free
+from vol3d.io.files import is_free, whole
 from vol3d.io.progress import Bar
 from vol3d.io.reading import read_json
 from vol3d.nn.optim import Optim
@@ -150,9 +149,8 @@ def train(job: Job, training: Training, engine: Engine, stop: StopSignal = NEVER
 def open_log(training: Training, nimg: int) -> RunLog:
     """The run's log, with its trackers, going on from image `nimg`."""
     trackers = filter(None, training.trackers.values())
-    return RunLog(
-        training.run, nimg, [t.open(training.run, training.dump(), nimg) for t in trackers]
-    )
+    tracks = [t.open(training.run, training.dump(), nimg) for t in trackers]
+    return RunLog(training.run, nimg, tracks)
 
 
 def validate_and_preview(job: Job, engine: Engine, report: RunLog | Silence, nimg: int) -> None:
@@ -175,11 +173,7 @@ def save(checkpoints: Checkpoints, engine: Engine, nimg: int, state: dict) -> No
 def update(job: Job, training: Training, engine: Engine, batch: Batch) -> dict[str, Tensor]:
     """One update of every part (the model; or generator and discriminator); their losses.
 
-    Args:
-        job: what is trained.
-        training: how.
-        engine: with the networks.
-        batch: this rank's share of the images.
+    The batch is this rank's share of the images.
     """
     for micro in batch.split(min(training.micro_batch or training.batch, len(batch.names))):
         for part, losses in job.losses(engine, micro):
@@ -196,12 +190,7 @@ def due(every: int, state: State, batch: int, done: bool) -> bool:
 
 
 def resume(checkpoints: Checkpoints, engine: Engine, learnt_from: str) -> State:
-    """Take up the newest whole checkpoint, if there is one; on every rank the same.
-
-    Raises:
-        ConfigError: the training scans are not those it was made with.
-        RunError: all checkpoints are damaged.
-    """
+    """Take up the newest whole checkpoint, if there is one; on every rank the same."""
     found = engine.ranks.alone(checkpoints.newest)
     if found is None:
         return State()
@@ -242,11 +231,7 @@ def draw_batches(job: Job, training: Training, nimg: int, ranks: Ranks = ALONE) 
 
 
 def share_of(training: Training, ranks: Ranks) -> int:
-    """Images of an update on each rank.
-
-    Raises:
-        ConfigError: the batch cannot be shared out evenly.
-    """
+    """Images of an update on each rank; a ConfigError where the batch cannot be shared out evenly."""
     if training.batch % ranks.world:
         raise ConfigError(
             f"batch={training.batch}: cannot be shared out evenly over {ranks.world} processes; "
@@ -264,11 +249,7 @@ def mean_losses(recent: list[dict[str, Tensor]]) -> dict[str, float]:
 
 
 def check_folder(training: Training) -> None:
-    """Check that the run folder is free, or that its run was started with the same settings.
-
-    Raises:
-        ConfigError: the folder holds something else, or another run.
-    """
+    """Refuse, by a ConfigError, a run folder that holds something else, or a run of other settings."""
     folder, mine = training.run, training.run / "config.yaml"
     free = {"run", "device", "check_memory", "log_every", "preview_every", "save_every", "keep"}
     free |= {"trackers", "engine", "micro_batch", "readers"}
@@ -287,20 +268,14 @@ def check_folder(training: Training) -> None:
 
 def make_folder(training: Training) -> None:
     """Make the run folder with its settings."""
-    files.make_folder(training.run)
-    part = training.run / ".config.yaml.part"
-    training.write(part)
-    part.replace(training.run / "config.yaml")
+    with whole(files.make_folder(training.run) / "config.yaml") as part:
+        training.write(part)
 
 
 def start(
     job_of: Callable[[], Job], training: Training, ranks: Ranks = ALONE
 ) -> tuple[Job, Engine]:
-    """Build the job with seeded weights and the engine around it.
-
-    Raises:
-        ConfigError: the engine cannot do this job.
-    """
+    """Build the job with seeded weights and the engine around it; a ConfigError where they do not fit."""
     share_of(training, ranks)
     device = device_of(training.device)
     torch.manual_seed(training.seed)  # initial weights; everything later has its own generator
@@ -322,8 +297,3 @@ def engine_of(job: Job, training: Training, device: torch.device, ranks: Ranks =
         ranks=ranks,
         share=share_of(training, ranks),
     )
-
-
-def read_log(folder: Path) -> list[dict]:
-    """The records of a run's log."""
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]

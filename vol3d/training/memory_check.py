@@ -4,6 +4,7 @@ import logging
 
 from vol3d.distributed.ranks import ALONE, Ranks
 from vol3d.errors import ConfigError, Vol3dError
+from vol3d.io.reading import first_line
 from vol3d.training.device_memory import GIB, free_memory
 from vol3d.training.engine import device_of
 from vol3d.training.loop import Training, share_of
@@ -40,9 +41,8 @@ def check_memory(training: Training, ranks: Ranks = ALONE) -> None:
     except Vol3dError:
         raise
     except Exception as error:  # whatever a network of one's own does not do without data
-        log.info(
-            "memory: not checked, because the step cannot be estimated (%s)", first_line(error)
-        )
+        why = f"{type(error).__name__}: {first_line(error)}"
+        log.info("memory: not checked, because the step cannot be estimated (%s)", why)
         return
     if planner.fits(plain):
         log.info("memory: needs %s of %.2f GiB", planner.need(plain), free / GIB)
@@ -59,8 +59,3 @@ def check_memory(training: Training, ranks: Ranks = ALONE) -> None:
         f"this training needs {planner.need(plain)} of memory, and the {device.type} has "
         f"{free / GIB:.2f} GiB free; {remedy}, or check_memory=false to try regardless"
     )
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in short."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

@@ -32,24 +32,11 @@ class Watch:
         self.waiting.append((nimg, part, terms, names, finite))
 
     def read(self) -> list[Dropped]:
-        """Look: one transfer from the device. Three dropped in a row stop the run.
-
-        Raises:
-            RunError: names the part, the terms and the subjects of the third.
-        """
+        """Look: one transfer from the device. Three dropped in a row stop the run (RunError)."""
         dropped = []
-        flags = (
-            [
-                f.tolist()
-                for f in torch.cat([w[4] for w in self.waiting]).split(
-                    [len(w[4]) for w in self.waiting]
-                )
-            ]
-            if self.waiting
-            else []
-        )
-        for (nimg, part, terms, names, _), finite in zip(self.waiting, flags, strict=True):
-            bad = [t for t, ok in zip(terms, finite, strict=True) if not ok]
+        flags = iter(torch.cat([w[4] for w in self.waiting]).tolist() if self.waiting else [])
+        for nimg, part, terms, names, _ in self.waiting:
+            bad = [t for t, ok in [(t, next(flags)) for t in terms] if not ok]
             self.in_a_row[part] = self.in_a_row.get(part, 0) + 1 if bad else 0
             if bad:
                 dropped.append(Dropped(nimg, part, bad, names))

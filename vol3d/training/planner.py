@@ -98,9 +98,6 @@ class Planner:
     """Estimates settings of one training, each once.
 
     Args:
-        training: with its task and data.
-        fake: what stands for the data.
-        device: where it is to run.
         free: bytes that are free there.
         rates: the pace by which settings are compared.
         world: processes that share the training out; `training` is that of one of them.
@@ -124,11 +121,7 @@ class Planner:
         self.levers = [x for x in LEVERS if x.key in known and x.values(training)]
 
     def estimate_cost(self, words: dict[str, Any]) -> Row | None:
-        """The row of a setting; None where the network refuses it (a patch that is too small).
-
-        Raises:
-            Exception: the training as it is cannot be estimated.
-        """
+        """The row of a setting; None where the network refuses it (a patch that is too small)."""
         name = str(words)
         if name not in self.rows:
             self.rows[name] = None
@@ -221,14 +214,11 @@ def changed(training: Training, words: dict[str, Any]) -> Training:
 
 
 def fake_data(training: Training, shape: tuple[int, ...] | None = None) -> FakeData:
-    """What stands for the data of a training: their size is read from the grid, a header or a manifest.
+    """What stands for the data of a training: their size is read from grid, header or manifest.
 
     Args:
         training: with its task and data.
         shape: of a scan [X, Y, Z], or of a latent [C, x, y, z], where there are no data yet.
-
-    Raises:
-        ConfigError: the shape is neither given nor to be found.
     """
     latents = training.data.kind == "latents"
     if shape is not None and len(shape) != 3 + latents:

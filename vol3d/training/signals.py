@@ -1,4 +1,4 @@
-"""StopSignal to quit: what a queue's signals mean, and how a run leaves so that it is called back.
+"""Signals to quit: what a queue's signals mean, and how a run leaves so that it is called back.
 
 SLURM sends SIGUSR1 before the time limit (`--signal=USR1@120`) and SIGTERM when another job is to have
 the machine. A run that gets either finishes its update, saves, and leaves.
@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Self
 
 from vol3d.errors import ElsewhereError, RunError
@@ -24,11 +24,7 @@ GRACE_S = 3600.0
 
 
 class StopSignal:
-    """Remembers the first of the signals that came, however many do; a context.
-
-    Attributes:
-        number: of that signal, 0 before.
-    """
+    """Remembers the number of the first signal that came, 0 before; a context."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -38,9 +34,7 @@ class StopSignal:
         self.before = {s: signal.signal(s, self.take) for s in SIGNALS}
         return self
 
-    def __exit__(
-        self, kind: type | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
 

@@ -1,12 +1,12 @@
 """How fast a device works, measured in about a second, and how long an update takes at that pace."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch.nn import functional
+from torch.utils.benchmark import Timer
 
 from vol3d.training.cost_estimate import Cost
 
@@ -49,8 +49,8 @@ def measure(device: torch.device) -> Throughput:
     half, single = (convolution(t, device) for t in (torch.bfloat16, torch.float32))
     large, small = torch.rand(2**25, device=device), torch.rand(8, device=device)
     other = torch.empty_like(large)
-    moved = 2 * large.numel() * large.element_size() / pace(lambda: other.copy_(large), device)
-    return Throughput(half, single, moved, pace(lambda: small + small, device))
+    moved = 2 * large.numel() * large.element_size() / pace(lambda: other.copy_(large))
+    return Throughput(half, single, moved, pace(lambda: small + small))
 
 
 def convolution(dtype: torch.dtype, device: torch.device) -> float:
@@ -60,21 +60,14 @@ def convolution(dtype: torch.dtype, device: torch.device) -> float:
     for n in (4, 8, 16, 32, 48):
         x = torch.rand(1, 64, n, n, n, device=device, dtype=dtype)
         x = x.to(memory_format=torch.channels_last_3d)
-        seconds = pace(partial(functional.conv3d, x, w, padding=1), device, 0.1)
+        seconds = pace(partial(functional.conv3d, x, w, padding=1), 0.1)
         if seconds > 0.1:
             break
     return 2 * x.numel() * w[0].numel() / seconds
 
 
-def pace(work: Callable[[], object], device: torch.device, seconds: float = 0.2) -> float:
-    """The seconds that some work takes, once it is warm."""
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    work()
-    wait()
-    began, n = time.perf_counter(), 0
-    while time.perf_counter() - began < seconds:
-        for _ in range(8 if device.type == "cuda" else 1):
-            work()
-            n += 1
-        wait()
-    return (time.perf_counter() - began) / n
+def pace(work: Callable[[], object], seconds: float = 0.2) -> float:
+    """The seconds that some work takes, once it is warm, measured for so long."""
+    work()  # which may compile something
+    timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
+    return timer.blocked_autorange(min_run_time=seconds).mean  # it waits for a GPU

@@ -16,13 +16,7 @@ from vol3d.training.loop import Training
 def write_interim(training: Training, checkpoint: Path, job: Job) -> Path:
     """RUN/interim/CHECKPOINT: as the run's bundle would be if it ended there; made unless it is there.
 
-    Args:
-        training: the run.
-        checkpoint: one of its own.
-        job: what it trains; its networks are given the averaged weights.
-
-    Raises:
-        ConfigError: the training scans are no longer those of the checkpoint.
+    A ConfigError where the training scans are no longer those of the checkpoint.
     """
     target = training.run / "interim" / checkpoint.name
     if target.is_dir():

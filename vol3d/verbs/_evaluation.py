@@ -2,6 +2,7 @@
 
 import logging
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -221,16 +222,9 @@ class Evaluation:
                 for s, ml in measured
                 if isinstance(s.covariates.get(name), float)
             ]
-            self.rows += [
-                {
-                    "image": s.name,
-                    "set": which,
-                    "structure": name,
-                    "reference_ml": known,
-                    "measured_ml": round(ml, 4),
-                }
-                for s, known, ml in pairs
-            ]
+            columns = ("image", "set", "structure", "reference_ml", "measured_ml")
+            told = [(s.name, which, name, known, round(ml, 4)) for s, known, ml in pairs]
+            self.rows += [dict(zip(columns, row, strict=True)) for row in told]
             reference, got = (np.array([p[i] for p in pairs], float) for i in (1, 2))
             try:
                 stats[name] = agreement(reference, got, seed=self.asked.seed)
@@ -286,15 +280,10 @@ class Evaluation:
             "samples": [self.read_sample(s) for s in self.samples[: 2 * pairs]],
             "real": [self.images.image(s) for s in scans[: 2 * pairs]],
         }
-        self.summary["diversity"] = {
-            key: mean_ms_ssim(
-                volumes,
-                pairs=pairs,
-                seed=self.asked.seed,
-                track=lambda p, key=key: track(p, f"diversity of {key}"),
-            )
-            for key, volumes in sets.items()
-        }
+        told = self.summary["diversity"] = {}
+        for key, volumes in sets.items():
+            shown = partial(track, title=f"diversity of {key}")
+            told[key] = mean_ms_ssim(volumes, pairs=pairs, seed=self.asked.seed, track=shown)
 
     # -- results ----------------------------------------------------------------------------------
 

@@ -16,7 +16,6 @@ from vol3d.data.summary import counted, grids, names_in, values
 from vol3d.data.tables import few
 from vol3d.data.visit import MAIN_LABELS, Visit
 from vol3d.errors import ConfigError
-from vol3d.io.files import whole
 from vol3d.tasks import Task
 from vol3d.tasks.data_report import warn
 from vol3d.training.loop import Training
@@ -41,19 +40,11 @@ class Check(Config):
     @classmethod
     def leave(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Leave the other settings of a training aside."""
-        return {
-            k: v
-            for k, v in given.items()
-            if k in cls.model_fields or k not in Training.model_fields
-        }
+        aside = Training.model_fields.keys() - cls.model_fields.keys()
+        return {k: v for k, v in given.items() if k not in aside}
 
     def execute(self) -> list[Path]:
-        """Print what there is, a line each, and warn of what is doubtful; the picture.
-
-        Raises:
-            ConfigError: data or settings are off, as a training would say.
-            DataError: a file or table is not as it should be.
-        """
+        """Print what there is, a line each, and warn of what is doubtful; the picture."""
         if self.picture and self.picture.suffix != ".png":
             raise ConfigError(f"picture={self.picture}: the name of a .png is due")
         scans = self.data.scans()
@@ -88,7 +79,7 @@ class Check(Config):
 
     def show(self, scans: list[Visit], images: Images | None) -> Path:
         """The picture: the first, the middle and the last of the scans."""
-        from vol3d.report.pictures import Panel, middle, panels_in_rows
+        from vol3d.report.pictures import Panel, middle, panels_in_rows, save
 
         if images is None:
             raise ConfigError(f"picture={self.picture}: latents cannot be shown; check the scans")
@@ -96,8 +87,5 @@ class Check(Config):
         some = {scans[i].name: scans[i] for i in (0, len(scans) // 2, -1)}
         panels = [Panel(name, images.image(s)[0]) for name, s in some.items()]
         at = middle([p.x for p in panels])
-        self.picture.parent.mkdir(parents=True, exist_ok=True)
-        figure = panels_in_rows([[p] for p in panels], images.grid.spacing, at)
-        with whole(self.picture) as part:
-            figure.savefig(part, format="png")
+        save(panels_in_rows([[p] for p in panels], images.grid.spacing, at), self.picture)
         return self.picture

@@ -39,11 +39,7 @@ class Doctor(Config):
         }
 
     def execute(self) -> str:
-        """Print each check as it is made, lest a crash in a later one take it along; the conclusion.
-
-        Raises:
-            RunError: the training step did not work.
-        """
+        """Print each check as it is made, lest a crash in a later one take it along; the conclusion."""
         rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0"
         if rank != "0":
             return f"(process {rank} leaves the report to process 0)"

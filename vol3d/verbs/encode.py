@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 import vol3d
 from vol3d.config import Config
-from vol3d.data.bids_writer import write_json
+from vol3d.data.bids_writer import write_json, write_text
 from vol3d.data.datasets import Source
 from vol3d.data.images import Images
 from vol3d.data.latents import MANIFEST
@@ -81,11 +81,7 @@ class Encode(Config):
         return self.out
 
     def images(self, autoencoder: TrainedAutoencoder) -> Images:
-        """The scans, of which it is told what they are.
-
-        Raises:
-            DataError: their voxels have not the size that the autoencoder knows.
-        """
+        """The scans, of which it is told what they are."""
         report_data(self.data)
         images = Images(self.data, may=None, cache_gb=0)
         for spacing in {images.grid_of(s).spacing for s in images.train + images.val}:
@@ -106,11 +102,7 @@ class Encode(Config):
             self.check_folder(autoencoder)  # another process may have been quicker
 
     def check_folder(self, autoencoder: TrainedAutoencoder) -> None:
-        """Check that the folder is free, or holds latents of this autoencoder.
-
-        Raises:
-            ConfigError: it holds something else.
-        """
+        """Check that the folder is free, or holds latents of this autoencoder."""
         if self.inside.is_dir():
             if TrainedAutoencoder(self.inside).checksum != autoencoder.checksum:
                 raise ConfigError(
@@ -190,16 +182,9 @@ def write_manifest(
     """latents.json, last: with it the dataset is finished."""
     shift, scale = standardise([files[s.name] for s in images.train])
     latent = autoencoder.latent_grid(images.grid)
+    told = ("name", "subject", "session", "split", "res", "covariates")
     scans = [
-        {
-            "name": s.name,
-            "subject": s.subject,
-            "session": s.session,
-            "split": s.split,
-            "res": s.res,
-            "covariates": s.covariates,
-            "file": files[s.name].name,
-        }
+        {**{k: getattr(s, k) for k in told}, "file": files[s.name].name}
         for s in images.train + images.val
     ]
     manifest = {
@@ -214,8 +199,7 @@ def write_manifest(
         "images": images.fingerprint(),
         "scans": scans,
     }
-    with whole(out / MANIFEST) as shard:
-        shard.write_text(json.dumps(manifest, indent=1))
+    write_text(out / MANIFEST, json.dumps(manifest, indent=1))
 
 
 def standardise(files: list[Path]) -> tuple[list[float], list[float]]:

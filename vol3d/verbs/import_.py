@@ -108,11 +108,7 @@ class Import(Config):
         return self.out
 
     def known_autoencoder(self) -> Path:
-        """The bundle of an autoencoder that there is, which knows what its images are.
-
-        Raises:
-            ConfigError: it is none.
-        """
+        """The bundle of an autoencoder that there is, which knows what its images are."""
         if said := {"grid", "shape", "orientation", "gain", "data"} & self.model_fields_set:
             log.info("%s: as the autoencoder's bundle has it", ", ".join(sorted(said)))
         return Bundle(self.autoencoder, "autoencoder").path
@@ -120,11 +116,7 @@ class Import(Config):
     # -- reading ----------------------------------------------------------------------------------
 
     def find(self) -> dict[str, Found]:
-        """The networks that there are, by kind.
-
-        Raises:
-            ConfigError: several of a kind, or a U-Net without its autoencoder.
-        """
+        """The networks that there are, by kind."""
         zoo = zoo_of(self.source, self.config)
         reader = Reader(zoo, self.kl, self.unet, self.key)
         found = reader.folder() if self.source.is_dir() else reader.by_kind(self.source)
@@ -146,11 +138,6 @@ class Import(Config):
 
     # -- writing ----------------------------------------------------------------------------------
 
-    def image_grid(self) -> Grid:
-        """The grid that is asked for."""
-        grid = mni_grid(float(self.grid.removesuffix("mm")))
-        return grid if self.shape is None else around(grid, self.shape)
-
     def fingerprint(self, found: Found, grid: Grid, gain: float) -> dict[str, Any]:
         """Where the weights come from and what is known of their images."""
         sha = sha256(found.weights.path)
@@ -170,7 +157,9 @@ class Import(Config):
 
     def write_autoencoder(self, found: Found, out: Path) -> None:
         """The autoencoder's bundle, measured where there are data."""
-        fingerprint = self.fingerprint(found, self.image_grid(), self.gain)
+        grid = mni_grid(float(self.grid.removesuffix("mm")))
+        grid = around(grid, self.shape) if self.shape else grid
+        fingerprint = self.fingerprint(found, grid, self.gain)
         parts = {
             "config": {
                 "kind": "autoencoder",
@@ -250,6 +239,7 @@ class Import(Config):
             "shift": [0.0] * z,
             "scale": [1 / self.factor(found)] * z,
         }
+        what = f"diffusion model, MONAI's {found.net.what}"
         write_bundle(
             self.out,
             config={"kind": "diffusion", **settings.dump()},
@@ -259,12 +249,7 @@ class Import(Config):
                 "covariates": schema.dump(),
                 "quality": autoencoder.quality,
             },
-            card=imported_card(
-                f"diffusion model, MONAI's {found.net.what}",
-                fingerprint,
-                autoencoder.quality,
-                schema,
-            ),
+            card=imported_card(what, fingerprint, autoencoder.quality, schema),
             inside={"autoencoder": autoencoder.path},
         )
 

@@ -121,14 +121,16 @@ class Prepare(Steps):
                     log.error("%s failed: %s", scan.name, reason)
                 say()
                 bar.advance()
-        made = self.made(scans, place)
-        left = len(scans) - len({s.name for s in made} | set(failed))
+
+        def made() -> list[Visit]:
+            return [s for s in scans if self.is_made(s, place)]
+
+        done = made()
+        left = len(scans) - len({s.name for s in done} | set(failed))
         tell(self.shard, left, len(scans), "scans")
         results = []
-        if made and not left:
-            results = sum_up(
-                lambda: self.made(scans, place), lambda now: self.write_results(now, place)
-            )
+        if done and not left:
+            results = sum_up(made, lambda now: self.write_results(now, place))
         if failed:
             raise RunError(
                 f"{len(failed)} of {len(ours)} scans failed, the others are in {self.out}: "
@@ -147,12 +149,12 @@ class Prepare(Steps):
 
     def warn(self, scans: list[Visit], there: list[Visit]) -> None:
         """Tell who is left out, and why."""
-        first = self.contrasts[0]
-        lacking = [v.who for v in there if first not in v.images]
-        lines = [f"{len(lacking)} visits have no {first} and are left out: {few(lacking)}"] * any(
-            lacking
-        )
-        for line in lines + self.source().doubts(scans):
+        first, lines = self.contrasts[0], self.source().doubts(scans)
+        if lacking := [v.who for v in there if first not in v.images]:
+            lines.insert(
+                0, f"{len(lacking)} visits have no {first} and are left out: {few(lacking)}"
+            )
+        for line in lines:
             log.warning("warning: %s", line)
 
     def announce(
@@ -171,11 +173,7 @@ class Prepare(Steps):
             )
 
     def with_first(self, there: list[Visit]) -> list[Visit]:
-        """Those visits that have the first contrast.
-
-        Raises:
-            DataError: none has.
-        """
+        """Those visits that have the first contrast; a DataError where none has."""
         first = self.contrasts[0]
         found = [v for v in there if first in v.images]
         if not found:
@@ -209,22 +207,14 @@ class Prepare(Steps):
         return read_json(path) if path.is_file() else {}
 
     def claim(self) -> None:
-        """Take a free folder by describing it, or check that it is ours and of the same settings.
-
-        Raises:
-            ConfigError: it holds something else.
-        """
+        """Take a free folder by describing it, or check that it is ours and of the same settings."""
         if is_free(self.out):
             self.write_top(keep=True)  # of several at once, the first one's; all read that
         self.check_folder()
         self.write_top()
 
     def check_folder(self) -> None:
-        """Check that the folder is ours and of the same settings.
-
-        Raises:
-            ConfigError: it holds something else.
-        """
+        """Check that the folder is ours and of the same settings."""
         made_by = read_maker(self.out)
         if made_by.get("Name") != "vol3d prepare":
             raise ConfigError(f"{self.out}: holds something else; name another folder")
@@ -272,10 +262,6 @@ class Prepare(Steps):
         measured = {*MEASURED, *LEAST, *MOST} <= under(said, "QC").keys()
         return measured and said.get("SourceSHA256") == digest(scan)
 
-    def made(self, scans: list[Visit], place: Place) -> list[Visit]:
-        """Those of the scans that are complete."""
-        return [s for s in scans if self.is_made(s, place)]
-
     def write_results(self, scans: list[Visit], place: Place) -> list[Path]:
         """The people's tables, the QC table and the montage of all scans that are complete."""
         images = [place.image(s, self) for s in scans]
@@ -284,8 +270,7 @@ class Prepare(Steps):
         measures = [{**columns, **row} for row in measures]
         write_tables(self.bids_dir, self.out, scans, measures)
         words = flags(measures)
-        folder = self.out / "sourcedata" / "qc"
-        make_folder(folder)
+        folder = make_folder(self.out / "sourcedata" / "qc")
         rows = [
             {"scan": s.name, **m, "flag": w or None}
             for s, m, w in zip(scans, measures, words, strict=True)

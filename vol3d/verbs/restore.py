@@ -49,7 +49,9 @@ class Restore(Config):
         path = self.xfm or self.find_transform()
         transform = read_transform(path)
         native = Volume.read(self.native, self.form).grid if self.native else read_native_grid(path)
-        nearest = self.is_nearest()
+        nearest = self.interpolation == "nearest"
+        if self.interpolation == "auto":  # labels must not be mixed
+            nearest = holds_labels(self.image)
         back = move(volume, transform.GetInverse(), native, nearest=nearest)
         if volume.data.any() and not back.data.any():
             raise DataError(
@@ -60,18 +62,8 @@ class Restore(Config):
         Volume(data, native.affine, 1).write(self.out)
         return self.out
 
-    def is_nearest(self) -> bool:
-        """Whether values are labels, which must not be mixed."""
-        if self.interpolation != "auto":
-            return self.interpolation == "nearest"
-        return holds_labels(self.image)
-
     def find_transform(self) -> Path:
-        """The transform of the person and visit that the image's name tells.
-
-        Raises:
-            ConfigError: none or several are there.
-        """
+        """The transform of the person and visit that the image's name tells."""
         found = re.match(r"sub-[^_]+(_ses-[^_]+)?", self.image.name)
         if not found:
             raise ConfigError(

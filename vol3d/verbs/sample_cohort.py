@@ -104,11 +104,7 @@ class SampleCohort(Config):
             return self.out
 
     def claim(self) -> dict[int, dict[str, str]]:
-        """Check that the folder is ours; the rows of those who are complete, by number.
-
-        Raises:
-            ConfigError: it holds something else, or a cohort of other settings or more people.
-        """
+        """Check that the folder is ours; the rows of those who are complete, by number."""
         if is_free(self.out):
             return {}
         if not (self.out / DESCRIPTION).is_file():

@@ -104,7 +104,11 @@ def descend(
     )
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetInitialTransform(start, inPlace=False)
-    return type(start)(unwrapped(method.Execute(fixed, moving)))
+    found = method.Execute(fixed, moving)
+    if found.GetName() == "CompositeTransform":  # of which the last is the one that moved
+        composite = sitk.CompositeTransform(found)
+        found = composite.GetNthTransform(composite.GetNumberOfTransforms() - 1)
+    return type(start)(found)
 
 
 def registration(
@@ -121,14 +125,6 @@ def registration(
     method.SetSmoothingSigmasPerLevel([float(s) for s in shrink])  # mm: half a voxel of the level
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
     return method
-
-
-def unwrapped(transform: sitk.Transform) -> sitk.Transform:
-    """The one transform inside a composite one."""
-    if transform.GetDimension() == 3 and transform.GetName() == "CompositeTransform":
-        composite = sitk.CompositeTransform(transform)
-        return composite.GetNthTransform(composite.GetNumberOfTransforms() - 1)
-    return transform
 
 
 def as_affine(rigid: sitk.Euler3DTransform) -> sitk.AffineTransform:

@@ -10,12 +10,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 import vol3d
-from vol3d.data.bids_writer import (
-    MNI_SPACE,
-    anat_path,
-    sidecar_of,
-    write_json,
-)
+from vol3d.data.bids_writer import MNI_SPACE, anat_path, sidecar_of, write_json
 from vol3d.data.datasets.bids import parse_entities
 from vol3d.data.preparation.intensity import MEANING, STEP
 from vol3d.data.preparation.other_contrasts import Beside
@@ -32,8 +27,6 @@ class Place:
     """Where the files of a scan go.
 
     Attributes:
-        folder: the prepared dataset.
-        raw: the BIDS dataset that the scan is of.
         contrast: which kind of image is aligned to the template, such as T1w; others are aligned to it.
     """
 
@@ -108,13 +101,11 @@ def one_thread() -> Iterator[None]:
 
 def write(scan: Visit, place: Place, steps: Steps, done: Prepared, start: float) -> None:
     """All files of a scan; the image's sidecar last."""
-    source = f"bids:raw:{scan.image.relative_to(place.raw).as_posix()}"
     where = {
         "SpatialReference": f"{MNI_SPACE} template, as shipped with nilearn",
         "Resolution": f"{steps.grid} isotropic, {'x'.join(map(str, done.image.shape))} voxels",
-        "Sources": [source],
+        "Sources": [source_of(scan.image, place)],
     }
-    keep_transform(place.transform(scan), done.transform, done.native, source)
     mask = place.mask(scan, steps)
     done.mask.write(mask)
     found = {"Description": done.found.method, "Approximate": done.found.approximate}
@@ -125,49 +116,42 @@ def write(scan: Visit, place: Place, steps: Steps, done: Prepared, start: float)
         about = {"Description": "the data set's labels, nearest neighbour", "Manual": False}
         write_json(sidecar_of(labels), {**about, **where})
     for contrast, other in done.beside.items():
-        write_beside(scan, place, steps, contrast, other, where)
-    image = place.image(scan, steps)
-    done.image.write(image, slope=STEP)
-    write_json(
-        sidecar_of(image),
-        {
-            "Description": f"{place.contrast} brain, {steps.align}ly aligned",
-            "SkullStripped": True,
-            **where,
-            "SourceSHA256": digest(scan),
-            "Steps": steps_told(steps, done),
-            "Transform": place.transform(scan).relative_to(place.folder).as_posix(),
-            "Intensity": MEANING,
-            "IntensityOffset": done.offset,
-            "IntensityOne": done.one,
-            "Software": {
-                "vol3d": vol3d.__version__,
-                **{p: version(p) for p in ("SimpleITK", "nilearn", "scipy")},
-            },
-            "QC": done.measures,
-            "Seconds": round(time.monotonic() - start, 1),
-        },
-    )
-
-
-def write_beside(
-    scan: Visit, place: Place, steps: Steps, contrast: str, other: Beside, where: dict
-) -> None:
-    """The files of another contrast of a visit."""
-    source = f"bids:raw:{scan.images[contrast].relative_to(place.raw).as_posix()}"
-    transform = place.transform(scan, contrast)
-    keep_transform(transform, other.transform, other.native, source)
-    image = place.image(scan, steps, contrast)
-    other.image.write(image, slope=STEP)
-    content = {
-        "Description": f"{contrast} brain, rigidly aligned to the {place.contrast}",
-        "SkullStripped": True,
+        about = {"Description": f"{contrast} brain, rigidly aligned to the {place.contrast}"}
+        write_image(scan, place, steps, contrast, other, {**about, **where})
+    software = {p: version(p) for p in ("SimpleITK", "nilearn", "scipy")}
+    about = {
+        "Description": f"{place.contrast} brain, {steps.align}ly aligned",
         **where,
+        "SourceSHA256": digest(scan),
+        "Steps": steps_told(steps, done),
+        "Software": {"vol3d": vol3d.__version__, **software},
+        "QC": done.measures,
+        "Seconds": round(time.monotonic() - start, 1),
+    }
+    write_image(scan, place, steps, place.contrast, done, about)
+
+
+def source_of(image: Path, place: Place) -> str:
+    """A raw image as BIDS names it."""
+    return f"bids:raw:{image.relative_to(place.raw).as_posix()}"
+
+
+def write_image(
+    scan: Visit, place: Place, steps: Steps, contrast: str, made: Prepared | Beside, about: dict
+) -> None:
+    """One contrast of a visit: the way back, the brain, and last the sidecar."""
+    source, transform = source_of(scan.images[contrast], place), place.transform(scan, contrast)
+    keep_transform(transform, made.transform, made.native, source)
+    image = place.image(scan, steps, contrast)
+    made.image.write(image, slope=STEP)
+    content = {
+        **about,
+        "SkullStripped": True,
         "Sources": [source],
         "Transform": transform.relative_to(place.folder).as_posix(),
         "Intensity": MEANING,
-        "IntensityOffset": other.offset,
-        "IntensityOne": other.one,
+        "IntensityOffset": made.offset,
+        "IntensityOne": made.one,
     }
     write_json(sidecar_of(image), content)
 

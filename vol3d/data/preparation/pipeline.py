@@ -79,14 +79,11 @@ class Prepared:
     Attributes:
         image: the brain on the template's grid, on the scale of the networks; 0 outside.
         mask: where the brain is.
-        labels: the label map, where there is one.
         transform: from points of the template to points of the scan (LPS+, mm).
         native: the grid of the raw file.
-        found: how the brain was found.
         offset: the constant that was put on the raw intensities, so that nothing is 0.
         one: the raw intensity that became 1, after that, and after the bias field was divided out.
         measures: the numbers of the QC table.
-        beside: the visit's other contrasts, by name.
     """
 
     image: Volume
@@ -105,12 +102,6 @@ def prepare(
     scan: Visit, folder: Path, steps: Steps, on_stage: Callable[[str], None] = ignore
 ) -> Prepared:
     """Mask, bias field, alignment, resampling and intensity, in this order; then the other contrasts.
-
-    Args:
-        scan: what is prepared.
-        folder: its BIDS dataset.
-        steps: how.
-        on_stage: told each stage as it begins, but the last, which is not ours.
 
     Raises:
         DataError: a file is not as it should be, or no brain was found.

@@ -1,6 +1,7 @@
 """Numbers that tell whether a prepared scan came out well, and which ones stand out."""
 
 import numpy as np
+from scipy.special import entr
 
 MIN_SCANS = 8
 """Fewer scans have no spread to stand out from."""
@@ -18,13 +19,8 @@ def normalised_mutual_information(a: np.ndarray, b: np.ndarray) -> float:
     """(H(a) + H(b)) / H(a, b) of paired values: 1 unrelated, 2 the same (Studholme et al. 1999)."""
     joint, _, _ = np.histogram2d(a.ravel(), b.ravel(), bins=BINS)
     p = joint / joint.sum()
-    return (entropy(p.sum(0)) + entropy(p.sum(1))) / entropy(p)
-
-
-def entropy(p: np.ndarray) -> float:
-    """Of probabilities that sum to 1, in nats."""
-    p = p[p > 0]
-    return float(-(p * np.log(p)).sum())
+    a, b, both = (float(entr(q).sum()) for q in (p.sum(0), p.sum(1), p))  # entropies, nats
+    return (a + b) / both
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
@@ -47,11 +43,7 @@ def robust_z(values: np.ndarray) -> np.ndarray:
 
 
 def flags(rows: list[dict[str, float | None]]) -> list[str]:
-    """What stands out in each row, as words; empty where nothing does.
-
-    Args:
-        rows: the same numbers of each scan, among them `offset` and those of `LEAST` and `MOST`.
-    """
+    """What stands out in each row, as words; empty where nothing does."""
     found = [misplaced(row) for row in rows]
     if len(rows) >= MIN_SCANS:
         for name in rows[0]:

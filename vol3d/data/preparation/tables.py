@@ -23,12 +23,6 @@ def write_tables(raw: Path, folder: Path, scans: list[Visit], measures: list[Row
 
     What was measured is added, but where the raw dataset has a column of that name: that stays. It
     stands with the visit where a scan has one, and with the person elsewhere.
-
-    Args:
-        raw: the raw dataset.
-        folder: the prepared one.
-        scans: what was prepared.
-        measures: of each scan, with the columns of `MEASURED`.
     """
     people = sorted({s.subject for s in scans})
     table = read_table(participants_table(raw))
@@ -60,13 +54,9 @@ def read_table(path: Path | None) -> list[Row]:
 
 
 def join(key: str, prefix: str, table: list[Row], measured: dict[str, Row]) -> list[Row]:
-    """The rows of a table whose names were measured, and rows for those that the table lacks.
+    """The rows whose names, in column `key`, were measured, and rows for those that the table lacks.
 
-    Args:
-        key: the column of names, which may begin with `prefix`.
-        prefix: sub- or ses-.
-        table: the raw rows; a name may have several.
-        measured: what to add, by name without the prefix.
+    Names in the table may begin with `prefix`, those in `measured` do not; a name may have several rows.
     """
     told: dict[str, list[Row]] = {}
     for row in table:

@@ -20,14 +20,7 @@ def transform_path(folder: Path, scan: str, suffix: str) -> Path:
 
 
 def keep_transform(path: Path, transform: sitk.Transform, native: Grid, source: str) -> None:
-    """Write the transform, whole or not at all, and beside it the raw scan's grid.
-
-    Args:
-        path: ends in .txt.
-        transform: from points of the template to points of the scan.
-        native: the grid of the raw scan's file.
-        source: the raw scan, for people.
-    """
+    """Write the transform, whole or not at all, and beside it the raw scan's grid."""
     make_folder(path.parent)
     write_transform(path, transform)
     content = {
@@ -41,11 +34,7 @@ def keep_transform(path: Path, transform: sitk.Transform, native: Grid, source: 
 
 
 def read_native_grid(path: Path) -> Grid:
-    """The grid of the raw scan, which stands beside the transform.
-
-    Raises:
-        DataError: it is not there.
-    """
+    """The grid of the raw scan, which stands beside the transform; else a DataError."""
     told = path.with_suffix(".json")
     try:
         with understood(told):

@@ -31,13 +31,10 @@ class Subject:
         image: T1w brain, uint8; 255 is 1.2 times the 99.5th percentile of the brain.
         labels: 0 nothing, 1 CSF, 2 grey matter, 3 white matter, 4 lateral ventricles.
         displacement: [3, X, Y, Z] mm, RAS+; the template at x + u(x) is the subject at x.
-        person: what was drawn.
         brain_ml: grey and white matter.
-        ventricles_ml: lateral ventricles.
         split: "train" or "val".
         contrasts: T2w and FLAIR, those that were asked for, as the image is.
         lesions: 1 in lesions, 0 elsewhere; None: the person was made without.
-        lesions_ml: volume of the lesions.
         ratings: what each rater takes for lesion, as `lesions`.
     """
 
@@ -136,11 +133,7 @@ def draw_shares(
 
 
 def draw_displacement(person: Person, rng: np.random.Generator, anatomy: Anatomy) -> np.ndarray:
-    """Where each point of the person lies in the template, [3, X, Y, Z] mm on a grid of 4 mm.
-
-    Raises:
-        ConfigError: the warp folds, which only an extreme anatomy brings about.
-    """
+    """Where each point of the person lies in the template, [3, X, Y, Z] mm on a grid of 4 mm."""
     parts = load_parts()
     ratio = person.ventricles_ml / (parts.ventricles_ml * np.exp(3 * person.log_size))
     shape = draw_smooth(rng, parts.grid, anatomy.shape_knots_mm, 3)

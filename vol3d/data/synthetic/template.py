@@ -64,8 +64,8 @@ def find_ventricles(fluid: np.ndarray, affine: np.ndarray) -> np.ndarray:
     that do not lie on the midline, as the third ventricle and the cisterns behind it do. The partly
     filled voxels around the pieces are theirs, too.
     """
-    low, high = mni_box(affine, [-38, -65, -5], [38, 40, 32])
-    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    corners = (np.array([[-38, -65, -5], [38, 40, 32]]) - affine[:3, 3]).round().astype(int)  # mm
+    low, box = corners[0], tuple(slice(a, b + 1) for a, b in corners.T)
     pieces, n = ndimage.label(fluid[box] > 0.7)
     sizes = np.bincount(pieces.ravel())
     middles = ndimage.center_of_mass(pieces > 0, pieces, range(1, n + 1))
@@ -75,12 +75,3 @@ def find_ventricles(fluid: np.ndarray, affine: np.ndarray) -> np.ndarray:
     ventricles = np.zeros_like(fluid)
     ventricles[box] = fluid[box] * (near & (fluid[box] > 0.15))
     return ventricles
-
-
-def mni_box(
-    affine: np.ndarray, low_mm: list[float], high_mm: list[float]
-) -> tuple[list[int], list[int]]:
-    """First and last (exclusive) voxels between two corners in MNI mm, on a 1 mm grid."""
-    low = [round(a - o) for a, o in zip(low_mm, affine[:3, 3], strict=True)]
-    high = [round(b - o) + 1 for b, o in zip(high_mm, affine[:3, 3], strict=True)]
-    return low, high

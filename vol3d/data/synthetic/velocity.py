@@ -90,9 +90,8 @@ def field_of(divergence: np.ndarray) -> np.ndarray:
 
     In Fourier space div v = f reads i k . v = f, and v along k gives v = -i k f / |k|^2.
     """
-    k = np.meshgrid(
-        *[2 * np.pi * np.fft.fftfreq(n, SPACING) for n in divergence.shape], indexing="ij"
-    )
+    waves = [2 * np.pi * np.fft.fftfreq(n, SPACING) for n in divergence.shape]
+    k = np.meshgrid(*waves, indexing="ij")
     f = np.fft.fftn(divergence)
     k2 = sum(ki**2 for ki in k)
     k2[0, 0, 0] = 1  # the mean of f is 0 by `balance`

@@ -8,16 +8,18 @@ from torch import Tensor
 
 from vol3d.diffusion.schedules.discrete import Discrete
 
+Beta = Annotated[float, Field(gt=0, lt=1)]
+
 
 class LinearBeta(Discrete):
     """The variance that a timestep adds grows linearly."""
 
     kind: Literal["linear_beta"] = "linear_beta"
 
-    beta_start: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    beta_start: Beta = 1e-4
     """Variance that the first timestep adds."""
 
-    beta_end: Annotated[float, Field(gt=0, lt=1)] = 2e-2
+    beta_end: Beta = 2e-2
     """Variance that the last timestep adds."""
 
     def betas(self) -> Tensor:

@@ -1,24 +1,18 @@
 """The sigmoid schedule (Jabri et al. 2022, arXiv:2212.11972, is its kin): betas rise in an S."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import PositiveFloat
 from torch import Tensor
 
-from vol3d.diffusion.schedules.discrete import Discrete
+from vol3d.diffusion.schedules.linear_beta import LinearBeta
 
 
-class SigmoidBeta(Discrete):
-    """The variance that a timestep adds follows a sigmoid, as in GeoDiff and MONAI."""
+class SigmoidBeta(LinearBeta):
+    """The variance that a timestep adds follows a sigmoid between those, as in GeoDiff and MONAI."""
 
     kind: Literal["sigmoid_beta"] = "sigmoid_beta"
-
-    beta_start: Annotated[float, Field(gt=0, lt=1)] = 1e-4
-    """Where the sigmoid comes from."""
-
-    beta_end: Annotated[float, Field(gt=0, lt=1)] = 2e-2
-    """Where it goes to."""
 
     sig_range: PositiveFloat = 6.0
     """The sigmoid is taken from minus this to this."""

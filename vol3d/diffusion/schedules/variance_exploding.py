@@ -8,8 +8,7 @@ from pydantic import PositiveFloat, model_validator
 from torch import Tensor
 
 from vol3d.config import Config
-from vol3d.diffusion.sampler_interface import Levels
-from vol3d.errors import ConfigError
+from vol3d.diffusion.sampler_interface import Levels, ramp
 
 
 class VarianceExploding(Config, ABC):
@@ -46,8 +45,6 @@ class VarianceExploding(Config, ABC):
 
     def levels(self, steps: int) -> Levels:
         """From sigma_max to sigma_min, then 0."""
-        if steps < 1:
-            raise ConfigError(f"steps: at least 1, got {steps}")
-        ramp = torch.arange(steps, dtype=torch.float64) / max(steps - 1, 1)
-        sigma = torch.cat([self.falling(ramp), ramp.new_zeros(1)])  # [steps + 1]
+        sigma = self.falling(ramp(steps))
+        sigma = torch.cat([sigma, sigma.new_zeros(1)])  # [steps + 1]
         return Levels(alpha=self.alpha(sigma), sigma=sigma)

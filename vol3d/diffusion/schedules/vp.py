@@ -7,8 +7,7 @@ from pydantic import PositiveFloat
 from torch import Tensor
 
 from vol3d.config import Config
-from vol3d.diffusion.sampler_interface import Levels
-from vol3d.errors import ConfigError
+from vol3d.diffusion.sampler_interface import Levels, ramp
 
 
 class VP(Config):
@@ -64,9 +63,6 @@ class VP(Config):
 
     def levels(self, steps: int) -> Levels:
         """Evenly spaced in t from 1 to `t_last`, then 0."""
-        if steps < 1:
-            raise ConfigError(f"steps: at least 1, got {steps}")
-        ramp = torch.arange(steps, dtype=torch.float64) / max(steps - 1, 1)
-        sigma = self.sigma(1 + ramp * (self.t_last - 1))
+        sigma = self.sigma(1 + ramp(steps) * (self.t_last - 1))
         sigma = torch.cat([sigma, sigma.new_zeros(1)])  # [steps + 1]
         return Levels(alpha=self.alpha(sigma), sigma=sigma)

@@ -1,6 +1,6 @@
 """The encoder and decoder that all autoencoders share: residual blocks around strided convolutions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as nnf
@@ -91,24 +91,12 @@ class Encoder(nn.Module):
         super().__init__()
         self.checkpointing, self.splits = config.checkpointing, config.splits
         self.patch, self.downsample = config.patch, config.downsample
-        norm = {"groups": config.norm_groups, "eps": config.norm_eps}
-        how = {**norm, "keep": not config.checkpointing, "splits": config.splits}
-        c = config.channels[0]
-        blocks = [conv3(in_channels * config.patch**3, c)]
-        levels = list(zip(config.channels, config.blocks_per_level, config.attends, strict=True))
-        for i, (cout, n, attend) in enumerate(levels):
-            for _ in range(n):
-                blocks.append(ResBlock(c, cout, **how))
-                blocks += [AttentionBlock(cout, **norm)] if attend else []
-                c = cout
-            blocks += [Down(c, padding=0, splits=config.splits)] if i + 1 < len(levels) else []
-        if config.mid_attention_encoder:
-            blocks += [ResBlock(c, c, **how), AttentionBlock(c, **norm), ResBlock(c, c, **how)]
-        blocks += [
-            nn.GroupNorm(config.norm_groups, c, config.norm_eps),
-            conv3(c, config.z_channels),
-        ]
-        self.blocks = nn.ModuleList(blocks)
+        first, last = config.channels[0], config.channels[-1]
+        blocks = [conv3(in_channels * config.patch**3, first)]
+        blocks += levels(config, 1, lambda c: Down(c, padding=0, splits=config.splits))
+        blocks += middle(config, last) if config.mid_attention_encoder else []
+        norm = nn.GroupNorm(config.norm_groups, last, config.norm_eps)
+        self.blocks = nn.ModuleList([*blocks, norm, conv3(last, config.z_channels)])
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, in_channels, X, Y, Z] -> [B, z_channels, x, y, z], x = ceil(X / downsample).
@@ -129,34 +117,47 @@ class Decoder(nn.Module):
         super().__init__()
         self.checkpointing, self.splits = config.checkpointing, config.splits
         self.patch = config.patch
-        norm = {"groups": config.norm_groups, "eps": config.norm_eps}
-        how = {**norm, "keep": not config.checkpointing, "splits": config.splits}
-        c = config.channels[-1]
-        blocks = [conv3(config.z_channels, c)]
-        if config.mid_attention_decoder:
-            blocks += [ResBlock(c, c, **how), AttentionBlock(c, **norm), ResBlock(c, c, **how)]
-        levels = list(zip(config.channels, config.blocks_per_level, config.attends, strict=True))[
-            ::-1
-        ]
-        for i, (cout, n, attend) in enumerate(levels):
-            for _ in range(n):
-                blocks.append(ResBlock(c, cout, **how))
-                blocks += [AttentionBlock(cout, **norm)] if attend else []
-                c = cout
-            blocks += (
-                [Up(c, how=config.upsampling, splits=config.splits)] if i + 1 < len(levels) else []
-            )
-        blocks += [
-            nn.GroupNorm(config.norm_groups, c, config.norm_eps),
-            conv3(c, out_channels * config.patch**3),
-        ]
-        self.blocks = nn.ModuleList(blocks)
+        first, last = config.channels[-1], config.channels[0]
+        blocks = [conv3(config.z_channels, first)]
+        blocks += middle(config, first) if config.mid_attention_decoder else []
+        blocks += levels(config, -1, lambda c: Up(c, how=config.upsampling, splits=config.splits))
+        norm = nn.GroupNorm(config.norm_groups, last, config.norm_eps)
+        self.blocks = nn.ModuleList([*blocks, norm, conv3(last, out_channels * config.patch**3)])
 
     def forward(self, z: Tensor, shape: Sequence[int] | None = None) -> Tensor:
         """[B, z_channels, x, y, z] -> [B, out_channels, *shape]; without a shape, all of it."""
         x = through(self, z)
         x = unfold(x, self.patch) if self.patch > 1 else x
         return x if shape is None else x[:, :, : shape[0], : shape[1], : shape[2]]
+
+
+def levels(config: Backbone, step: int, between: Callable[[int], nn.Module]) -> list[nn.Module]:
+    """The blocks of every level, from the first on (step 1) or from the last (-1), and between levels."""
+    blocks, c = [], config.channels[::step][0]
+    each = list(zip(config.channels, config.blocks_per_level, config.attends, strict=True))[::step]
+    for i, (cout, n, attend) in enumerate(each):
+        blocks += [between(c)] if i else []
+        for _ in range(n):
+            blocks.append(residual(config, c, cout))
+            blocks += [attention(config, cout)] if attend else []
+            c = cout
+    return blocks
+
+
+def middle(config: Backbone, c: int) -> list[nn.Module]:
+    """Attention between two residual blocks."""
+    return [residual(config, c, c), attention(config, c), residual(config, c, c)]
+
+
+def residual(config: Backbone, cin: int, cout: int) -> ResBlock:
+    """A residual block."""
+    norm = {"groups": config.norm_groups, "eps": config.norm_eps}
+    return ResBlock(cin, cout, **norm, keep=not config.checkpointing, splits=config.splits)
+
+
+def attention(config: Backbone, c: int) -> AttentionBlock:
+    """An attention block."""
+    return AttentionBlock(c, groups=config.norm_groups, eps=config.norm_eps)
 
 
 def through(net: Encoder | Decoder, x: Tensor) -> Tensor:

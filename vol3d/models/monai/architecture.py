@@ -20,25 +20,26 @@ from vol3d.models.denoisers.unet import UNet
 from vol3d.models.monai.weight_names import is_maisi, renamed
 
 
-class KLHints(Config):
-    """What the weights of an autoencoder do not tell."""
+class Hints(Config):
+    """What the weights of neither network tell."""
 
     norm_groups: PositiveInt | None = None
     """Groups of the group norm; 32 if nothing says it, as in MONAI."""
     norm_eps: PositiveFloat | None = None
     """Epsilon of the group norm; 1e-6 likewise."""
+
+
+class KLHints(Hints):
+    """What the weights of an autoencoder do not tell."""
+
     transposed: bool | None = None
     """Whether the decoder goes up by transposed convolutions, where the weights leave it open (MAISI
     and MONAI GenerativeModels); false likewise."""
 
 
-class UNetHints(Config):
+class UNetHints(Hints):
     """What the weights of a denoising U-Net do not tell."""
 
-    norm_groups: PositiveInt | None = None
-    """Groups of the group norm; 32 if nothing says it, as in MONAI."""
-    norm_eps: PositiveFloat | None = None
-    """Epsilon of the group norm; 1e-6 likewise."""
     head_channels: PositiveInt | tuple[NonNegativeInt, ...] | None = None
     """Channels of an attention head, or one per level; 8 likewise."""
 
@@ -49,7 +50,6 @@ class Read:
 
     Attributes:
         what: MONAI's name of it.
-        config: builds it.
         state: its weights by our names.
         ports: sizes for `config.build`.
         derived: settings that the weights tell.
@@ -82,17 +82,7 @@ def channels_of(state: dict[str, Tensor]) -> tuple[int, ...]:
 
 
 def read_autoencoder(state: dict[str, Tensor], hints: KLHints, name: str) -> Read:
-    """AutoencoderKL or AutoencoderKlMaisi.
-
-    Args:
-        state: by MONAI's names.
-        hints: what these do not tell.
-        name: of the file, for errors.
-
-    Raises:
-        ConfigError: the hints do not fit.
-        DataError: it is not quite that network.
-    """
+    """AutoencoderKL or AutoencoderKlMaisi, by MONAI's names; `name` is that of the file."""
     ours = refuse_plane(renamed(state), "encoder.blocks.0.weight", name)
     up_open = is_maisi(state) or any(re.match(r"decoder.*\.\d+\.conv\.conv\.", n) for n in state)
     encoder, decoder = layers(ours, "encoder"), layers(ours, "decoder")
@@ -216,11 +206,7 @@ def refuse_plane(state: dict[str, Tensor], first: str, name: str) -> dict[str, T
 
 
 def check_fit(build: Any, state: dict[str, Tensor], name: str, what: str) -> None:
-    """The network must have these weights, each of this shape, and no other.
-
-    Raises:
-        DataError: names the first that does not fit.
-    """
+    """The network must have these weights, each of this shape, and no other."""
     with torch.device("meta"):
         net: nn.Module = build()
     ours = {k: tuple(v.shape) for k, v in net.state_dict().items()}

@@ -27,8 +27,6 @@ class Found:
 
     Attributes:
         kind: autoencoder or unet.
-        weights: its file.
-        net: as ours.
         hinted: what the JSON says that the weights do not.
         source: that JSON; None without.
         scheduler: what it says of the noise.
@@ -52,8 +50,7 @@ class Found:
             group = "kl" if self.kind == "autoencoder" else "unet"
             log.warning(
                 "  assumed, as nothing says it: %s (set with %s.NAME=...)",
-                listed(self.net.assumed),
-                group,
+                *(listed(self.net.assumed), group),
             )
 
 
@@ -61,10 +58,8 @@ class Reader:
     """Reads files with the same hints.
 
     Args:
-        zoo: what their folder says; None without.
         kl: hints for an autoencoder, above the folder's.
         unet: hints for a U-Net, likewise.
-        key: the entry of a checkpoint.
     """
 
     def __init__(self, zoo: Zoo | None, kl: KLHints, unet: UNetHints, key: str | None) -> None:
@@ -72,12 +67,7 @@ class Reader:
         self.hints = {"autoencoder": kl, "unet": unet}
 
     def read(self, path: Path) -> Found:
-        """The network in a file.
-
-        Raises:
-            ConfigError: the settings do not fit it.
-            DataError: it is none that vol3d reads.
-        """
+        """The network in a file; a DataError where it is none of ours, a ConfigError for wrong hints."""
         weights, zoo = read_weights(path, self.key), self.zoo
         kind = kind_of(weights.state)
         if kind is None:
@@ -104,12 +94,7 @@ class Reader:
         return {found.kind: found}
 
     def folder(self) -> dict[str, Found]:
-        """Those of the folder, by kind; what is none of ours is left out, and the log says so.
-
-        Raises:
-            ConfigError: two of a kind.
-            DataError: none at all.
-        """
+        """Those of the folder, by kind; what is none of ours is left out, and the log says so."""
         found: dict[str, Found] = {}
         for path in self.zoo.weights():
             try:
@@ -129,11 +114,7 @@ class Reader:
 
 
 def zoo_of(source: Path, config: Path | None) -> Zoo | None:
-    """The folder of the zoo that a source is, or lies in; None where there is no JSON.
-
-    Raises:
-        ConfigError: a folder without its JSON, or a JSON that is not there.
-    """
+    """The folder of the zoo that a source is, or lies in; None where there is no JSON."""
     if source.is_dir():
         return Zoo(source, config)
     above = source.resolve().parent.parent

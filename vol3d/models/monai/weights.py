@@ -21,7 +21,6 @@ class Weights:
     """What a file holds.
 
     Attributes:
-        path: the file.
         state: tensors by the names of whoever wrote them.
         scale_factor: of the latent, where the file says it.
     """

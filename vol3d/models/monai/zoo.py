@@ -20,12 +20,7 @@ CLASSES = {
 
 
 class Zoo:
-    """The settings of a folder.
-
-    Args:
-        folder: with configs/ and models/.
-        config: the file with the networks; configs/inference.json if not given.
-    """
+    """The settings of a folder with configs/ and models/; they stand in configs/inference.json."""
 
     def __init__(self, folder: Path, config: Path | None = None) -> None:
         self.folder = folder
@@ -105,11 +100,7 @@ ARGUMENTS = {
 
 
 def process_of(said: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """The schedule as settings of ours, and the prediction.
-
-    Raises:
-        ConfigError: one that vol3d does not have.
-    """
+    """The schedule as settings of ours, and the prediction; a ConfigError for one that we do not have."""
     if said.get("_target_") == "RFlowScheduler":
         raise ConfigError(
             "scheduler: the networks of MONAI's RFlowScheduler predict the image less the noise, which "

@@ -45,9 +45,7 @@ class DeepSpeed(Config):
         state = 3 * share  # a copy that is updated, and two moments
         if self.stage == 1:  # gradients move into the buffer, and from there to this rank's share
             values = n + averaged + state + max(n + buffers, 2 * share)
-        elif (
-            self.stage == 2
-        ):  # a full buffer is copied to be sent; the step lays gradients end to end
+        elif self.stage == 2:  # a full buffer is copied to be sent; gradients are laid end to end
             values = n + averaged + state + max(share + buffers + sent, 2 * share)
         else:  # what is shared out; then whole weights, and a buffer copied to be sent and received
             whole = min(n, 3 * BUCKET)
@@ -64,11 +62,7 @@ class DeepSpeed(Config):
         return 4.0 * values
 
     def check(self, job: Job) -> None:
-        """Refuse what would hang or give something else.
-
-        Raises:
-            ConfigError: with the reason.
-        """
+        """Refuse, by a ConfigError, what would hang or give something else."""
         if self.stage == 3 and job.whole_weights:
             raise ConfigError(f"engine.stage=3: {job.whole_weights}; take engine.stage=2")
         if self.stage > 1 and len({s.res for s in job.scans}) > 1:
@@ -83,11 +77,7 @@ class DeepSpeed(Config):
     def trained_net(
         self, net: nn.Module, optim: Optim, halflife: float | None, ranks: Ranks, share: int
     ) -> "DeepSpeedPart":
-        """What trains a network; see `Torch.trained_net`.
-
-        Raises:
-            ConfigError: DeepSpeed is not installed.
-        """
+        """What trains a network; see `Torch.trained_net`."""
         device = next(net.parameters()).device
         net.to(memory_format=torch.contiguous_format)  # it lays all weights end to end
         os.environ.setdefault("DS_ACCELERATOR", device.type)
@@ -120,11 +110,7 @@ class DeepSpeed(Config):
 
 
 def load() -> Any:
-    """The module, told to be quiet and to compile nothing.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
+    """The module, told to be quiet and to compile nothing."""
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     try:
         import deepspeed
@@ -247,8 +233,7 @@ class DeepSpeedPart(TrainedNet):
 
     def make_moments(self) -> None:
         """The moments, all zero: by a step of AdamW that is dropped."""
-        shares = self.zero.single_partition_of_fp32_groups
-        self.first_step(shares)
+        self.first_step(self.zero.single_partition_of_fp32_groups)
         self.zero._lazy_init_hp_params_optimizer_state()  # there is no public word for it
 
     def first_step(self, shares: list[Tensor]) -> None:

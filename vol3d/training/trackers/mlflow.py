@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from vol3d.config import flat
 from vol3d.errors import ConfigError
-from vol3d.io.reading import read_json
+from vol3d.io.reading import first_line, read_json
 from vol3d.training.tracker import Track, Tracker
 
 NOTE = "mlflow.json"
@@ -64,7 +64,7 @@ class MLflow(Tracker):
             client.get_run(run_id)
         except Exception as error:
             raise ConfigError(
-                f"trackers: MLflow does not find run {run_id} of {run / NOTE} ({one_line(error)}); "
+                f"trackers: MLflow does not find run {run_id} of {run / NOTE} ({first_line(error)}); "
                 f"give the uri it was started with, or remove that file to begin another"
             ) from None
         return Followed(client, run_id)
@@ -85,7 +85,7 @@ class MLflow(Tracker):
             client = MlflowClient(uri)
             client.search_experiments(max_results=1)
         except Exception as error:
-            raise ConfigError(f"trackers: MLflow cannot use {uri} ({one_line(error)})") from None
+            raise ConfigError(f"trackers: MLflow cannot use {uri} ({first_line(error)})") from None
         return client
 
     def experiment_id(self, client: Any, run: Path) -> str:
@@ -126,8 +126,3 @@ def log_settings(client: Any, run_id: str, settings: dict[str, Any]) -> None:
     params = [Param(k, str(v)[:LONGEST]) for k, v in flat(settings)]
     for i in range(0, len(params), AT_ONCE):
         client.log_batch(run_id, params=params[i : i + AT_ONCE])
-
-
-def one_line(error: Exception) -> str:
-    """The first line of what went wrong."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -41,8 +41,8 @@ class Command(BrainMask):
         with tempfile.TemporaryDirectory() as place:
             image, made = Path(place) / "image.nii.gz", Path(place) / "mask.nii.gz"
             head.write(image)
-            files = {"{image}": str(image), "{mask}": str(made)}
-            words = [replaced(word, files) for word in shlex.split(self.command)]
+            words = shlex.split(self.command)
+            words = [w.replace("{image}", str(image)).replace("{mask}", str(made)) for w in words]
             self.run(words, scan)
             if not made.is_file():
                 raise DataError(
@@ -58,11 +58,7 @@ class Command(BrainMask):
         return checked(found, scan.name)
 
     def run(self, words: list[str], scan: Visit) -> None:
-        """Run the tool.
-
-        Raises:
-            DataError: it is not installed, fails, or takes too long.
-        """
+        """Run the tool."""
         if shutil.which(words[0]) is None:
             raise DataError(f"{scan.name}: '{words[0]}' is not installed, or not on the PATH")
         try:
@@ -78,10 +74,3 @@ class Command(BrainMask):
             last = [*done.stdout.splitlines(), *done.stderr.splitlines(), "no word why"]
             said = next(line for line in reversed(last[:-1] or last) if line.strip())
             raise DataError(f"{scan.name}: '{words[0]}' failed with {done.returncode}: {said}")
-
-
-def replaced(word: str, files: dict[str, str]) -> str:
-    """A word of the command with the files' names put in."""
-    for name, path in files.items():
-        word = word.replace(name, path)
-    return word
