@@ -17,7 +17,7 @@ trainings() {
   cat << 'LINES'
 diffusion diffusion
 bits diffusion task.target.coding=bits
-zero_one diffusion task.target.off=0
+zero_one diffusion task.target.low=0
 edm diffusion task.schedule=edm task.prediction=edm task.sampler.solver=heun
 ddim diffusion task.schedule=cosine task.prediction=v task.sampler.solver=ddim task.sampler.steps=20
 unet1 unet seed=1

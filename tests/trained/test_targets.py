@@ -119,9 +119,9 @@ def test_structures_of_several_raters(contrasts: Path):
 
 def test_what_a_number_says_of_a_digit():
     """In the middle between what a digit may be, all labels are alike; digits of no label share out."""
-    for off in (-1, 0):
-        codec = LabelCodec(0.0, 1.0, {}, [0, 1, 2], "bits", off)
-        p = codec.probabilities(torch.full((1, 2, 1, 1, 1), (1 + off) / 2))
+    for low in (-1, 0):
+        codec = LabelCodec(0.0, 1.0, {}, [0, 1, 2], "bits", low)
+        p = codec.probabilities(torch.full((1, 2, 1, 1, 1), (1 + low) / 2))
         assert torch.allclose(p.flatten(), torch.full((3,), 1 / 3))
         sure = codec.probabilities(codec.encode(torch.tensor(2).view(1, 1, 1, 1))[None])
         assert sure.flatten().tolist() == [0, 0, 1]

@@ -120,7 +120,7 @@ class SegmentJob:
             of=task.labels,
             structures=task.structures,
             coding="one_hot",
-            off=0,
+            low=0,
             patch=task.patch,
             augment=task.augment,
         )

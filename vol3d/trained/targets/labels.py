@@ -54,7 +54,7 @@ class Labels(Target):
     coding: Coding = "bits"
     """bits: a channel each for the binary digits of a label's number (analog bits, Chen et al. 2023,
     arXiv:2208.04202); one_hot: a channel for each label."""
-    off: Literal[-1, 0] = -1
+    low: Literal[-1, 0] = -1
     """The number of a digit that is not set; one that is set is 1."""
     patch: Patches = None
     """Train on random patches of so many voxels; null trains on whole volumes."""
@@ -91,7 +91,7 @@ class Labels(Target):
     ) -> "LabelCodec":
         """The codec of these labels."""
         names = list(self.structures) or [f"label{v}" for v in values if v]
-        return LabelCodec(shift, scale, maps, values, self.coding, self.off, names)
+        return LabelCodec(shift, scale, maps, values, self.coding, self.low, names)
 
 
 class LabelCodec(VolumeCodec):
@@ -103,7 +103,7 @@ class LabelCodec(VolumeCodec):
         maps: likewise.
         values: the labels, 0 first.
         coding: see `Labels`.
-        off: the number of a digit that is not set.
+        low: the number of a digit that is not set.
         structures: what the labels but 0 are called.
     """
 
@@ -116,11 +116,11 @@ class LabelCodec(VolumeCodec):
         maps: Mapping[str, list[int]],
         values: Sequence[int],
         coding: Coding,
-        off: Literal[-1, 0] = -1,
+        low: Literal[-1, 0] = -1,
         structures: Sequence[str] = (),
     ) -> None:
         super().__init__(shift, scale, maps)
-        self.values, self.coding, self.off = [int(v) for v in values], coding, off
+        self.values, self.coding, self.low = [int(v) for v in values], coding, low
         self.structures = list(structures)
         bits = max(1, math.ceil(math.log2(len(values))))
         self.channels = bits if coding == "bits" else len(values)
@@ -137,13 +137,13 @@ class LabelCodec(VolumeCodec):
         return at
 
     def encode(self, places: Tensor) -> Tensor:
-        """Places in the list, [1, X, Y, Z] -> [C, X, Y, Z] of `off` and 1."""
+        """Places in the list, [1, X, Y, Z] -> [C, X, Y, Z] of `low` and 1."""
         digits = range(self.channels)
         if self.coding == "one_hot":
             bits = torch.cat([places == i for i in digits])
         else:
             bits = torch.cat([places >> i & 1 for i in digits])
-        return self.off + (1 - self.off) * bits.float()
+        return self.low + (1 - self.low) * bits.float()
 
     def decode(self, x0: Tensor, shape: tuple[int, int, int] | None = None) -> Tensor:
         """See `Codec.decode`; the most probable label."""
@@ -153,10 +153,10 @@ class LabelCodec(VolumeCodec):
     def probabilities(self, x0: Tensor) -> Tensor:
         """Drawn [B, C, X, Y, Z] -> of each label in the list [B, K, X, Y, Z], summing to 1.
 
-        A number is read as the mean of what a digit may be, so it is a probability once `off` is 0. The
+        A number is read as the mean of what a digit may be, so it is a probability once `low` is 0. The
         digits of one voxel count as independent; digits that no label has share their part out.
         """
-        p = ((x0.float() - self.off) / (1 - self.off)).clamp(0, 1)
+        p = ((x0.float() - self.low) / (1 - self.low)).clamp(0, 1)
         if self.coding == "bits":
             ones = [[i >> j & 1 for j in range(self.channels)] for i in range(len(self.values))]
             p = torch.stack(
