@@ -86,7 +86,7 @@ def test_they_train_and_sample(installed: dict[str, str], flat: Path, tmp_path: 
 
 def test_help_lists_them(installed: dict[str, str]):
     said = run("train", "--help", env=installed)
-    assert "  data=bids|table|flat|latents (needed)" in said
+    assert "  data=bids|table|image|flat|latents (needed)" in said
     said = run("train", "--help", "all", env=installed)
     for word in ("task.sampler.solver=renoise:", "=squares: A vector", "data=flat: Every image"):
         assert word in said

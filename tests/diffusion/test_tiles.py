@@ -65,5 +65,7 @@ def test_a_generator_of_patches_with_a_coarse_context(tmp_path):
     with pytest.raises(ConfigError, match="seen beside patches"):
         verb("train", *words, "task.target=images")
     verb("train", *words, "task.target={kind: images, patch: {size: [12, 14, 10], centre: 0.5}}")
+    with pytest.raises(ConfigError, match="tiles are as large as the patches"):
+        verb("generate", str(tmp_path / "run"), str(tmp_path / "out"), "sampler.tiles=[8,8,8]")
     out = verb("generate", str(tmp_path / "run"), str(tmp_path / "out"), "n=1")
     assert len(list(out.glob("sub-*/anat/*_T1w.nii.gz"))) == 1

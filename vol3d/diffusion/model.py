@@ -94,6 +94,11 @@ class Diffusion(Config):
             ConfigError: the solver does not go with the schedule, or needs a learned variance; the
                 schedule has not so many steps.
         """
+        if self.tiles and sampler.tiles not in (None, self.tiles):
+            raise ConfigError(
+                f"sampler.tiles={list(sampler.tiles)}: with context=coarse tiles are as large as the "
+                f"patches of training, {list(self.tiles)}; leave it out"
+            )
         schedule = sampler.schedule or self.schedule
         check_pair(schedule, sampler.solver, "solver")
         schedule.levels(sampler.steps)
@@ -118,6 +123,11 @@ class Diffusion(Config):
         """How many numbers of its own generator a sample gives to the conditions."""
         return sum(way.numbers for way in self.conditions.values() if way)
 
+    @property
+    def tiles(self) -> tuple[int, int, int] | None:
+        """The only tiles that the network can sample by; None: any, or the whole at once."""
+        return None
+
     def build(self, known: Known) -> "DiffusionNet":
         """The network for what there is to draw and to be guided by.
 
@@ -138,7 +148,7 @@ class DiffusionNet(nn.Module):
 
     def __init__(self, settings: Diffusion, known: Known) -> None:
         super().__init__()
-        self.context = settings.context
+        self.context, self.tiles = settings.context, settings.tiles
         self.numbers = settings.numbers
         self.conditions, ports = nn.ModuleDict(), []
         for name, way in ways_of(settings.conditions, known.schema).items():

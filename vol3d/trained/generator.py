@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -37,19 +37,23 @@ class DiffusionOf(Diffusion):
     target: TargetKind = Latents()
     """What is drawn: latents of an autoencoder, images, or label maps."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def tile(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """With a coarse context tiles are as large as patches."""
-        if given.get("context") == "coarse":
-            target, sampler = given.get("target"), given.get("sampler") or {}
-            patch = target.get("patch") if isinstance(target, dict) else None
-            if not patch:
-                raise ValueError("context=coarse: is seen beside patches; give target.patch")
-            size = patch["size"] if isinstance(patch, dict) else patch
-            if isinstance(sampler, dict):
-                given = {**given, "sampler": {**sampler, "tiles": size}}
-        return given
+    @model_validator(mode="after")
+    def check_patches(self) -> Self:
+        """What is beside a patch, and what is of the whole."""
+        patch = getattr(self.target, "patch", None)
+        if self.context == "coarse" and not patch:
+            raise ValueError("context=coarse: is seen beside patches; give target.patch")
+        if self.numbers and patch:
+            raise ValueError(
+                "conditions: hidden numbers (kind ambiguity) are of a whole volume; set target.patch=null"
+            )
+        return self
+
+    @property
+    def tiles(self) -> tuple[int, int, int] | None:
+        """See `Diffusion.tiles`: with a coarse context they are as large as patches."""
+        patch = getattr(self.target, "patch", None)
+        return patch.size if self.context == "coarse" and patch else None
 
 
 class DiffusionBundle(DiffusionOf):

@@ -68,8 +68,8 @@ def draw_samples(
     """
     rngs = [torch_rng("sample", seed) for seed in seeds]
     denoiser = net.denoiser
-    if sampler.tiles:
-        denoiser = Tiled(denoiser, sampler.tiles, coarse=net.context == "coarse")
+    if tiles := net.tiles or sampler.tiles:
+        denoiser = Tiled(denoiser, tiles, coarse=net.context == "coarse")
     if sampler.schedule:
         denoiser = Rescheduled(denoiser, sampler.schedule)
     levels = denoiser.schedule.levels(sampler.steps)

@@ -122,6 +122,11 @@ class Generator(Config):
                 f"{path}: draws {settings.target.kind}; features are those of a diffusion model that "
                 f"draws images (task.target=images)"
             )
+        if settings.context != "none" or settings.numbers:
+            raise ConfigError(
+                f"{path}: has a coarse context or hidden numbers, which are not known here; features are "
+                f"those of a diffusion model without"
+            )
         codec, told = settings.target.codec(bundle, "cpu", "fp32"), settings.dump()
         return cls.parse(
             {

@@ -17,6 +17,7 @@ from vol3d.data.patches import Patch, Patches
 from vol3d.data.structure_volumes import Labels as Ids
 from vol3d.data.structure_volumes import check_disjoint, structure_map
 from vol3d.data.visit import MAIN_LABELS, Visit
+from vol3d.errors import DataError
 from vol3d.io.reading import understood
 from vol3d.nn.precision import Precision
 from vol3d.trained.target import Target
@@ -190,7 +191,14 @@ class LabelSamples(VolumeSamples):
         labels = there[raters[at]]
         if self.structures:
             labels = structure_map(labels, self.structures)
-        return self.codec.places(labels)
+        places = self.codec.places(labels)
+        if not torch.equal(places > 0, labels != 0):
+            new = sorted({*labels.unique().tolist()} - {*self.codec.values})
+            raise DataError(
+                f"{visit.who}: its label map '{raters[at]}' has labels {new}, which no training map has; "
+                f"say with target.structures which labels count"
+            )
+        return places
 
     def encoded(self, x0: Tensor) -> Tensor:
         """Its digits."""

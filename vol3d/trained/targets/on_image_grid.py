@@ -16,10 +16,10 @@ from vol3d.data.visit import Visit
 from vol3d.diffusion.conditioning import COORDINATES
 from vol3d.errors import ConfigError
 from vol3d.trained.target import START, WEIGHT, WHOLE, Codec, Shape, coordinates
-from vol3d.volume import Grid
+from vol3d.volume import Grid, Volume
 
 MEASURED = 32
-"""Training visits, evenly chosen, that intensities and labels are measured in."""
+"""Training visits, evenly chosen, that intensities are measured in."""
 DRAWN = "drawn"
 """Under this the fingerprint keeps what a codec is made of."""
 
@@ -179,12 +179,13 @@ def maps_in(images: Images, names: Sequence[str]) -> dict[str, list[int]]:
 
 
 def labels_in(images: Images, name: str) -> list[int]:
-    """The labels that a label map has, over the visits that stand for all, and 0.
+    """The labels that a label map has, over all training visits, and 0.
 
     Raises:
         ConfigError: no visit has it.
     """
-    maps = [m for v in some_of(images) if (m := images.read(v).get(name)) is not None]
-    if not maps:
+    paths = [(v.labels[name], v.form) for v in images.train if name in v.labels]
+    if not paths:
         raise ConfigError(f"no visit has a label map '{name}'; see labels_entities and raters")
+    maps = (np.rint(Volume.read(path, form).data) for path, form in paths)
     return sorted({0, *(int(label) for m in maps for label in np.unique(m))})
