@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from tests.conftest import data_words, verb
+from tests.conftest import LABEL_DIFFUSION, data_words, verb
 from vol3d.bundle import Bundle, write_bundle
 from vol3d.data.bids_writer import sidecar_of
 from vol3d.data.datasets import OneImage
@@ -247,18 +247,20 @@ def test_other_voxel_sizes_are_resampled_and_taken_back(
         assert told(out)["Volumes"][name]["mean_ml"] == pytest.approx(of["mean_ml"], rel=0.06)
 
 
-def test_calibration(drawn: Path, cohort: Path, label_diffusion: Path, tmp_path: Path, caplog):
+def test_calibration(drawn: Path, cohort: Path, label_diffusion: Path, tmp_path: Path):
     path = tmp_path / "calibration.json"
     content = {
         "temperature": 2.0,
         "level": 0.8,
         "conformal": {"brain_ml": {"offset_ml": 12.5, "n": 20}},
-        "segmenters": [str([Bundle(label_diffusion).checksum])],
+        **{name.lower(): told(drawn, WHO)[name] for name in ("Segmenters", "Samplers")},
+        "members": 4,
     }
+    (sampler,) = content["samplers"]
+    sampler["precision"] = "bf16"  # of the machine on which it was found
     path.write_text(json.dumps(content))
     words = ["members=4", f"calibration={path}"]
     out = segment(label_diffusion, image_of(cohort), tmp_path / "out", *words)
-    assert "other segmenters" not in caplog.text
     volumes = told(out)["Volumes"]
     low, high = np.quantile(volumes["brain_ml"]["members_ml"], [0.1, 0.9])
     assert volumes["brain_ml"]["conformal_low_ml"] == pytest.approx(low - 12.5, abs=1e-3)
@@ -271,11 +273,19 @@ def test_calibration(drawn: Path, cohort: Path, label_diffusion: Path, tmp_path:
         )
         for o in (drawn, out)
     )
-    before = np.concatenate([1 - before.sum(0, keepdims=True), before])
+    before = np.concatenate([np.clip(1 - before.sum(0, keepdims=True), 0, 1), before])
     assert np.allclose(apply_temperature(before, 2.0)[1:], after, atol=0.01)
-    path.write_text(json.dumps({**content, "segmenters": []}))
-    segment(label_diffusion, image_of(cohort), tmp_path / "other", *words)
-    assert "was found for other segmenters" in caplog.text
+    steps = {**sampler, "steps": 50}
+    others = {"members": [16, None], "samplers": [[steps], None], "segmenters": [["abc"], None]}
+    for name, (other, not_told) in others.items():
+        for value, line in (
+            (other, f"of other {name}"),
+            (not_told, f"other {name} .not told, now"),
+        ):
+            path.write_text(json.dumps({**content, name: value}))
+            with pytest.raises(ConfigError, match=line):
+                segment(label_diffusion, image_of(cohort), tmp_path / "other", *words)
+    assert not (tmp_path / "other").exists()
     path.write_text(json.dumps({"temperature": 0, "level": 0.8, "conformal": {}}))
     with pytest.raises(DataError, match="a temperature above 0"):
         segment(label_diffusion, image_of(cohort), tmp_path / "out2", *words)
@@ -340,6 +350,54 @@ def test_contrasts(cohort: Path, segmenter: Path, tmp_path: Path, caplog):
     assert [*told(out, "sub-b")["Inputs"]] == ["T1w"]
     a, b = (told(out, who)["Volumes"]["brain_ml"]["mean_ml"] for who in ("sub-a", "sub-b"))
     assert a != b
+    caplog.clear()
+    folder = tmp_path / "bids"
+    named = folder / WHO / "anat" / f"{WHO}_T1w.nii.gz"
+    named.parent.mkdir(parents=True)
+    named.write_bytes(image_of(cohort).read_bytes())
+    out = segment(both, folder, tmp_path / "nobody", "members=1")
+    assert "1 of 1 visits have no FLAIR" in caplog.text
+    assert [*told(out)["Inputs"]] == ["T1w"]
+    with pytest.raises(ConfigError, match=r"no image \*_FLAIR"):
+        segment(both, folder, tmp_path / "asked", "data.contrasts=[T1w,FLAIR]")
+    named.rename(named.with_name(f"{WHO}_FLAIR.nii.gz"))
+    with pytest.raises(ConfigError, match=r"no image \*_T1w"):
+        segment(both, folder, tmp_path / "without")
+
+
+def test_tables_name_people_as_they_are_named(cohort: Path, tmp_path: Path):
+    table = tmp_path / "scans.tsv"
+    rows = [("subject", "session", "T1w"), ("hippocampus_001", "n/a", image_of(cohort))]
+    rows += [("hippocampus_002", "2_b", image_of(cohort))]
+    table.write_text("".join("\t".join(map(str, row)) + "\n" for row in rows))
+    out = segment("ready", table, tmp_path / "out", "members=1", "lesions=[ventricles_ml]")
+    for name in ("volumes.tsv", "lesions.tsv"):
+        whose = {(r["participant_id"], r["session_id"]) for r in read_rows(out / name)}
+        assert whose == {("sub-hippocampus_001", "n/a"), ("sub-hippocampus_002", "ses-2_b")}
+
+
+def test_covariates_are_the_same_for_all_members(cohort: Path, tmp_path: Path):
+    """A member's seed draws its noise, not the age of the person."""
+    words = [
+        *data_words(cohort),
+        *LABEL_DIFFUSION,
+        "total_nimg=4",
+        "task.covariates.age.unit=years",
+    ]
+    words = [w for w in words if not w.startswith("task.conditions")]
+    words.append("task.conditions={t1: {kind: image, of: T1w}}")
+    member = open_members(verb("train", f"run={tmp_path / 'run'}", *words))
+    scan = NativeScan.read(visit(cohort), ["T1w"])
+    seen = scan.seen_on(scan.grid)
+    got = torch.stack([*member.members(seen, [2, 3], scan.grid)])
+    ages = [member.model.complete({}, seed) for seed in (0, 2, 3)]
+
+    def drawn_with(*rows: dict) -> torch.Tensor:
+        x0 = member.model.draw([*rows], [2, 3], [seen] * 2, scan.grid)
+        return torch.stack([*member.model.codec.probabilities(x0)])
+
+    assert torch.equal(got, drawn_with(ages[0], ages[0]))
+    assert not torch.equal(got, drawn_with(ages[1], ages[2]))
 
 
 def test_a_model_of_one_grid(cohort: Path, label_diffusion: Path, tmp_path: Path):
@@ -387,7 +445,8 @@ def test_bad_requests(
         "members=0": "members: .* greater than 0",
         "interval=1": "interval",
         "lesions=[ventricles]": "no structure 'ventricles'. Did you mean 'ventricles_ml'",
-        "sampler.steps=3": "is no diffusion model",
+        "sampler.steps=3": "sampler: .* is no diffusion model",
+        "micro_batch=8": "micro_batch: .* is no diffusion model",
         "consensus=best": "Known: majority, mean, staple",
     }
     for word, line in asked.items():

@@ -11,7 +11,7 @@ import numpy as np
 from vol3d.data.rng import numpy_rng
 
 LEAST = 1e-6
-"""Smaller probabilities count as this: one voxel called impossible would decide the fit."""
+"""Smaller probabilities count as this in the fit, which one voxel called impossible would decide."""
 RANGE = (0.05, 20.0)
 VOXELS = 20_000
 """Per person; a hundred people with four labels are then 32 MB."""
@@ -20,13 +20,14 @@ VOXELS = 20_000
 def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """p^(1 / T), scaled to a sum of 1 again; above 1 is less sure, and the likeliest label stays.
 
-    With two labels the logit is divided by T.
+    With two labels the logit is divided by T. What is impossible stays so.
 
     Args:
         probabilities: [K, ...].
         temperature: above 0.
     """
-    return np.exp(log_scaled(np.log(np.clip(probabilities, LEAST, 1)), temperature))
+    scaled = (probabilities / probabilities.max(0)) ** (1 / temperature)
+    return scaled / scaled.sum(0)
 
 
 def log_scaled(log_p: np.ndarray, temperature: float) -> np.ndarray:

@@ -83,16 +83,20 @@ class DiffusionSegmenter:
     ) -> Iterator[Tensor]:
         """See `Members.members`. As many are drawn at a time as the sampler's micro_batch says.
 
+        Covariates are not asked for. Those with `absent: null` stay unknown; of the others, which the
+        model may never have been without, one draw is told to all members: a random age for each would
+        count as doubt about the image.
+
         A seed always has the same place in its batch, since arithmetic can differ from place to place.
         """
         size = self.model.sampler.micro_batch
         told = {SPACING: grid.spacing[0]} if SPACING in self.model.schema.names else {}
+        row = self.model.complete(told, seed=0)
         for first in range(min(seeds) // size * size, max(seeds) + 1, size):
             batch = [*range(first, first + size)]
             if not {*batch} & {*seeds}:
                 continue
-            rows = [self.model.complete(told, seed) for seed in batch]
-            x0 = self.model.draw(rows, batch, [images] * size, grid)
+            x0 = self.model.draw([row] * size, batch, [images] * size, grid)
             for seed, probabilities in zip(batch, self.model.codec.probabilities(x0), strict=True):
                 if seed in seeds:
                     yield probabilities

@@ -196,8 +196,9 @@ def write_tables(out: Path, sidecars: Sequence[dict[str, Any]]) -> None:
     """volumes.tsv, a row per visit and structure; lesions.tsv, a row per piece, where asked for."""
     volumes, lesions = [], []
     for told in sidecars:
-        subject, _, session = told["Visit"].partition("_")
-        whose = {"participant_id": subject, "session_id": session or None}
+        # Not from Visit: subjects of a table may hold a "_" themselves.
+        session = told["Session"] and f"ses-{told['Session']}"
+        whose = {"participant_id": f"sub-{told['Subject']}", "session_id": session}
         for name, of in told["Volumes"].items():
             single = {k: v for k, v in of.items() if k != "members_ml"}
             volumes.append({**whose, "structure": name, **single})

@@ -22,9 +22,11 @@ from vol3d.metrics.ensemble import Ensemble
 from vol3d.metrics.lesions import find_lesions
 from vol3d.metrics.temperature import apply_temperature
 from vol3d.metrics.volumes import conformal_interval, credible_interval
-from vol3d.trained.segmentation_folder import Place, label_word
+from vol3d.trained.segmentation_folder import Place, label_word, short
 
 Consensus = Literal["mean", "majority", "staple"]
+COMPUTED = ("micro_batch", "precision")
+"""Settings of a sampler that say how voxels are computed, which machines differ in, not what is drawn."""
 STEP = 1 / 32767
 """Probabilities are stored as int16 in steps of this; 1 is the largest."""
 
@@ -37,13 +39,17 @@ class Calibration:
         temperature: that makes mean probabilities as sure as they should be.
         level: the share of people whose volume lies in an interval.
         offsets_ml: by how much the members' interval is widened, by structure.
-        segmenters: of which it was found, as the file tells them.
+        members: of each ensemble of which it was found; None where the file does not say.
+        samplers: of its segmenters, likewise.
+        segmenters: by their checksums, likewise.
     """
 
     temperature: float
     level: float
     offsets_ml: dict[str, float]
-    segmenters: list[str]
+    members: int | None
+    samplers: list[dict[str, Any] | None] | None
+    segmenters: list[str] | None
 
     @classmethod
     def read(cls, path: Path) -> "Calibration":
@@ -58,13 +64,41 @@ class Calibration:
                 float(told["temperature"]),
                 float(told["level"]),
                 {name: float(of["offset_ml"]) for name, of in told["conformal"].items()},
-                [str(s) for s in told.get("segmenters", [])],
+                *(told.get(name) for name in ("members", "samplers", "segmenters")),
             )
             if not (
                 found.temperature > 0 and math.isfinite(found.temperature) and 0 < found.level < 1
             ):
                 raise ValueError("a temperature above 0 and a level between 0 and 1 are due")
         return found
+
+    def check(self, path: Path, **ensemble: object) -> None:
+        """Of another ensemble it holds nothing: fewer members alone make narrower intervals.
+
+        Args:
+            path: of the file.
+            ensemble: `members`, `samplers` and `segmenters` of the one that it is for.
+
+        Raises:
+            ConfigError: one of them differs, or the file does not say.
+        """
+        for name, now in ensemble.items():
+            then = getattr(self, name)
+            if as_drawn(then) != as_drawn(now):
+                raise ConfigError(
+                    f"calibration: {path} is of other {name} "
+                    f"({'not told' if then is None else short(then)}, now {short(now)}); segment people "
+                    f"held out as these, and score them again"
+                )
+
+
+def as_drawn(value: object) -> object:
+    """What is compared of a setting: of samplers what they draw, see `COMPUTED`."""
+    if isinstance(value, list):
+        return [as_drawn(one) for one in value]
+    if isinstance(value, dict):
+        return {k: v for k, v in value.items() if k not in COMPUTED}
+    return value
 
 
 @dataclass(frozen=True)

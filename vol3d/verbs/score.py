@@ -41,7 +41,8 @@ class Score(Config):
     split: Literal["train", "val"] | None = None
     """Only people of this part of the data: with the data of the training, val are those held out."""
     level: float = Field(default=0.9, gt=0, lt=1)
-    """The share of people whose true volume an interval is to hold."""
+    """The share of people whose true volume an interval is to hold; `interval` of vol3d segment is the
+    share of members."""
     folds: int = Field(default=5, ge=2)
     """Into how many parts people are dealt; each is judged by what was fitted on the others."""
     pictures_of_people: bool = True

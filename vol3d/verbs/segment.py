@@ -23,7 +23,7 @@ from vol3d.io.progress import Bar
 from vol3d.io.reading import read_json
 from vol3d.metrics.ensemble import Ensemble
 from vol3d.trained.members import DiffusionSegmenter, Members, kind_at, open_members
-from vol3d.trained.mixture import Mixture
+from vol3d.trained.mixture import Mixture, needs
 from vol3d.trained.segmentation_folder import (
     Place,
     claim,
@@ -74,14 +74,16 @@ class Segment(Config):
     consensus: Consensus = "mean"
     """What the label map _dseg is: the most probable label by the mean, the vote, or STAPLE."""
     interval: float = Field(default=0.9, gt=0, lt=1)
-    """The share of the members' volumes that a credible interval holds."""
+    """The share of the members' volumes that a credible interval holds; `level` of vol3d score is the
+    share of people."""
     lesions: Names = []
     """Structures whose separate pieces are listed in lesions.tsv, each with its confidence."""
     keep_members: bool = False
     """Write the label map of each member too, to compare them with several raters."""
     calibration: Path | None = None
-    """calibration.json of `vol3d score`, of the same segmenters on people held out: probabilities become
-    as sure as they should be, and volumes have intervals that hold what they promise."""
+    """calibration.json of `vol3d score`, of the same segmenters, samplers and number of members on people
+    held out: probabilities become as sure as they should be, and volumes have intervals that hold what
+    they promise."""
     sampler: dict[str, Any] = {}
     """Changes to the sampler of diffusion models: sampler.steps=10, sampler.solver=euler."""
     micro_batch: PositiveInt | None = None
@@ -149,6 +151,8 @@ class Segment(Config):
             ensemble.add(probabilities)
         told = {
             "Visit": visit.who,
+            "Subject": visit.subject,
+            "Session": visit.session,
             "Inputs": files,
             "Labels": next((s.labels for s in mixture.segmenters if s.labels), {}),
             "Segmenters": [s.checksum for s in mixture.segmenters],
@@ -207,7 +211,7 @@ class Segment(Config):
             for words in segmenter.unfinished:
                 log.warning("warning: %s: %s", segmenter.path, words)
         self.wanted(mixture)
-        visits = self.visits(mixture.contrasts)
+        visits = self.visits(mixture)
         mixture.check(visits)
         for visit in visits:
             headers = [
@@ -224,7 +228,8 @@ class Segment(Config):
         paths = [generator_at(path) for path in self.bundle]
         are_diffusion = [kind_at(path) == "diffusion" for path in paths]
         if self.changes and not any(are_diffusion):
-            raise ConfigError(f"sampler: {self.bundle[0]} is no diffusion model, and has none")
+            said = "sampler" if self.sampler else "micro_batch"
+            raise ConfigError(f"{said}: {self.bundle[0]} is no diffusion model, and has no sampler")
         changes = samplers or [self.changes if it_is else None for it_is in are_diffusion]
         opened = [open_members(p, device, c) for p, c in zip(paths, changes, strict=True)]
         return Mixture(opened, self.members, self.seed)
@@ -234,11 +239,16 @@ class Segment(Config):
         """To samplers."""
         return {**self.sampler, **({"micro_batch": self.micro_batch} if self.micro_batch else {})}
 
-    def visits(self, contrasts: Sequence[str]) -> list[Visit]:
-        """Those to segment, in order; their contrasts, where not told, are those that are taken."""
-        source = self.data.of_images_alone()
+    def visits(self, mixture: Mixture) -> list[Visit]:
+        """Those to segment, in order; their contrasts, where not told, are those that are taken.
+
+        Of a folder only those that somebody has are asked for, and those that are needed.
+        """
+        source, contrasts = self.data.of_images_alone(), mixture.contrasts
         if contrasts and isinstance(source, Bids) and "contrasts" not in source.model_fields_set:
-            source = source.model_copy(update={"contrasts": list(contrasts)})
+            needed = {c for segmenter in mixture.segmenters for c in needs(segmenter)}
+            there = [c for c in contrasts if c in needed or source.matching(c, source.entities)]
+            source = source.model_copy(update={"contrasts": there})
         if contrasts and isinstance(source, OneImage) and not source.told():
             source = source.model_copy(update={"contrast": source.contrast or contrasts[0]})
         return sorted(source.chosen(), key=lambda visit: visit.name)
@@ -247,7 +257,8 @@ class Segment(Config):
         """What is made of the ensemble.
 
         Raises:
-            ConfigError: no such structure, or two that a file's name cannot tell apart.
+            ConfigError: no such structure, two that a file's name cannot tell apart, or a calibration of
+                another ensemble.
         """
         known = mixture.structures
         words = [label_word(name) for name in known]
@@ -263,13 +274,12 @@ class Segment(Config):
                     f"{', '.join(known)}."
                 )
         calibration = Calibration.read(self.calibration) if self.calibration else None
-        if (
-            calibration
-            and str([s.checksum for s in mixture.segmenters]) not in calibration.segmenters
-        ):
-            log.warning(
-                "warning: %s: was found for other segmenters, and promises nothing for these",
+        if calibration:
+            calibration.check(
                 self.calibration,
+                segmenters=[s.checksum for s in mixture.segmenters],
+                samplers=samplers(mixture.segmenters),
+                members=len(mixture.dealt),
             )
         return Wanted(
             known, self.consensus, self.interval, self.lesions, self.keep_members, calibration
