@@ -46,7 +46,7 @@ class UNet(Config):
     the extent, so a network for patches does without (PatchDDM)."""
     skips: Literal["concat", "add"] = "concat"
     """What came down joins what goes up as channels beside it, or as their mean (PatchDDM, Bieder et
-    al., MIDL 2023): a quarter fewer weights, less memory."""
+    al., MIDL 2023): a quarter to two fifths fewer weights, less memory."""
     head_channels: PositiveInt | tuple[NonNegativeInt, ...] | None = None
     """Channels of an attention head, or one per level; null is a single head."""
     norm_groups: PositiveInt = 8
