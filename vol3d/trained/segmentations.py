@@ -51,6 +51,12 @@ class Segmentation:
         with understood(self.sidecar):
             return [str(name) for name in self.told["Structures"]]
 
+    @property
+    def labels(self) -> dict[str, list[int | str]]:
+        """That made each structure in the label maps that were learnt from; {} where it is not known."""
+        with understood(self.sidecar):
+            return dict(self.told.get("Labels", {}))
+
     def member_ml(self, structures: list[str]) -> np.ndarray:
         """[members, structures] volumes in ml by each member."""
         with understood(self.sidecar):
