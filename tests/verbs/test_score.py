@@ -215,15 +215,15 @@ def test_the_segmentations_tell_the_labels(pair):
     assert scored(pair)["dice"]["value"] == 0
 
 
-def test_a_scoring_that_was_stopped_is_made_anew(pair, monkeypatch):
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    whole = scored(pair)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("vol3d.verbs._scoring.segmentation_page", stop)
+def test_a_scoring_that_was_stopped_is_made_anew(pair):
+    """A folder in the place of the report stops it halfway."""
+    whole, report = scored(pair), pair / "scores" / "report.html"
+    report.unlink()
+    report.mkdir()
+    with pytest.raises(IsADirectoryError):
         Score.parse(asked(pair)).execute()
-    assert not (pair / "scores" / "scores.json").exists()  # nor is it taken for whole
+    assert not (pair / "scores" / "scores.json").exists()  # what is left is not taken for whole
+    report.rmdir()
     assert scored(pair) == whole
 
 

@@ -135,6 +135,8 @@ def test_the_segmenter_that_comes_with_vol3d(folder, tmp_path):
     settings = {"bundle": "ready", "of": "anna", "members": [4, 16]}
     with pytest.raises(ConfigError, match="say which labels"):
         swept(folder, tmp_path / "out", **settings)
+    with pytest.raises(ConfigError, match="say the labels of brain_ml too"):
+        swept(folder, tmp_path / "out", structures={"ventricles_ml": [1]}, **settings)
     structures = {"ventricles_ml": [1], "brain_ml": [2]}
     rows = swept(folder, tmp_path / "out", structures=structures, **settings)
     assert [(r["members"], r["visits"]) for r in rows] == [("1", "2")]

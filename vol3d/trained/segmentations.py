@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 
 from vol3d.data.bids_writer import read_maker
+from vol3d.data.structure_volumes import check_labels
 from vol3d.errors import ConfigError, DataError
 from vol3d.io.header import unreadable
 from vol3d.io.reading import read_json, understood
@@ -55,7 +56,7 @@ class Segmentation:
     def labels(self) -> dict[str, list[int | str]]:
         """That made each structure in the label maps that were learnt from; {} where it is not known."""
         with understood(self.sidecar):
-            return dict(self.told.get("Labels", {}))
+            return {name: check_labels(ids) for name, ids in self.told.get("Labels", {}).items()}
 
     def member_ml(self, structures: list[str]) -> np.ndarray:
         """[members, structures] volumes in ml by each member."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 TABLE = "scores.tsv"
+"""Written first, so that a folder with one is that of a scoring, even of one that was stopped."""
 INFORMATION = "mutual_information"
 OTHER_MAPS = {INFORMATION: "_desc-mutualinformation_probseg"}
 """Measures of uncertainty beside the entropy, and how their files end."""
@@ -65,10 +66,9 @@ class Scoring:
     @property
     def wanted(self) -> str:
         """What a visit is scored against, in words."""
-        whose = f" of {' or '.join(self.asked.of)}" if self.asked.of else ""
-        return f"a label map{whose}" + (
-            f" in the split {self.asked.split}" * bool(self.asked.split)
-        )
+        of, split = self.asked.of, self.asked.split
+        whose = f" of {' or '.join(of)}" if of else ""
+        return f"a label map{whose}{f' in the split {split}' if split else ''}"
 
     def doubts(self, segmented: int) -> list[str]:
         """What to know about who is scored."""
@@ -135,7 +135,7 @@ class Scoring:
     # -- writing ----------------------------------------------------------------------------------
 
     def write(self) -> list[Path]:
-        """Table, which marks the folder as ours, calibration, report, and scores.json last."""
+        """Table, calibration, report, and scores.json last."""
         asked, scores = self.asked, self.scores
         summary = scores.summary()
         self.notes += scores.notes

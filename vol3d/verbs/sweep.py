@@ -13,7 +13,7 @@ from vol3d.data.bids_writer import write_json, write_tsv
 from vol3d.data.dataset import Names
 from vol3d.data.datasets import Source
 from vol3d.data.native_scan import NativeScan
-from vol3d.data.tables import read_rows
+from vol3d.data.tables import few, read_rows
 from vol3d.data.true_labels import TrueLabels, labels_meant
 from vol3d.data.visit import Visit
 from vol3d.errors import ConfigError, DataError
@@ -108,7 +108,12 @@ class Sweep(Config):
         mixture.tell(max(self.members))
         mixture.check(visits)
         told = self.structures or mixture.segmenters[0].labels
-        return truth, visits, labels_meant(told, mixture.structures, self.bundle)
+        labels = labels_meant(told, mixture.structures, self.bundle)
+        if missing := [name for name in mixture.structures if name not in labels]:
+            raise ConfigError(
+                f"structures: say the labels of {few(missing)} too; a sweep scores all that is found"
+            )
+        return truth, visits, labels
 
     def trials(self) -> list[tuple[str | None, int | None]]:
         """Each solver with each number of steps; one without either, of what is no diffusion model."""
