@@ -46,5 +46,5 @@ def segmentation(out: Path, visit: Visit, members: Sequence[np.ndarray], **told:
         turned = Volume(p.astype(np.float32), AFFINE).reorient("RAS").data
         ensemble.add(np.stack([1 - turned, turned]))
     wanted = Wanted([STRUCTURE], keep_members=True)
-    about = {"Visit": visit.who, "Segmenters": ["abc"], **told}
+    about = {"Visit": visit.who, "Segmenters": ["abc"], "Samplers": [None], **told}
     write_visit(Place.of(out, visit), scan, ensemble, wanted, about)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vol3d.metrics.agreement import agreement
+from vol3d.metrics.agreement import agreement, ranks
 
 
 @pytest.fixture
@@ -41,6 +41,20 @@ def test_intervals_are_near_scipys_bootstrap(pairs):
     for name in ("pearson_r", "spearman_r", "slope", "bias_ml", "mae_ml"):
         low, high = got[f"{name}_ci"]
         assert low < got[name] < high
+
+
+def test_people_are_drawn_with_all_their_pairs(pairs):
+    """A person measured twice says no more than once: the same intervals, not narrower ones."""
+    once, twice = agreement(*pairs), agreement(*np.repeat(pairs, 2, 1), np.arange(40).repeat(2))
+    for name in ("pearson_r", "spearman_r", "slope", "intercept_ml", "bias_ml", "mae_ml"):
+        assert twice[name] == pytest.approx(once[name], rel=1e-3)
+        assert twice[f"{name}_ci"] == pytest.approx(once[f"{name}_ci"], rel=1e-3)
+
+
+def test_ranks_of_pairs_that_count_several_times():
+    values, counts = np.array([3.0, 1, 2, 2]), np.array([[2, 1, 0, 3]])
+    drawn = stats.rankdata(np.repeat(values, counts[0]))
+    np.testing.assert_array_equal(ranks(values, counts)[0].repeat(counts[0]), drawn)
 
 
 def test_seeded(pairs):

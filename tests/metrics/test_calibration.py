@@ -39,6 +39,19 @@ def test_curve_by_hand():
     assert got.error == pytest.approx((2 * 0.4 + 2 * 0.15) / 5)
 
 
+def test_a_sum_is_of_all_voxels():
+    rng = np.random.default_rng(0)
+    sure, right = rng.random(50), rng.random(50) < 0.5
+    parts = [Reliability(), Reliability(), Reliability()]
+    parts[0].add(sure[:20], right[:20])
+    parts[1].add(sure[20:], right[20:])
+    parts[2].add(sure, right)
+    both = parts[0] + parts[1]
+    for name, values in parts[2].curve().items():
+        np.testing.assert_allclose(both.curve()[name], values)
+    assert (both.error, parts[0].n.sum()) == (pytest.approx(parts[2].error), 20)
+
+
 def test_of_nothing():
     assert np.isnan(Reliability().error)
 

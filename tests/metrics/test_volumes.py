@@ -7,8 +7,8 @@ from vol3d.errors import DataError
 from vol3d.metrics.volumes import (
     conformal_interval,
     conformal_offset,
-    coverage,
     credible_interval,
+    holds,
 )
 
 
@@ -29,7 +29,7 @@ def test_offset_by_hand():
     assert json.loads(json.dumps(offset)) == 8
     got = conformal_interval(low, high, offset)
     np.testing.assert_array_equal(got, [[2] * 9, [28] * 9])
-    assert coverage(*got, truth) == pytest.approx(8 / 9)
+    assert holds(*got, truth).mean() == pytest.approx(8 / 9)
     assert conformal_offset(low, high, truth, alpha=0.1) == 9
 
 
@@ -80,7 +80,8 @@ def test_promise_is_kept():
         truth = predicted + rng.normal(0, 3, 219)
         low, high = predicted - 0.5, predicted + 0.5
         offset = conformal_offset(low[:19], high[:19], truth[:19])
-        before.append(coverage(low[19:], high[19:], truth[19:]))
-        shares.append(coverage(*conformal_interval(low[19:], high[19:], offset), truth[19:]))
+        before.append(holds(low[19:], high[19:], truth[19:]).mean())
+        wide = conformal_interval(low[19:], high[19:], offset)
+        shares.append(holds(*wide, truth[19:]).mean())
     assert np.mean(before) < 0.2
     assert np.mean(shares) == pytest.approx(0.9, abs=3 * 0.07 / 20)

@@ -55,6 +55,7 @@ def test_a_perfect_ensemble(tmp_path):
         assert s["volume"][interval]["coverage"]["value"] == 1
         assert s["volume"][interval]["width_ml"]["value"] == pytest.approx(0, abs=1e-5)
     assert s["volume"]["agreement"]["slope"] == pytest.approx(1)
+    assert "bias_ml" not in s["volume"]["agreement"]  # told once
     assert s["lesions"]["sensitivity"] == {"value": 1, "ci": [1, 1], "n": PEOPLE}
     assert s["calibration"]["before"]["ece"]["value"] == pytest.approx(0, abs=1e-4)
     assert found["calibration"]["after"]["ece"]["value"] == pytest.approx(0, abs=1e-4)
@@ -67,7 +68,8 @@ def test_a_perfect_ensemble(tmp_path):
     assert not re.search(r'(src|href)="(?!data:)', html)
 
     calibration = Calibration.read(tmp_path / "scores" / "calibration.json")
-    assert calibration.segmenters == [str(["abc"])]
+    told = json.loads((tmp_path / "scores" / "calibration.json").read_text())
+    assert (told["segmenters"], told["samplers"], told["members"]) == (["abc"], [None], 2)
     assert calibration.offsets_ml[STRUCTURE] == pytest.approx(0, abs=1e-5)
 
 
@@ -203,6 +205,40 @@ def test_nobody_in_both(pair):
         Score.parse(asked(pair, data=data)).execute()
 
 
+def test_the_segmentations_tell_the_labels(pair):
+    """As they come out of a model that learnt a box from the label 7; those of a setting go first."""
+    path = anat_path(pair / "data", "sub-1", {"desc": "seg"}, "dseg")
+    Volume(box(4, 4, 4).astype(np.uint16) * 7, AFFINE).write(path)
+    visit = person(pair / "others", "sub-1", {"seg": box(4, 4, 4)})
+    segmentation(pair / "segmentations", visit, [box(4, 4, 4)], Labels={STRUCTURE: ["6-7"]})
+    assert scored(pair, structures={})["dice"]["value"] == 1
+    assert scored(pair)["dice"]["value"] == 0
+
+
+def test_a_scoring_that_was_stopped_is_made_anew(pair):
+    """A folder in the place of the report stops it halfway."""
+    whole, report = scored(pair), pair / "scores" / "report.html"
+    report.unlink()
+    report.mkdir()
+    with pytest.raises(IsADirectoryError):
+        Score.parse(asked(pair)).execute()
+    assert not (pair / "scores" / "scores.json").exists()  # what is left is not taken for whole
+    report.rmdir()
+    assert scored(pair) == whole
+
+
+def test_who_was_not_scored_is_told(tmp_path):
+    for i in range(3):
+        visit = person(tmp_path / "data", f"sub-{i}", {"seg": box(4, 4, 4)})
+        segmentation(tmp_path / "segmentations", visit, [box(4, 4, 4)])
+    table = "participant_id\tsplit\nsub-0\tval\nsub-1\ttrain\nsub-2\ttrain\n"
+    (tmp_path / "data" / "participants.tsv").write_text(table)
+    assert (
+        "2 of 3 visits were not scored: they are not among those with a label map in the split val."
+        in scored(tmp_path, split="val")["notes"]
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -239,7 +275,7 @@ def test_on_the_command_line(pair):
     assert done.returncode == 0, done.stderr
     assert f"{pair / 'scores' / 'report.html'}\n" in done.stdout
     assert "Box: found well (Dice 1.00, n 1)" in done.stderr
-    done = vol3d("score", *where, *words)
+    done = vol3d("score", *where, *words)  # which labels, such a segmentation does not say
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 

@@ -41,11 +41,15 @@ def data_words(root) -> list[str]:
     return ["data.kind=bids", f"data.path={root / 'data'}", f"data.raters={raters}"]
 
 
+def data_of(root) -> dict:
+    """The same as settings."""
+    raters = {"anna": {"desc": "anna"}, "ben": {"desc": "ben"}}
+    return {"kind": "bids", "path": root / "data", "raters": raters}
+
+
 def swept(root, out, **more) -> list[dict[str, str]]:
     """The rows of the table."""
-    raters = {"anna": {"desc": "anna"}, "ben": {"desc": "ben"}}
-    data = {"kind": "bids", "path": root / "data", "raters": raters}
-    settings = {"bundle": root / "run", "out": out, "data": data, "device": "cpu", **more}
+    settings = {"bundle": root / "run", "out": out, "data": data_of(root), "device": "cpu", **more}
     picture, table = Sweep.parse(settings).execute()
     assert picture.read_bytes().startswith(b"\x89PNG")
     return read_rows(table)
@@ -80,6 +84,14 @@ def test_it_goes_on_where_it_was(folder, tmp_path):
     assert [r["steps"] for r in more] == ["1", "1", "2", "2"]
     with pytest.raises(ConfigError, match="was begun with other members"):
         swept(folder, tmp_path / "out", steps=[1, 2], members=[1, 4])
+    for name, changes in {
+        "structures": {"structures": {STRUCTURE: ["1-2"]}},
+        "of": {"of": "anna"},
+        "split": {"split": "train"},
+        "data": {"data": {**data_of(folder), "form": "qform"}},
+    }.items():
+        with pytest.raises(ConfigError, match=f"was begun with other {name};"):
+            swept(folder, tmp_path / "out", steps=1, members=[1, 2], **changes)
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.doc").write_text("")
     with pytest.raises(ConfigError, match="holds something else"):
@@ -110,18 +122,21 @@ def test_what_is_no_diffusion_model_has_members_alone(folder, tmp_path):
         "batch=2",
         "total_nimg=4",
     )
-    with pytest.raises(ConfigError, match="say which labels"):
-        swept(folder, tmp_path / "out", bundle=tmp_path / "unet", members=[1, 2])
-    rows = swept(
-        folder,
-        tmp_path / "out",
-        bundle=tmp_path / "unet",
-        members=[1, 2],
-        structures={STRUCTURE: [1]},
-        of="anna",
-    )
+    rows = swept(folder, tmp_path / "out", bundle=tmp_path / "unet", members=[1, 2], of="anna")
     assert [(r["solver"], r["steps"], r["members"]) for r in rows] == [
         ("n/a", "n/a", "1"),
         ("n/a", "n/a", "2"),
     ]
     assert {r["ged_squared"] for r in rows} == {"n/a"}  # one rater
+
+
+def test_the_segmenter_that_comes_with_vol3d(folder, tmp_path):
+    """It is not random, so one member is all; it takes any image, and its labels are to be said."""
+    settings = {"bundle": "ready", "of": "anna", "members": [4, 16]}
+    with pytest.raises(ConfigError, match="say which labels"):
+        swept(folder, tmp_path / "out", **settings)
+    with pytest.raises(ConfigError, match="say the labels of brain_ml too"):
+        swept(folder, tmp_path / "out", structures={"ventricles_ml": [1]}, **settings)
+    structures = {"ventricles_ml": [1], "brain_ml": [2]}
+    rows = swept(folder, tmp_path / "out", structures=structures, **settings)
+    assert [(r["members"], r["visits"]) for r in rows] == [("1", "2")]

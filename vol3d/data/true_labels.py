@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 
 from vol3d.data.dataset import Dataset
 from vol3d.data.structure_volumes import structure_map
@@ -81,7 +82,8 @@ class TrueLabels:
                 raise DataError(
                     f"{path}: holds values that are {off:.2g} off a whole number; a label map is due"
                 )
-            found.append(structure_map(labels, dict(structures)))
+            whole = torch.from_numpy(labels.astype(np.int64))
+            found.append(structure_map(whole, dict(structures)).numpy())
         return found
 
 

@@ -32,10 +32,11 @@ class Resampled:
 
     def interval(self, statistic: Callable[[np.ndarray], np.ndarray]) -> list[float] | None:
         """The middle 95 % of a statistic of weights [R, visits] -> [R]; None for too few people."""
-        if len(set(self.people)) < FEWEST:
-            return None
-        values = statistic(self.weights)
-        if np.isnan(values).all():
+        return self.middle(statistic(self.weights))
+
+    def middle(self, values: np.ndarray) -> list[float] | None:
+        """The middle 95 % of what the weights gave, [R]; None for too few people."""
+        if len(set(self.people)) < FEWEST or np.isnan(values).all():
             return None
         return [float(q) for q in np.nanpercentile(values, [2.5, 97.5])]
 

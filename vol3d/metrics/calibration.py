@@ -39,6 +39,14 @@ class Reliability:
         self.sum_confidence += np.bincount(at, confidence, bins)
         self.sum_right += np.bincount(at, np.asarray(right).ravel(), bins)
 
+    def __add__(self, other: "Reliability") -> "Reliability":
+        """Of the voxels of both, in bins alike."""
+        both = Reliability(len(self.n))
+        both.n = self.n + other.n
+        both.sum_confidence = self.sum_confidence + other.sum_confidence
+        both.sum_right = self.sum_right + other.sum_right
+        return both
+
     def curve(self) -> dict[str, np.ndarray]:
         """Mean `confidence` and share `right` of each bin, NaN where it is empty, and its `n`."""
         with np.errstate(invalid="ignore"):

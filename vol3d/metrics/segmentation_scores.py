@@ -18,7 +18,7 @@ from vol3d.metrics.cross_fit import (
 from vol3d.metrics.scored_visit import ScoredVisit
 from vol3d.metrics.temperature import fit_temperature
 from vol3d.metrics.uncertainty import ErrorDetection
-from vol3d.metrics.volumes import conformal_offset, credible_interval
+from vol3d.metrics.volumes import conformal_offset, credible_interval, holds
 
 CURVE = [i / 50 for i in range(1, 51)]
 """Coverages at which a risk-coverage curve is kept."""
@@ -31,13 +31,6 @@ AGAINST_RATERS = (
     "diversity_agreement",
     "volume_spread",
 )
-ROUNDING_ML = 1e-5
-"""Volumes of segmentations are written so exactly; where all members agree, an interval has no width."""
-
-
-def holds(low: np.ndarray, high: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """[visits] bool: whether an interval in ml has the truth in it, borders included."""
-    return (low - ROUNDING_ML <= truth) & (truth <= high + ROUNDING_ML)
 
 
 class Scores:
@@ -151,7 +144,11 @@ class Scores:
         found["mae_ml"] = self.resampled.mean(np.abs(predicted - truth))
         found["truth_ml"] = self.resampled.mean(truth)
         try:
-            found["agreement"] = agreement(truth, predicted, seed=self.seed)
+            found["agreement"] = {
+                key: value
+                for key, value in agreement(truth, predicted, self.people, seed=self.seed).items()
+                if not key.startswith(("bias", "mae"))  # which are above
+            }
         except ValueError as error:
             found["agreement"] = None
             self.notes.append(f"{self.structures[s]}: no correlation of volumes ({error}).")
@@ -178,14 +175,11 @@ class Scores:
             if visits is None:
                 continue
             each = [of(c) for c in visits]
-            n, sure, right = (
-                np.array([getattr(r, part) for r in each])
-                for part in ("n", "sum_confidence", "sum_right")
-            )  # [visits, bins]
-            whole = Reliability(n.shape[1])
-            whole.n, whole.sum_confidence, whole.sum_right = n.sum(0), sure.sum(0), right.sum(0)
+            whole = sum(each, Reliability())
+            n = np.array([r.n for r in each])  # [visits, bins]
+            apart = np.array([r.sum_right - r.sum_confidence for r in each])
 
-            def error(w: np.ndarray, n=n, apart=right - sure) -> np.ndarray:
+            def error(w: np.ndarray, n=n, apart=apart) -> np.ndarray:
                 with np.errstate(invalid="ignore"):
                     return np.abs(w @ apart).sum(1) / (w @ n).sum(1)
 

@@ -12,6 +12,9 @@ import numpy as np
 
 from vol3d.errors import DataError
 
+ROUNDING_ML = 1e-5
+"""Volumes of segmentations are written so exactly; where all members agree, an interval has no width."""
+
 
 def credible_interval(volumes_ml: np.ndarray, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
     """The middle share of members: quantiles (1 - level) / 2 and (1 + level) / 2.
@@ -105,7 +108,6 @@ def positive(scale: np.ndarray | float) -> np.ndarray:
     return scale
 
 
-def coverage(low: np.ndarray, high: np.ndarray, truth: np.ndarray) -> float:
-    """Share of people whose truth lies inside, borders included."""
-    truth = np.asarray(truth, float)
-    return float(np.mean((low <= truth) & (truth <= high)))
+def holds(low: np.ndarray, high: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """[n] bool: whether an interval in ml has the truth in it, borders included."""
+    return (low - ROUNDING_ML <= truth) & (truth <= high + ROUNDING_ML)

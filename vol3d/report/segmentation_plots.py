@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vol3d.io.text import visible
-from vol3d.metrics.segmentation_scores import holds
+from vol3d.metrics.volumes import holds
 
 BEFORE, AFTER = "tab:red", "tab:blue"
 MOST_PANELS = 4

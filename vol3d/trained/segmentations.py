@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 
 from vol3d.data.bids_writer import read_maker
+from vol3d.data.structure_volumes import check_labels
 from vol3d.errors import ConfigError, DataError
 from vol3d.io.header import unreadable
 from vol3d.io.reading import read_json, understood
@@ -50,6 +51,12 @@ class Segmentation:
         """Their names, in the order of their labels from 1."""
         with understood(self.sidecar):
             return [str(name) for name in self.told["Structures"]]
+
+    @property
+    def labels(self) -> dict[str, list[int | str]]:
+        """That made each structure in the label maps that were learnt from; {} where it is not known."""
+        with understood(self.sidecar):
+            return {name: check_labels(ids) for name, ids in self.told.get("Labels", {}).items()}
 
     def member_ml(self, structures: list[str]) -> np.ndarray:
         """[members, structures] volumes in ml by each member."""

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from vol3d.verbs.score import Score
 
 log = logging.getLogger(__name__)
+TABLE = "scores.tsv"
+"""Written first, so that a folder with one is that of a scoring, even of one that was stopped."""
 INFORMATION = "mutual_information"
 OTHER_MAPS = {INFORMATION: "_desc-mutualinformation_probseg"}
 """Measures of uncertainty beside the entropy, and how their files end."""
@@ -46,10 +48,11 @@ class Scoring:
         if not self.pairs:
             raise DataError(
                 f"{asked.segmentations}: none of its {len(found)} visits ({few(found)}) is among the "
-                f"{len(visits)} of {asked.data.path} with a label map ({few(visits)})"
+                f"{len(visits)} of {asked.data.path} with {self.wanted} ({few(visits)})"
             )
         first = self.pairs[0][1]
-        self.labels = labels_meant(asked.structures, first.structures, first.sidecar)
+        told = asked.structures or first.labels
+        self.labels = labels_meant(told, first.structures, first.sidecar)
         for _, one in self.pairs:
             labels_meant(self.labels, one.structures, one.sidecar)
         self.names = list(self.labels)
@@ -60,11 +63,21 @@ class Scoring:
         self.notes = self.doubts(len(found))
         self.scores: Scores | None = None
 
+    @property
+    def wanted(self) -> str:
+        """What a visit is scored against, in words."""
+        of, split = self.asked.of, self.asked.split
+        whose = f" of {' or '.join(of)}" if of else ""
+        return f"a label map{whose}{f' in the split {split}' if split else ''}"
+
     def doubts(self, segmented: int) -> list[str]:
         """What to know about who is scored."""
         found = []
         if left := segmented - len(self.pairs):
-            found.append(f"{left} of {segmented} visits were not scored, for want of a label map.")
+            found.append(
+                f"{left} of {segmented} visits were not scored: they are not among those with "
+                f"{self.wanted}."
+            )
         if len({v.split for v, _ in self.pairs}) > 1:
             found.append(
                 "People of both splits are scored. If the segmenter learnt from those in train, figures "
@@ -143,11 +156,9 @@ class Scoring:
         found = findings(summary)
         summary["amiss"] = [f.words for f in found if f.is_amiss]
         summary = without_nan(summary)
-        write_tsv(asked.out / "scores.tsv", self.rows())
-        write_json(
-            asked.out / "calibration.json",
-            {"vol3d": vol3d.__version__, "segmenters": segmenters, **scores.fitted()},
-        )
+        (asked.out / "scores.json").unlink(missing_ok=True)  # of figures that are made anew
+        write_tsv(asked.out / TABLE, self.rows())
+        write_json(asked.out / "calibration.json", {**self.ensemble(), **scores.fitted()})
         evidence = Evidence(scores, made={"command": asked.command(), **versions()})
         if asked.pictures_of_people:
             evidence.shown = [self.show(*which) for which in self.to_show()]
@@ -161,6 +172,16 @@ class Scoring:
             else:
                 log.info("%s", finding.words)
         return [asked.out / name for name in ("report.html", "scores.json", "calibration.json")]
+
+    def ensemble(self) -> dict[str, Any]:
+        """Of which ensemble a calibration is, and with no other does it go."""
+        one = self.pairs[0][1]
+        return {
+            "vol3d": vol3d.__version__,
+            "segmenters": one.segmenters,
+            "samplers": one.told.get("Samplers"),
+            "members": len(self.scores.visits[0].member_ml),
+        }
 
     def digest(self) -> str:
         """The SHA-256 of who was scored and what was true: scorings of one can be compared."""

@@ -12,7 +12,7 @@ from vol3d.errors import ConfigError
 from vol3d.io.files import is_free
 from vol3d.io.lock import at_work
 from vol3d.trained.targets.labels import Structures
-from vol3d.verbs._scoring import Scoring
+from vol3d.verbs._scoring import TABLE, Scoring
 
 
 class Score(Config):
@@ -60,7 +60,7 @@ class Score(Config):
 
     def foresee(self) -> Scoring:
         """Who will be scored, with nothing read but names and headers; a dry run stops here."""
-        if not is_free(self.out) and not (self.out / "scores.json").exists():
+        if not is_free(self.out) and not (self.out / TABLE).exists():
             raise ConfigError(f"{self.out}: holds something else; name another folder")
         return Scoring(self)
 

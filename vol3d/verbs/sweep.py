@@ -13,7 +13,7 @@ from vol3d.data.bids_writer import write_json, write_tsv
 from vol3d.data.dataset import Names
 from vol3d.data.datasets import Source
 from vol3d.data.native_scan import NativeScan
-from vol3d.data.tables import read_rows
+from vol3d.data.tables import few, read_rows
 from vol3d.data.true_labels import TrueLabels, labels_meant
 from vol3d.data.visit import Visit
 from vol3d.errors import ConfigError, DataError
@@ -61,7 +61,8 @@ class Sweep(Config):
     of: Names = []
     """The label maps that are true, as in vol3d score."""
     structures: Structures = {}
-    """The labels that make each structure, as in the training; a diffusion model knows its own."""
+    """The labels that make each structure, as in the training; what the model says of it holds if none
+    is named."""
     split: Literal["train", "val"] | None = "val"
     """The part of the data: those held out; null takes all."""
     n: PositiveInt = 20
@@ -77,7 +78,7 @@ class Sweep(Config):
         """Try all that is not in the table yet."""
         truth, visits, labels = self.foresee()
         with at_work(self.out):
-            rows = self.claim(visits)
+            rows = self.claim(self.settings(truth, visits, labels))
             for solver, steps in self.trials():
                 if (solver, steps) not in {(r["solver"], r["steps"]) for r in rows}:
                     rows += self.tried(solver, steps, truth, visits, labels)
@@ -94,19 +95,25 @@ class Sweep(Config):
         """
         solver, steps = self.trials()[0]
         mixture = self.mixture(solver, steps)
-        own = under(Bundle(mixture.segmenters[0].path).config, "target", "structures")
         truth = TrueLabels(self.data, self.of, self.split)
-        found = [v for v in truth.visits.values() if {*mixture.contrasts} & {*v.images}]
+        found, taken = [*truth.visits.values()], mixture.contrasts
+        if taken:
+            found = [v for v in found if {*taken} & {*v.images}]
         if not found:
-            raise DataError(
-                f"{self.data.path}: no visit has a label map and {' or '.join(mixture.contrasts)}"
-            )
+            raise DataError(f"{self.data.path}: no visit has a label map and {' or '.join(taken)}")
         visits = [
             found[i]
             for i in np.linspace(0, len(found) - 1, min(self.n, len(found))).round().astype(int)
         ]
+        mixture.tell(max(self.members))
         mixture.check(visits)
-        return truth, visits, labels_meant(self.structures or own, mixture.structures, self.bundle)
+        told = self.structures or mixture.segmenters[0].labels
+        labels = labels_meant(told, mixture.structures, self.bundle)
+        if missing := [name for name in mixture.structures if name not in labels]:
+            raise ConfigError(
+                f"structures: say the labels of {few(missing)} too; a sweep scores all that is found"
+            )
+        return truth, visits, labels
 
     def trials(self) -> list[tuple[str | None, int | None]]:
         """Each solver with each number of steps; one without either, of what is no diffusion model."""
@@ -129,20 +136,29 @@ class Sweep(Config):
         model = open_members(generator_at(self.bundle), device_of(self.device), changes)
         return Mixture([model], max(self.members), self.seed)
 
-    def claim(self, visits: list[Visit]) -> list[dict[str, Any]]:
+    def settings(
+        self, truth: TrueLabels, visits: list[Visit], labels: dict[str, list[int | str]]
+    ) -> dict[str, Any]:
+        """What figures depend on, beside what is tried."""
+        path = generator_at(self.bundle)
+        return {
+            "segmenter": Bundle(path, kind_at(path)).checksum,
+            "members": sorted({*self.members}),
+            "data": {**self.data.dump(), "path": str(self.data.path.resolve())},
+            "split": self.split,
+            "visits": [v.who for v in visits],
+            "of": truth.raters,
+            "structures": labels,
+            "sampler": self.sampler,
+            "seed": self.seed,
+        }
+
+    def claim(self, settings: dict[str, Any]) -> list[dict[str, Any]]:
         """Check that the folder is ours; what was tried already.
 
         Raises:
             ConfigError: it holds something else, or a sweep of other settings.
         """
-        settings = {
-            "segmenter": Bundle(generator_at(self.bundle)).checksum,
-            "members": sorted({*self.members}),
-            "visits": [v.who for v in visits],
-            "of": self.of,
-            "sampler": self.sampler,
-            "seed": self.seed,
-        }
         if is_free(self.out):
             write_json(self.out / SETTINGS, settings)
         elif not (self.out / SETTINGS).is_file():
@@ -168,7 +184,7 @@ class Sweep(Config):
     ) -> list[dict[str, Any]]:
         """A row for each number of members."""
         mixture = self.mixture(solver, steps)
-        sizes = [m for m in sorted({*self.members}) if m <= len(mixture.dealt)]
+        sizes = sorted({min(m, len(mixture.dealt)) for m in self.members})
         names = mixture.structures
         labels = {name: labels[name] for name in names}  # in the order of the model's
         found: dict[int, list[Grown]] = {m: [] for m in sizes}
@@ -205,10 +221,7 @@ def row_of(
     of: list[Grown],
 ) -> dict[str, Any]:
     """What visits say of one setting."""
-    pooled = Reliability()
-    pooled.n = sum(g.reliability.n for g in of)
-    pooled.sum_confidence = sum(g.reliability.sum_confidence for g in of)
-    pooled.sum_right = sum(g.reliability.sum_right for g in of)
+    pooled = sum((g.reliability for g in of), Reliability())
     dice = np.array([g.dice for g in of])  # [visits, S]
     ged = np.mean([g.ged_squared for g in of])
     members = of[0].members
