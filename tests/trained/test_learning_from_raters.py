@@ -6,13 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import verb
+from tests.conftest import read_log, verb
 from vol3d.data.datasets import Bids
 from vol3d.data.images import Images
 from vol3d.data.rng import torch_rng
 from vol3d.tasks.diffuse import Diffuse
 from vol3d.trained.members import open_members
-from tests.conftest import read_log
 
 RATERS = {"a": {"desc": "rater1"}, "b": {"desc": "rater2"}}
 DATA = {"contrasts": ["FLAIR", "T1w"], "raters": RATERS, "labels_suffix": "mask", "grid": "8mm"}

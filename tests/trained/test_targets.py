@@ -150,9 +150,10 @@ def test_each_image_on_a_grid_of_its_own(tmp_path: Path):
         whole = samples.sample(visit, ["T1w"], None)
         assert whole["x0"].shape[1:] == whole["T1w"].shape[1:] == raw.shape
         assert samples.sample(visit, ["T1w"], torch_rng("own"))["T1w"].shape == (1, 8, 8, 8)
+    unknown = LabelCodec(0.0, 1.0, {}, [0, 2], "bits")
+    surprised = labels.LabelSamples(samples.images, unknown, labels.Labels())
     with pytest.raises(DataError, match=r"has labels \[1\], which no training map has"):
-        unknown = LabelCodec(0.0, 1.0, {}, [0, 2], "bits")
-        labels.LabelSamples(samples.images, unknown, labels.Labels()).sample(visit, [], None)
+        surprised.sample(visit, [], None)
     with pytest.raises(ConfigError, match="own stands alone"):
         Table.parse({**words, "grid": ["own", "2mm"]})
     Volume(np.ones((4, 4, 4), np.float32), np.diag([2.0, 2, 2, 1])).write(tmp_path / "1.nii.gz")
