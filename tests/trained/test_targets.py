@@ -137,7 +137,7 @@ def test_each_image_on_a_grid_of_its_own(tmp_path: Path):
         data = np.random.default_rng(i).random(shape).astype(np.float32)
         Volume(data, affine).write(tmp_path / f"{i}.nii.gz")
         Volume((data > 0.8).astype(np.int16), affine).write(tmp_path / f"{i}_dseg.nii.gz")
-        rows.append(f"{i}\t{i}.nii.gz\t{i}_dseg.nii.gz\ttrain")
+        rows.append(f"{i}\t{i}.nii.gz\t{i}_dseg.nii.gz\t{'val' if i == 2 else 'train'}")
     (tmp_path / "table.tsv").write_text("\n".join(rows))
     words = {"path": tmp_path / "table.tsv"}
     with pytest.raises(DataError, match="lies on a grid of"):
@@ -150,10 +150,9 @@ def test_each_image_on_a_grid_of_its_own(tmp_path: Path):
         whole = samples.sample(visit, ["T1w"], None)
         assert whole["x0"].shape[1:] == whole["T1w"].shape[1:] == raw.shape
         assert samples.sample(visit, ["T1w"], torch_rng("own"))["T1w"].shape == (1, 8, 8, 8)
-    unknown = LabelCodec(0.0, 1.0, {}, [0, 2], "bits")
-    surprised = labels.LabelSamples(samples.images, unknown, labels.Labels())
-    with pytest.raises(DataError, match=r"has labels \[1\], which no training map has"):
-        surprised.sample(visit, [], None)
+    Volume((data > 0.8) * np.int16(7), affine).write(tmp_path / "2_dseg.nii.gz")
+    with pytest.raises(DataError, match=r"people held out some have labels \[7\]"):
+        labels.Labels().samples(source, [])
     with pytest.raises(ConfigError, match="own stands alone"):
         Table.parse({**words, "grid": ["own", "2mm"]})
     Volume(np.ones((4, 4, 4), np.float32), np.diag([2.0, 2, 2, 1])).write(tmp_path / "1.nii.gz")

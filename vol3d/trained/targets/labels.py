@@ -17,7 +17,7 @@ from vol3d.data.patches import Patch, Patches
 from vol3d.data.structure_volumes import Labels as Ids
 from vol3d.data.structure_volumes import check_disjoint, structure_map
 from vol3d.data.visit import MAIN_LABELS, Visit
-from vol3d.errors import DataError
+from vol3d.errors import ConfigError, DataError
 from vol3d.io.reading import understood
 from vol3d.nn.precision import Precision
 from vol3d.trained.target import Target
@@ -68,10 +68,27 @@ class Labels(Target):
         return self.of
 
     def samples(self, data: Dataset, images: Sequence[str]) -> "LabelSamples":
-        """See `Target.samples`."""
+        """See `Target.samples`.
+
+        Raises:
+            ConfigError: nobody has a label map that is named.
+            DataError: some who are held out have labels that nobody else has.
+        """
         visits = Source(data, one_of=self.of, may=images)
-        values = [*range(len(self.structures) + 1)] if self.structures else None
-        values = values or sorted({v for name in self.of for v in labels_in(visits, name)})
+        for name in self.of:
+            if not visits.has_map(name):
+                raise ConfigError(
+                    f"target.of: no visit has a label map '{name}'; see labels_entities and raters"
+                )
+        values = [*range(len(self.structures) + 1)]
+        if not self.structures:
+            values = sorted({v for name in self.of for v in labels_in(visits.train, name)})
+            new = {v for name in self.of for v in labels_in(visits.val, name)} - {*values}
+            if new:
+                raise DataError(
+                    f"{data.path}: of the people held out some have labels {sorted(new)}, which nobody "
+                    f"who is learnt from has; say with target.structures which labels count"
+                )
         told = (*moments(visits), maps_in(visits, images), values)
         return LabelSamples(visits, self.coded(*told), self)
 
@@ -191,14 +208,7 @@ class LabelSamples(VolumeSamples):
         labels = there[raters[at]]
         if self.structures:
             labels = structure_map(labels, self.structures)
-        places = self.codec.places(labels)
-        if not torch.equal(places > 0, labels != 0):
-            new = sorted({*labels.unique().tolist()} - {*self.codec.values})
-            raise DataError(
-                f"{visit.who}: its label map '{raters[at]}' has labels {new}, which no training map has; "
-                f"say with target.structures which labels count"
-            )
-        return places
+        return self.codec.places(labels)
 
     def encoded(self, x0: Tensor) -> Tensor:
         """Its digits."""

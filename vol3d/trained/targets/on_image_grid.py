@@ -175,17 +175,11 @@ def moments(images: Images) -> tuple[float, float]:
 
 def maps_in(images: Images, names: Sequence[str]) -> dict[str, list[int]]:
     """The labels of those that are label maps."""
-    return {name: labels_in(images, name) for name in names if images.has_map(name)}
+    return {name: labels_in(images.train, name) for name in names if images.has_map(name)}
 
 
-def labels_in(images: Images, name: str) -> list[int]:
-    """The labels that a label map has, over all training visits, and 0.
-
-    Raises:
-        ConfigError: no visit has it.
-    """
-    paths = [(v.labels[name], v.form) for v in images.train if name in v.labels]
-    if not paths:
-        raise ConfigError(f"no visit has a label map '{name}'; see labels_entities and raters")
+def labels_in(visits: list[Visit], name: str) -> list[int]:
+    """The labels that a label map has, over all of the visits, and 0."""
+    paths = [(v.labels[name], v.form) for v in visits if name in v.labels]
     maps = (np.rint(Volume.read(path, form).data) for path, form in paths)
     return sorted({0, *(int(label) for m in maps for label in np.unique(m))})
