@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from vol3d.data.dataset import Dataset
+from vol3d.data.scan_checks import ras_grid
 from vol3d.data.visit import MAIN_LABELS, Visit
 from vol3d.io.header import read_header
 from vol3d.volume import Grid
@@ -79,5 +80,4 @@ def largest_shape(data: Dataset) -> tuple[int, int, int]:
     if data.target_grids():
         return next(iter(data.target_grids().values())).shape
     scan = data.chosen()[0]
-    header = read_header(scan.image, scan.form)
-    return Grid(header.shape, header.affine).turned("RAS").shape
+    return ras_grid(read_header(scan.image, scan.form)).shape

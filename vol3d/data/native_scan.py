@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vol3d.data.network_images import as_seen, onto, within_mask
-from vol3d.data.scan_checks import MNI, SAME_MM, check_contrast
+from vol3d.data.scan_checks import SAME_MM, check_contrast, ras_grid
 from vol3d.data.visit import Visit
 from vol3d.io.header import Header, codes_of, read_header
 from vol3d.volume import Grid, Volume
@@ -47,7 +47,7 @@ class NativeScan:
             volume = Volume.of(found).reorient("RAS")
             check_contrast(volume, path)
             header = header or found
-            grid = grid_of(header)
+            grid = ras_grid(header)
             if not volume.grid.matches(grid, SAME_MM):
                 log.warning(
                     "warning: %s: lies on a grid of %s, and is resampled to that of %s, %s",
@@ -61,7 +61,7 @@ class NativeScan:
     @property
     def grid(self) -> Grid:
         """That of the first image, in RAS+."""
-        return grid_of(self.header)
+        return ras_grid(self.header)
 
     def seen_on(self, grid: Grid) -> dict[str, Tensor]:
         """[1, X, Y, Z] in [0, 1] by contrast, on a grid in RAS+."""
@@ -91,13 +91,3 @@ class NativeScan:
         """[X, Y, Z] in RAS+ -> in the order of the file."""
         codes = Grid(self.header.shape, self.header.affine).orientation
         return Volume(data, self.grid.affine).reorient(codes).data
-
-
-def grid_of(header: Header) -> Grid:
-    """Where an image lies, in RAS+."""
-    return Grid(header.shape, header.affine).turned("RAS")
-
-
-def is_mni(header: Header) -> bool:
-    """Whether header or name say MNI space."""
-    return header.space_code == MNI or "_space-MNI" in header.path.name

@@ -30,7 +30,7 @@ def tell_headers(headers: list[Header]) -> None:
     doubtful = [h for h in headers if h.doubt]
     if doubtful:
         warn(doubtful, headers, doubtful[0].doubt)
-    elsewhere = [h for h in headers if h.space_code != MNI and "_space-MNI" not in h.path.name]
+    elsewhere = [h for h in headers if not is_mni(h)]
     if elsewhere:
         warn(elsewhere, headers, f"neither header nor name says MNI space; {PREPARE}")
 
@@ -40,9 +40,19 @@ def warn(some: list[Header], of: list[Header], what: str) -> None:
     log.warning("warning: %d of %d scans (%s): %s", len(some), len(of), some[0].path.name, what)
 
 
+def is_mni(header: Header) -> bool:
+    """Whether header or name say MNI space."""
+    return header.space_code == MNI or "_space-MNI" in header.path.name
+
+
+def ras_grid(header: Header) -> Grid:
+    """Where an image lies, in RAS+."""
+    return Grid(header.shape, header.affine).turned("RAS")
+
+
 def common_grid(scans: list[Visit], headers: list[Header]) -> Grid:
     """The grid in RAS+ that all share; a DataError where some lie off what most share."""
-    grids = [Grid(h.shape, h.affine).turned("RAS") for h in headers]
+    grids = [ras_grid(h) for h in headers]
     keys = [(g.shape, tuple((g.affine / SAME_MM).round().ravel())) for g in grids]
     rule = grids[keys.index(Counter(keys).most_common(1)[0][0])]
     odd = [(s, g) for s, g in zip(scans, grids, strict=True) if not g.matches(rule, SAME_MM)]
@@ -62,7 +72,7 @@ def own_grids(scans: list[Visit], headers: list[Header]) -> dict[Path, Grid]:
     Raises:
         DataError: some voxels are of another size.
     """
-    grids = [Grid(h.shape, h.affine).turned("RAS") for h in headers]
+    grids = [ras_grid(h) for h in headers]
     usual = np.median([g.spacing for g in grids], 0)
     for scan, grid in zip(scans, grids, strict=True):
         if not np.allclose(grid.spacing, usual, rtol=SAME_SIZE):

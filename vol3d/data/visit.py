@@ -72,5 +72,11 @@ class Visit:
 
 def kind_of(images: Iterable[Path]) -> str:
     """The kind of image that all names say; T1w where they say none, or several."""
-    said = {re.sub(r".*_|\.nii(\.gz)?$", "", f"_{path.name}") for path in images}
-    return said.pop() if len(said) == 1 and said <= KINDS else "T1w"
+    said = {kind_said(path) for path in images}
+    return (said.pop() if len(said) == 1 else None) or "T1w"
+
+
+def kind_said(image: Path) -> str | None:
+    """The kind of image that a name says; None where it says none."""
+    last = re.sub(r".*_|\.nii(\.gz)?$", "", f"_{image.name}")
+    return last if last in KINDS else None

@@ -117,9 +117,10 @@ def open_members(
     Raises:
         ConfigError: it is no segmenter.
     """
-    if kind_at(path) == "diffusion":
+    kind = kind_at(path)
+    if kind == "diffusion":
         return DiffusionSegmenter(path, device, sampler)
-    if sampler and kind_at(path) == "segmenter":
+    if sampler and kind == "segmenter":
         raise ConfigError(f"sampler: {path} is no diffusion model, and has none")
     return TrainedSegmenter(path, device)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from vol3d.data.native_scan import NativeScan, grid_of, is_mni
-from vol3d.data.scan_checks import CUT, MNI, PREPARE, SAME_SIZE, outside
+from vol3d.data.native_scan import NativeScan
+from vol3d.data.scan_checks import CUT, MNI, PREPARE, SAME_SIZE, is_mni, outside, ras_grid
 from vol3d.data.tables import few
 from vol3d.data.visit import Visit
 from vol3d.errors import ConfigError, DataError
@@ -139,7 +139,7 @@ class Mixture:
         Raises:
             DataError: the segmenter learnt from slices, or from a place that the scan is not in.
         """
-        own, path = grid_of(header), header.path
+        own, path = ras_grid(header), header.path
         learnt = nearest(segmenter.grids, own)
         flat = np.array(own.shape) == 1
         if (flat != (np.array(learnt.shape) == 1)).any():

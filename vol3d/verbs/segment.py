@@ -13,7 +13,7 @@ from vol3d.data.dataset import Names
 from vol3d.data.datasets import Bids, OneImage, Source, Table
 from vol3d.data.native_scan import NativeScan
 from vol3d.data.network_images import as_seen
-from vol3d.data.visit import Visit
+from vol3d.data.visit import Visit, kind_said
 from vol3d.distributed.shards import ALL, Shard, share, sum_up, tell
 from vol3d.errors import ConfigError
 from vol3d.io.files import is_free, make_folder, sha256
@@ -249,7 +249,7 @@ class Segment(Config):
             needed = {c for segmenter in mixture.segmenters for c in needs(segmenter)}
             there = [c for c in contrasts if c in needed or source.matching(c, source.entities)]
             source = source.model_copy(update={"contrasts": there})
-        if contrasts and isinstance(source, OneImage) and not source.told():
+        if contrasts and isinstance(source, OneImage) and not kind_said(source.path):
             source = source.model_copy(update={"contrast": source.contrast or contrasts[0]})
         return sorted(source.chosen(), key=lambda visit: visit.name)
 

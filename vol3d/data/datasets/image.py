@@ -6,7 +6,7 @@ from typing import Literal
 
 from vol3d.data.dataset import Dataset
 from vol3d.data.datasets.bids import parse_entities
-from vol3d.data.visit import KINDS, Visit
+from vol3d.data.visit import Visit, kind_of
 from vol3d.errors import ConfigError
 
 
@@ -29,11 +29,6 @@ class OneImage(Dataset):
         said = parse_entities(self.path)
         name = re.sub(r"\.nii(\.gz)?$", "", self.path.name)
         subject = said.get("sub") or re.sub("[^A-Za-z0-9]", "", name) or "image"
-        contrast = self.contrast or self.told() or "T1w"
+        contrast = self.contrast or kind_of([self.path])
         split = self.split_of(subject, "train")
         return [Visit(subject, said.get("ses"), {contrast: self.path}, {}, split, mask=self.mask)]
-
-    def told(self) -> str | None:
-        """The contrast that its name says."""
-        last = re.sub(r".*_|\.nii(\.gz)?$", "", f"_{self.path.name}")
-        return last if last in KINDS else None

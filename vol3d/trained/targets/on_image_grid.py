@@ -108,7 +108,10 @@ class VolumeSamples(ABC):
         """See `Samples.sample`."""
         there = {n: torch.from_numpy(a) for n, a in self.images.read(visit).items()}
         if rng is not None:
-            there = augmented(self.images, visit, there, self.augment, rng)
+            pictures, maps = ({n: there[n] for n in of} for of in (visit.images, visit.labels))
+            spacing = self.images.grid_of(visit).spacing
+            pictures, maps = self.augment.augmented(pictures, maps, spacing, rng)
+            there = {**pictures, **maps}
         x0 = self.x0(visit, there, rng)
         shape = x0.shape[1:]
         place = whole(shape)
@@ -135,21 +138,6 @@ class VolumeSamples(ABC):
     def inside(self) -> dict[str, Any]:
         """No bundle."""
         return {}
-
-
-def augmented(
-    images: Images | FakeImages,
-    visit: Visit,
-    there: Mapping[str, Tensor],
-    augment: Augment,
-    rng: torch.Generator,
-) -> dict[str, Tensor]:
-    """Images and label maps of a visit, changed at random, all alike."""
-    pictures, maps = (
-        {n: there[n] for n in of if n in there} for of in (visit.images, visit.labels)
-    )
-    pictures, maps = augment.augmented(pictures, maps, images.grid_of(visit).spacing, rng)
-    return {**pictures, **maps}
 
 
 def one_hot(labels: Tensor, values: Sequence[int]) -> Tensor:
