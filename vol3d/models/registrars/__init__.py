@@ -1,0 +1,1 @@
+"""Networks that bring one image into another's shape; the menu of all is `Registrar`."""
