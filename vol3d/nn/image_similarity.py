@@ -1,25 +1,11 @@
-"""How alike two images are, and how even a field is: the losses of registration, differentiable."""
+"""How alike two images are, voxel by voxel, and how even a field is: the losses of registration."""
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 EPS = 1e-5
-"""Of the variances in a window, as in MONAI: where both images are flat, they do not correlate."""
-
-
-def box_sum(x: Tensor, window: int) -> Tensor:
-    """Sums over windows of window^3 voxels, zeros around; [B, C, X, Y, Z] -> the same.
-
-    Each axis by itself: a running sum costs the same for every window.
-    """
-    r = window // 2
-    for axis in (2, 3, 4):
-        around = [0, 0] * (4 - axis) + [r + 1, r]
-        total = pad(x, around).cumsum(axis)
-        n = x.shape[axis]
-        x = total.narrow(axis, window, n) - total.narrow(axis, 0, n)
-    return x
+"""The least variance in a window, summed over it, as in MONAI: flat images do not correlate."""
 
 
 def local_ncc(a: Tensor, b: Tensor, window: int = 9) -> Tensor:
@@ -28,11 +14,37 @@ def local_ncc(a: Tensor, b: Tensor, window: int = 9) -> Tensor:
     Avants et al. 2008 (Med Image Anal 12:26), as VoxelMorph and MONAI compute it: with zeros around the
     volume, over all window^3 voxels.
     """
-    stacked = torch.cat([a, b, a * a, b * b, a * b], 1)
     n = window**3
-    A, B, AA, BB, AB = (box_sum(stacked, window) / n).chunk(5, 1)
-    cross = AB - A * B
-    return cross * cross / ((AA - A * A).clamp(min=EPS / n) * (BB - B * B).clamp(min=EPS / n))
+    A, B, AA, BB, AB = box_sum(torch.cat([a, b, a * a, b * b, a * b], 1), window).chunk(5, 1)
+    cross = AB - A * B / n
+    return cross * cross / ((AA - A * A / n).clamp(min=EPS) * (BB - B * B / n).clamp(min=EPS))
+
+
+def box_sum(x: Tensor, window: int) -> Tensor:
+    """Sums over windows of window^3 voxels (an odd number), zeros around; [B, C, X, Y, Z] -> the same.
+
+    Axis by axis, by doubling: sums of 1, 2, 4, 8 neighbours, put together. A running sum would need
+    less, and leave rounding errors where all is 0, which the correlation there is divided by.
+    """
+    for axis in (2, 3, 4):
+        x = sums_along(x, axis, window)
+    return x
+
+
+def sums_along(x: Tensor, axis: int, window: int) -> Tensor:
+    """Sums of `window` neighbours along an axis."""
+    n, r = x.shape[axis], window // 2
+    run, length = pad(x, [0, 0] * (4 - axis) + [r, r]), 1  # run[i]: of `length` from i on
+    total, start = None, 0
+    while length <= window:
+        if window & length:
+            part = run.narrow(axis, start, n)
+            total, start = part if total is None else total + part, start + length
+        if 2 * length <= window:
+            m = run.shape[axis] - length
+            run = run.narrow(axis, 0, m) + run.narrow(axis, length, m)
+        length *= 2
+    return total
 
 
 def unevenness(u: Tensor) -> Tensor:
