@@ -1,4 +1,4 @@
-"""How alike two images are, voxel by voxel, and how even a field is: the losses of registration."""
+"""The losses of registration: how alike two images are, how even a field is, and whether it folds."""
 
 import torch
 from torch import Tensor
@@ -50,3 +50,28 @@ def sums_along(x: Tensor, axis: int, window: int) -> Tensor:
 def unevenness(u: Tensor) -> Tensor:
     """The mean squared difference of a field [B, 3, X, Y, Z] between neighbours along each axis."""
     return torch.stack([u.diff(dim=axis).square().mean() for axis in (2, 3, 4)]).mean()
+
+
+def folding_penalty(u: Tensor) -> Tensor:
+    """How far det J is below 0, on average, by forward differences; u [B, 3, X, Y, Z] in voxels.
+
+    Mok and Chung 2020 (CVPR, arXiv:2003.09514), eq. 8.
+    """
+    X, Y, Z = (n - 1 for n in u.shape[2:])
+    J = [[u[:, i].diff(dim=1 + j)[:, :X, :Y, :Z] + (i == j) for j in range(3)] for i in range(3)]
+    det = (
+        J[0][0] * (J[1][1] * J[2][2] - J[1][2] * J[2][1])
+        - J[0][1] * (J[1][0] * J[2][2] - J[1][2] * J[2][0])
+        + J[0][2] * (J[1][0] * J[2][1] - J[1][1] * J[2][0])
+    )  # [B, X - 1, Y - 1, Z - 1]
+    return (-det).relu().mean()
+
+
+def soft_dice_loss(a: Tensor, b: Tensor) -> Tensor:
+    """1 - Dice of shares [B, K, X, Y, Z], mean over the channels that one of the two has.
+
+    Milletari et al. 2016 (3DV, arXiv:1606.04797).
+    """
+    both, sums = (a * b).sum((2, 3, 4)), a.square().sum((2, 3, 4)) + b.square().sum((2, 3, 4))
+    there = sums > 0  # [B, K]
+    return 1 - (2 * both / sums.clamp(min=EPS))[there].mean() if there.any() else sums.sum()
