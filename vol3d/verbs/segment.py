@@ -24,8 +24,8 @@ from vol3d.io.reading import read_json
 from vol3d.metrics.ensemble import Ensemble
 from vol3d.trained.members import DiffusionSegmenter, Members, kind_at, open_members
 from vol3d.trained.mixture import Mixture, needs
+from vol3d.trained.results_folder import Place, is_complete
 from vol3d.trained.segmentation_folder import (
-    Place,
     claim,
     describe,
     finished,
@@ -38,7 +38,6 @@ from vol3d.trained.segmented_visit import (
     Consensus,
     Wanted,
     inputs,
-    is_complete,
     write_visit,
 )
 from vol3d.training.engine import device_of, tell_precision
