@@ -29,7 +29,7 @@ from vol3d.nn.image_similarity import local_ncc
 from vol3d.trained.registrar import Registrar
 from vol3d.transforms.displacement import jacobian
 from vol3d.transforms.overlap import overlap
-from vol3d.transforms.resample import move_image
+from vol3d.transforms.resample import Interpolation, move_image
 from vol3d.transforms.transform import affine as affine_map
 from vol3d.transforms.transform import matrix_of, move_points, sampled
 from vol3d.transforms.transform_file import read_transform
@@ -129,18 +129,19 @@ class Registration:
         """On which the deformation lies."""
         return self.flow.grid
 
-    @cached_property
-    def registered(self) -> Volume:
+    def registered(self, interpolation: Interpolation = "linear") -> Volume:
         """The moving brain on the fixed image's grid, in RAS+; read once."""
-        return move_image(self.moving.brain, self.transform, self.fixed.brain.grid)
+        return move_image(self.moving.brain, self.transform, self.fixed.brain.grid, interpolation)
 
     @cached_property
-    def jacobian(self) -> np.ndarray:
+    def jacobian(self) -> Volume:
         """How many times larger the moving tissue is than the fixed, the affine map's part included.
 
-        [X, Y, Z] on the common grid.
+        On the fixed image's grid, in RAS+.
         """
-        return jacobian(sampled(self.transform, self.grid), self.grid)
+        det = jacobian(sampled(self.transform, self.grid), self.grid)
+        there = Volume(det.astype(np.float32), self.grid.affine)
+        return move_image(there, sitk.Transform(), self.fixed.brain.grid)
 
     @property
     def inside(self) -> np.ndarray:
@@ -240,8 +241,8 @@ def aligned(moving: Side, fixed: Side, affine: bool | Path) -> np.ndarray:
         apart = overlap(fixed.points(), moving.brain.grid)
         if apart.gap_mm > FAR_MM:
             raise DataError(
-                f"{moving.path}: lies {apart.gap_mm:.0f} mm away from {fixed.path}, further than a scanner "
-                f"is wide: one of the headers is wrong; mend it, or export the scan again"
+                f"{moving.path}: lies {apart.gap_mm:.0f} mm away from {fixed.path}, further than a "
+                f"scanner is wide: one of the headers is wrong; mend it, or export the scan again"
             )
         with one_thread():
             small = fixed.brain.resample(fixed.brain.grid.at(ALIGNED_MM))

@@ -9,13 +9,14 @@ two phases of the heart).
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from scipy.linalg import expm, logm
 
 from vol3d.errors import DataError
@@ -61,8 +62,24 @@ class Flow:
         """The inverse of `at(t)`."""
         return chain([affine(self.power(-t)), field(self.displacement(-t), self.grid)])
 
-    def displacement(self, t: float) -> np.ndarray:
+    def displacement(self, t: float = 1.0) -> np.ndarray:
         """Of the deformation alone, [3, X, Y, Z] mm, RAS+; negative t leads back."""
+        if abs(t) != 1:
+            return self.moved(t)
+        return self.forward if t == 1 else self.backward
+
+    @cached_property
+    def forward(self) -> np.ndarray:
+        """The whole displacement, which is asked for again and again."""
+        return self.moved(1.0)
+
+    @cached_property
+    def backward(self) -> np.ndarray:
+        """Its inverse."""
+        return self.moved(-1.0)
+
+    def moved(self, t: float) -> np.ndarray:
+        """See `displacement`."""
         with torch.inference_mode():
             u = self.deformation.displacement(t)[0].cpu().numpy()
         return to_mm(u.astype(np.float64), self.grid)
@@ -92,7 +109,7 @@ def write_flow(path: Path, flow: Flow) -> None:
         for i, v in enumerate(flow.deformation.velocities, 1)
     }
     with whole(path) as part:
-        save_file(velocities, part, {ABOUT: json.dumps(told)})
+        part.write_bytes(save(velocities, {ABOUT: json.dumps(told)}))
 
 
 def read_flow(path: Path) -> Flow:

@@ -143,7 +143,9 @@ class Transform(Config):
         try:
             return move_labels(volume, chain, grid, nearest=self.interpolation == "nearest")
         except DataError as error:
-            raise DataError(f"{self.image}: {error}") from None
+            raise DataError(
+                f"{self.image}: {error}; for an image, or a map of probabilities, say labels=false"
+            ) from None
 
     def move_table(self) -> Path:
         """Points sent through the transform.

@@ -1,4 +1,6 @@
-"""Alignment to the MNI152 template or another brain: a search of poses by mutual information, then descent.
+"""Alignment to the MNI152 template, or another brain: a search of poses, then descent.
+
+Both by mutual information.
 
 Transforms are SimpleITK's: they map a point of the template to the same point of the scan, in mm,
 LPS+. That is the direction in which ITK and ANTs move an image of the scan onto the template.
