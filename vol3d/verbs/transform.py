@@ -19,7 +19,6 @@ from vol3d.transforms.overlap import lattice, overlap, overlaps_with_fields
 from vol3d.transforms.resample import Interpolation, move_image, move_labels
 from vol3d.transforms.transform import move_points
 from vol3d.transforms.transform_file import read_chain, read_transform
-from vol3d.transforms.velocity_file import read_flow, velocities_beside
 from vol3d.volume import Grid, Volume, write_series
 
 log = logging.getLogger(__name__)
@@ -131,6 +130,8 @@ class Transform(Config):
             ConfigError: there are several transforms.
             DataError: one has no velocities beside it, or others.
         """
+        from vol3d.transforms.velocity_file import read_flow, velocities_beside  # here: loads torch
+
         if len(self.transform) > 1:
             raise ConfigError("path: is that of one transform, several are named")
         path = self.transform[0]
