@@ -1,45 +1,68 @@
-"""A registrar: two images on one grid to the deformation between them, by a network, by search, or both."""
+"""A registrar: two images on one grid to the deformation between them, by a network, a search, or both."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from vol3d.bundle import Bundle
+from vol3d.config import Config
+from vol3d.data.images import grids_of
+from vol3d.errors import DataError
+from vol3d.models.registrars import RegistrarKind
+from vol3d.models.registrars.base import deformation_of, padded
+from vol3d.models.registrars.objective import Objective
 from vol3d.models.registrars.optimisation import optimised
+from vol3d.trained.autoencoder import channels_last
 from vol3d.transforms.deformation import Deformation
 from vol3d.volume import Grid
 
 NONE = Path("none")
 """The name of the registrar that has no network."""
+COARSEST = 16
+"""Without a network, velocities are found on grids from a half to this part of each axis."""
+
+
+class RegistrarBundle(Config):
+    """The config in a registrar's bundle."""
+
+    kind: Literal["registrar"] = "registrar"
+    model: RegistrarKind
+    """The network."""
+    objective: Objective
+    """What it was trained for, and a search goes on with."""
+    contrasts: list[str] = []
+    """The kinds of image that it was trained on."""
 
 
 class Registrar:
-    """Finds deformations; with no network they begin as nothing, and are found by `optimise` alone.
+    """Finds deformations; without a network they begin as nothing, and are found by search alone.
 
     Attributes:
         path: of its bundle; None without a network.
         checksum: of its bundle; None likewise.
-        contrasts: the kinds of image that it was trained on (T1w); any if empty.
-        grids: those of the scans it was trained on, the finest first; any if empty.
-        multiple: shapes are multiples of this, or it pads them itself (1).
-        is_random: its answer depends on a seed; it never does.
+        contrasts: the kinds of image that it was trained on (T1w); empty without a network: any.
+        grids: those of the scans it was trained on, the finest first; empty likewise.
+        fingerprint: of what it was trained on; empty likewise.
+        quality: as measured on people held out; empty likewise.
+        objective: what a search lowers.
     """
 
     path: Path | None = None
     checksum: str | None = None
-    multiple = 1
-    is_random = False
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.contrasts: list[str] = []
         self.grids: list[Grid] = []
         self.fingerprint: dict[str, Any] = {}
         self.quality: dict[str, Any] = {}
+        self.objective = Objective()
         self.device = torch.device(device)
 
     def check_grid(self, grid: Grid) -> None:
-        """It takes voxels of the size that it knows; of any, without a network.
+        """Whether it takes voxels of this size: any, without a network; else those that it knows.
 
         Raises:
             DataError: those of the grid are larger or smaller.
@@ -49,27 +72,65 @@ class Registrar:
         """Register two images.
 
         Args:
-            moving: [1, 1, X, Y, Z] in [0, 1], 0 outside the brain (`vol3d.data.network_images.as_seen`).
+            moving: [1, 1, X, Y, Z] in [0, 1], 0 outside the brain (`vol3d.data.network_images.as_seen`);
+                any shape.
             fixed: likewise, on the same grid.
             optimise: steps of search after the network's answer.
         """
-        moving, fixed = moving.to(self.device), fixed.to(self.device)
-        velocities = self.velocities(moving, fixed)
+        moving, fixed = (channels_last(x.to(self.device)) for x in (moving, fixed))
+        found = self.first(moving, fixed)
         if optimise:
-            velocities = optimised(velocities, moving, fixed, steps=optimise)
-        return Deformation(velocities, fixed.shape[2:])
+            found = optimised(found, moving, fixed, self.objective, steps=optimise)
+        return found
 
-    def velocities(self, moving: Tensor, fixed: Tensor) -> list[Tensor]:
-        """Where the search begins: nothing, on four levels from an eighth of each axis to a half."""
-        shape = fixed.shape[2:]
-        levels = [[max(1, -(-n // k)) for n in shape] for k in (8, 4, 2)]
-        return [fixed.new_zeros(1, 3, *level) for level in levels]
+    def first(self, moving: Tensor, fixed: Tensor) -> Deformation:
+        """Where a search begins: nothing, on levels from the coarsest to half the voxels."""
+        box = [n + -n % COARSEST for n in fixed.shape[2:]]
+        parts = [2**k for k in range(COARSEST.bit_length() - 1, 0, -1)]  # 16, 8, 4, 2
+        velocities = [fixed.new_zeros(1, 3, *(n // part for n in box)) for part in parts]
+        return deformation_of(velocities, fixed.shape[2:], COARSEST)
+
+
+class TrainedRegistrar(Registrar):
+    """A registrar with a network."""
+
+    def __init__(self, path: Path | str, device: torch.device | str = "cpu") -> None:
+        super().__init__(device)
+        bundle = Bundle(path, "registrar")
+        self.path, self.checksum = bundle.path, bundle.checksum
+        settings = bundle.settings(RegistrarBundle)
+        self.contrasts, self.objective = settings.contrasts, settings.objective
+        self.quality, self.fingerprint = bundle.document("quality"), bundle.fingerprint()
+        self.grids = grids_of(self.fingerprint)
+        self.multiple = settings.model.multiple
+        self.net = settings.model.build(in_channels=1)
+        bundle.fill(self.net)
+        self.net.to(self.device, memory_format=torch.channels_last_3d).eval()
+
+    def check_grid(self, grid: Grid) -> None:
+        """See `Registrar.check_grid`."""
+        if not any(np.allclose(g.spacing, grid.spacing, rtol=0.01) for g in self.grids):
+            raise DataError(
+                f"{self.path}: learnt from voxels of {self.grids[0].spacing} mm, these images have "
+                f"{grid.spacing} mm; train one on such, or register without a network (none)"
+            )
+
+    @torch.inference_mode()
+    def first(self, moving: Tensor, fixed: Tensor) -> Deformation:
+        """What the network says."""
+        return found_by(self.net, self.multiple, moving, fixed)
+
+
+def found_by(net: torch.nn.Module, multiple: int, moving: Tensor, fixed: Tensor) -> Deformation:
+    """What a network says of images of any shape."""
+    seen = (channels_last(padded(x, multiple)) for x in (moving, fixed))
+    return deformation_of(net(*seen), fixed.shape[2:], multiple)
 
 
 def open_registrar(path: Path | str, device: torch.device | str = "cpu") -> Registrar:
-    """The registrar at a path: a bundle or a run; `ready` comes with vol3d; `none` has no network.
+    """The registrar at a path: a bundle or a run; `none` has no network.
 
     Raises:
         ConfigError: it is no registrar.
     """
-    return Registrar(device)
+    return Registrar(device) if Path(path) == NONE else TrainedRegistrar(path, device)

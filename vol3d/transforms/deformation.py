@@ -1,9 +1,9 @@
 """Diffeomorphisms as networks make them: velocity fields followed one after another, and back.
 
 T = exp(v1/2) o exp(v2/2) o ... o exp(vn) o ... o exp(v2/2) o exp(v1/2): read backwards it is the same, so
-that negated velocities are the inverse, and half of it leads both images to the middle. This is what
-SITReg makes level by level (Honkamaa and Marttinen 2024, MELBA 2:026, arXiv:2303.10211, eq. 7 to 9); with one
-velocity it is the flow of a stationary field (VoxelMorph-diff: Dalca et al. 2019, arXiv:1903.03545).
+that negated velocities are the inverse, and half of it leads both images to the middle. So does SITReg,
+level by level (Honkamaa and Marttinen 2024, MELBA 2:026, arXiv:2303.10211); with one velocity it is the
+flow of a stationary field, as in VoxelMorph-diff (Dalca et al. 2019, arXiv:1903.03545).
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from vol3d.transforms.warp import SQUARINGS, compose, integrate
+from vol3d.transforms.warp import compose, integrate
 
 
 class Deformation:
@@ -20,26 +20,33 @@ class Deformation:
 
     Args:
         velocities: v1 to vn, the outermost first, [B, 3, x, y, z] each: voxels of its own grid per unit
-            time. Each grid fills the box of the full one.
-        shape: X, Y, Z of the full grid.
+            time. Each grid fills the same box.
+        shape: X, Y, Z of the images.
+        box: the voxels along each axis that the velocities' grids fill together; it begins where the
+            images do, and may go on beyond them. None: those of the images.
     """
 
-    def __init__(self, velocities: Sequence[Tensor], shape: Sequence[int]) -> None:
+    def __init__(
+        self,
+        velocities: Sequence[Tensor],
+        shape: Sequence[int],
+        box: Sequence[int] | None = None,
+    ) -> None:
         assert velocities, "a deformation has one velocity at least"
-        self.velocities, self.shape = list(velocities), (*shape,)
+        self.velocities, self.shape, self.box = list(velocities), (*shape,), (*(box or shape),)
 
     def displacement(self, t: float = 1.0) -> Tensor:
-        """u [B, 3, X, Y, Z] in voxels of the full grid: the fixed voxel x goes with x + u(x) of the moving.
+        """u [B, 3, X, Y, Z] in voxels of the images: x of the fixed goes with x + u(x) of the moving.
 
         Args:
             t: how far; each velocity times t. From 0, where nothing moves, to 1 it is a continuous path.
                 Negative: back.
         """
-        parts = self.parts(t / 2)
-        u = compose(parts[-1], parts[-1])
-        for part in reversed(parts[:-1]):
+        *outer, inner = self.parts(t / 2)
+        u = compose(inner, inner)
+        for part in reversed(outer):
             u = compose(part, compose(u, part))
-        return resized(u, self.shape)
+        return self.on_images(u)
 
     def inverse(self, t: float = 1.0) -> Tensor:
         """The displacement from the moving image's voxels to the fixed one's; see `displacement`."""
@@ -55,20 +62,24 @@ class Deformation:
 
     def half(self, t: float) -> Tensor:
         """exp(t v1) o ... o exp(t vn)."""
-        parts = self.parts(t)
-        u = parts[-1]
-        for part in reversed(parts[:-1]):
+        *outer, u = self.parts(t)
+        for part in reversed(outer):
             u = compose(part, u)
-        return resized(u, self.shape)
+        return self.on_images(u)
 
     def parts(self, t: float) -> list[Tensor]:
         """exp(t v) of each velocity, in voxels of the grid of the finest, [B, 3, x, y, z]."""
         finest = max((v.shape[2:] for v in self.velocities), key=torch.Size.numel)
-        return [integrate(resized(t * v, finest), SQUARINGS) for v in self.velocities]
+        return [integrate(resized(t * v, finest)) for v in self.velocities]
+
+    def on_images(self, u: Tensor) -> Tensor:
+        """A displacement that fills the box, at the images' voxels."""
+        X, Y, Z = self.shape
+        return resized(u, self.box)[:, :, :X, :Y, :Z]
 
 
 def resized(u: Tensor, shape: Sequence[int]) -> Tensor:
-    """A displacement or velocity [B, 3, x, y, z] on another grid that fills the same box, in its voxels."""
+    """A displacement or velocity [B, 3, x, y, z] on another grid of the same box, in its voxels."""
     if u.shape[2:] == (*shape,):
         return u
     sizes = u.new_tensor([n / m for n, m in zip(shape, u.shape[2:], strict=True)])

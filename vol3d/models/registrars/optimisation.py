@@ -1,44 +1,38 @@
 """Search for a deformation between two images: gradient descent on its velocities themselves."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from vol3d.nn.image_similarity import local_ncc, unevenness
+from vol3d.models.registrars.objective import Objective
 from vol3d.transforms.deformation import Deformation
-from vol3d.transforms.warp import warp
 
 
 def optimised(
-    velocities: Sequence[Tensor],
+    start: Deformation,
     moving: Tensor,
     fixed: Tensor,
+    objective: Objective,
     *,
     steps: int,
     lr: float = 0.1,
-    smoothness: float = 1.0,
-) -> list[Tensor]:
-    """Velocities after so many steps of Adam.
+) -> Deformation:
+    """The deformation after so many steps of Adam on its velocities.
 
     Args:
-        velocities: where the search begins (see `Deformation`).
+        start: where the search begins.
         moving: [1, C, X, Y, Z].
         fixed: likewise.
+        objective: what is lowered.
         steps: of Adam.
         lr: its learning rate, in voxels of each velocity's own grid.
-        smoothness: the weight of unevenness against 1 - NCC.
     """
-    free = [v.detach().clone().requires_grad_() for v in velocities]
+    free = [v.detach().clone().requires_grad_() for v in start.velocities]
     optim = torch.optim.Adam(free, lr=lr)
     with torch.enable_grad():
         for _ in range(steps):
-            T = Deformation(free, fixed.shape[2:])
-            u_moving, u_fixed = T.to_moving(), T.to_fixed()
-            at_middle = warp(moving, u_moving), warp(fixed, u_fixed)
-            loss = 1 - local_ncc(*at_middle).mean()
-            loss = loss + smoothness * sum(unevenness(v) for v in free)
+            found = Deformation(free, start.shape, start.box)
+            loss = torch.stack([*objective.terms(found, moving, fixed).values()]).sum()
             optim.zero_grad()
             loss.backward()
             optim.step()
-    return [v.detach() for v in free]
+    return Deformation([v.detach() for v in free], start.shape, start.box)
