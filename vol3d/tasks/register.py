@@ -14,7 +14,7 @@ from vol3d.data.dataset import Dataset, Text
 from vol3d.data.fake import FakeImages
 from vol3d.data.images import Images
 from vol3d.data.montage import montage
-from vol3d.data.visit import MAIN_LABELS, Visit
+from vol3d.data.visit import Visit
 from vol3d.errors import ConfigError, DataError
 from vol3d.metrics.folding import folding
 from vol3d.metrics.registration import label_overlap, moved_labels, round_trip

@@ -23,9 +23,9 @@ from vol3d.data.preparation.qc import dice, normalised_mutual_information
 from vol3d.data.scan_checks import is_stripped
 from vol3d.data.visit import Visit
 from vol3d.errors import ConfigError, DataError
-from vol3d.metrics.endpoint_error import round_trip
 from vol3d.metrics.folding import folding
-from vol3d.nn.image_similarity import local_ncc
+from vol3d.metrics.round_trip import round_trip
+from vol3d.nn.registration_losses import local_ncc
 from vol3d.trained.registrar import Registrar
 from vol3d.transforms.displacement import jacobian
 from vol3d.transforms.overlap import overlap

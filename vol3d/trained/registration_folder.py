@@ -33,7 +33,7 @@ from vol3d.data.visit import Visit
 from vol3d.errors import DataError
 from vol3d.io.files import make_folder
 from vol3d.io.reading import read_json, understood
-from vol3d.metrics.label_overlap import label_overlap
+from vol3d.metrics.registration import label_overlap
 from vol3d.trained.registration import Registration
 from vol3d.trained.results_folder import Kind, Place, word
 from vol3d.transforms.field_file import write_field

@@ -100,9 +100,10 @@ def write_flow(path: Path, flow: Flow) -> None:
     """Write velocities and what they need, whole or not at all."""
     told = {
         "shape": flow.deformation.shape,
+        "box": flow.deformation.box,
         "affine": flow.grid.affine.tolist(),
         "matrix": flow.matrix.tolist(),
-        "units": "voxels of each velocity's own grid per unit time; grids fill the box of `shape`",
+        "units": "voxels of each velocity's own grid per unit time; each fills `box`, in voxels of `affine`",
     }
     velocities = {
         f"velocity{i}": v[0].cpu().contiguous()
@@ -128,6 +129,6 @@ def read_flow(path: Path) -> Flow:
         velocities = [file.get_tensor(f"velocity{i + 1}")[None] for i in range(len(file.keys()))]
         if not all(bool(v.isfinite().all()) for v in velocities):
             raise ValueError("has velocities that are NaN or infinite")
-        deformation = Deformation(velocities, tuple(told["shape"]))
+        deformation = Deformation(velocities, tuple(told["shape"]), tuple(told["box"]))
         grid = Grid(tuple(told["shape"]), np.array(told["affine"]))
         return Flow(deformation, grid, np.array(told["matrix"]).reshape(4, 4))

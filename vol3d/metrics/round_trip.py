@@ -1,4 +1,4 @@
-"""How far transforms miss: the truth, or where they began, after a way there and a way back."""
+"""How far a way there and a way back, one after the other, miss where they began; in physical space."""
 
 import numpy as np
 import SimpleITK as sitk
@@ -13,7 +13,7 @@ def round_trip(
 ) -> dict[str, float]:
     """The distance from x to back(there(x)) over the voxels of a mask, in voxels.
 
-    A transform and its inverse, or the registrations of a to b and of b to a.
+    Of a transform and its inverse, or of the registrations of a to b and of b to a.
 
     Args:
         there: from points of the grid's space to points of another.
@@ -24,25 +24,8 @@ def round_trip(
     Returns:
         mean_voxels, p95_voxels (95th percentile), max_voxels.
     """
-    off = sampled(chain([there, back]), grid)
-    return endpoint_error(off, np.zeros_like(off), grid, mask)
-
-
-def endpoint_error(
-    found: np.ndarray, truth: np.ndarray, grid: Grid, mask: np.ndarray
-) -> dict[str, float]:
-    """The distance between where two displacements lead, over the voxels of a mask, in voxels.
-
-    Args:
-        found: [3, X, Y, Z] mm, RAS+.
-        truth: likewise.
-        grid: of both.
-        mask: [X, Y, Z]; what is above 0 counts.
-
-    Returns:
-        mean_voxels, p95_voxels (95th percentile), max_voxels.
-    """
-    miss = np.linalg.norm(to_voxels(found - truth, grid)[:, mask > 0], axis=0)
+    off = to_voxels(sampled(chain([there, back]), grid), grid)[:, mask > 0]
+    miss = np.linalg.norm(off, axis=0)
     return {
         "mean_voxels": float(miss.mean()),
         "p95_voxels": float(np.percentile(miss, 95)),
