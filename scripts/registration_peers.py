@@ -4,6 +4,7 @@ Each takes `moving` and `fixed`, Volumes in [0, 1] on one grid, 0 outside the br
 displacement [3, X, Y, Z] in mm, RAS+: the fixed point x goes with x + u(x) of the moving image.
 """
 
+import io
 import tempfile
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -98,7 +99,7 @@ def greedy(moving: Volume, fixed: Volume) -> np.ndarray:
         Greedy3D().execute(
             f"-i {files['fixed']} {files['moving']} -o {files['warp']} -sv -m NCC 2x2x2 "
             f"-n 100x50x30 -s 2vox 1vox -threads {threads} -V 0",
-            out=None,
+            out=io.StringIO(),
         )
         return field_of(read_transform(files["warp"]))[0]
 
