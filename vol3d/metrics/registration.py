@@ -1,4 +1,4 @@
-"""How good a registration is: overlap of labels, error against a true field, and the way there and back."""
+"""How good a registration is: overlap of labels, error against a true field, the way there and back."""
 
 import numpy as np
 import torch

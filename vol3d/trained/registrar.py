@@ -1,4 +1,4 @@
-"""A registrar: two images on one grid to the deformation between them, by a network, a search, or both."""
+"""A registrar: two images on one grid to the deformation between them, by a network or a search."""
 
 from pathlib import Path
 from typing import Any, Literal

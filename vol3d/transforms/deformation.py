@@ -12,7 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from vol3d.transforms.warp import compose, integrate
+from vol3d.transforms.warp import compose, warp
+
+SQUARINGS = 2
+"""Of a velocity that is halved in any case; more change less than the grid's own coarseness does."""
 
 
 class Deformation:
@@ -70,12 +73,25 @@ class Deformation:
     def parts(self, t: float) -> list[Tensor]:
         """exp(t v) of each velocity, in voxels of the grid of the finest, [B, 3, x, y, z]."""
         finest = max((v.shape[2:] for v in self.velocities), key=torch.Size.numel)
-        return [integrate(resized(t * v, finest)) for v in self.velocities]
+        return [flow(resized(t * v, finest)) for v in self.velocities]
 
     def on_images(self, u: Tensor) -> Tensor:
         """A displacement that fills the box, at the images' voxels."""
         X, Y, Z = self.shape
         return resized(u, self.box)[:, :, :X, :Y, :Z]
+
+
+def flow(v: Tensor, squarings: int = SQUARINGS) -> Tensor:
+    """exp(v), [B, 3, x, y, z] in voxels: scaling and squaring from the midpoint rule on.
+
+    A step reads the velocity where half of it leads, so that its error is of third order and two squarings
+    do what `vol3d.transforms.warp.integrate` needs six for.
+    """
+    w = v / 2**squarings
+    u = warp(w, w / 2, outside="border")
+    for _ in range(squarings):
+        u = compose(u, u)  # (id + u) o (id + u)
+    return u
 
 
 def resized(u: Tensor, shape: Sequence[int]) -> Tensor:

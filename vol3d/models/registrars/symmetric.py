@@ -2,8 +2,8 @@
 
 After SITReg (Honkamaa and Marttinen 2024, MELBA 2:026, arXiv:2303.10211): on each level, the coarsest
 first, features of both images are brought to the middle by what was found so far, and an update u(a, b) -
-u(b, a) is made of them. Theirs is a displacement of splines and is inverted by iteration; ours is a velocity, whose
-inverse is its negative.
+u(b, a) is made of them. Theirs is a displacement of splines, inverted by iteration; ours is a velocity,
+whose inverse is its negative.
 """
 
 from typing import Literal
@@ -15,10 +15,10 @@ from torch.nn.functional import pad
 
 from vol3d.models.registrars.base import Encoder, RegistrarNetwork
 from vol3d.nn.blocks import conv3, zeroed
-from vol3d.transforms.deformation import resized
-from vol3d.transforms.warp import compose, integrate, warp
+from vol3d.transforms.deformation import flow, resized
+from vol3d.transforms.warp import compose, warp
 
-SQUARINGS = 3
+SQUARINGS = 1
 """Of an update on its own grid, where it moves nothing by more than a fraction of a voxel."""
 
 
@@ -58,7 +58,7 @@ class SymmetricNet(nn.Module):
             v = self.limit * smoothed(torch.tanh(there.float() - back.float()))
             velocities.append(v)
             if len(velocities) < len(levels):
-                half = integrate(torch.cat([v, -v]) / 2, SQUARINGS)
+                half = flow(torch.cat([v, -v]) / 2, SQUARINGS)
                 u = half if u is None else compose(u, half)
         return velocities
 
