@@ -63,7 +63,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="a BIDS folder, desc-brain")
     parser.add_argument("--labels", required=True, help="what label maps say: muse for desc-muse")
     parser.add_argument("--fixed-contrast", default="T1w", help="T2w: from T1w to T2w of another")
-    parser.add_argument("--pairs", type=int, default=20, help="how many are drawn")
+    parser.add_argument(
+        "--pairs", type=int, default=20, help="how many are drawn, or taken of those drawn"
+    )
     parser.add_argument("--seed", type=int, default=0, help="another draws other pairs")
     parser.add_argument("--methods", nargs="+", help="some of them, by name; all if not given")
     parser.add_argument("--registrar", nargs="+", default=[], metavar="NAME=BUNDLE")
@@ -123,7 +125,7 @@ class Data:
         return {v.who: v for v in reversed(source.scans())}
 
     def pairs(self) -> list[tuple[str, str]]:
-        """Pairs of people held out: those of the table, which is written first if it is not there."""
+        """Pairs of people held out: of the table, which is written first if it is not there."""
         path = make_folder(self.asked.out) / "pairs.tsv"
         if not path.is_file():
             held_out = sorted(
@@ -133,7 +135,8 @@ class Data:
             rng = numpy_rng(self.asked.seed, "pairs")
             chosen = rng.choice(len(every), min(self.asked.pairs, len(every)), replace=False)
             write_tsv(path, [dict(zip(("moving", "fixed"), every[i], strict=True)) for i in chosen])
-        return [(row["moving"], row["fixed"]) for row in read_rows(path)]
+        rows = read_rows(path)[: self.asked.pairs]
+        return [(row["moving"], row["fixed"]) for row in rows]
 
     def truth(self, moving: str, fixed: str, grid: Grid) -> np.ndarray | None:
         """The true displacement in voxels, [3, X, Y, Z], where the data set knows it."""

@@ -46,7 +46,7 @@ def shrunk(image: sitk.Image, factor: int) -> sitk.Image:
 
 
 def bspline(moving: Volume, fixed: Volume) -> np.ndarray:
-    """SimpleITK's B-splines, knots 40, 20 and 10 mm apart, Mattes' mutual information, L-BFGS-B."""
+    """SimpleITK's B-splines, knots 40, 20 and 10 mm apart, Mattes' mutual information, L-BFGS."""
     target = fixed.to_sitk()
     mesh = [max(1, round(n * s / 40)) for n, s in zip(fixed.shape, fixed.spacing, strict=True)]
     spline = sitk.BSplineTransformInitializer(target, mesh, 3)
@@ -56,7 +56,7 @@ def bspline(moving: Volume, fixed: Volume) -> np.ndarray:
     method.SetMetricSamplingStrategy(method.REGULAR)
     method.SetMetricSamplingPercentage(0.5, 1)
     method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerAsLBFGSB(1e-5, 100)
+    method.SetOptimizerAsLBFGS2(1e-5, 100, deltaConvergenceTolerance=1e-4)
     method.SetShrinkFactorsPerLevel([4, 2, 1])
     method.SetSmoothingSigmasPerLevel([2.0, 1.0, 0.0])
     method.SetInitialTransformAsBSpline(spline, inPlace=True, scaleFactors=[1, 2, 4])

@@ -14,6 +14,7 @@ from vol3d.transforms.resample import move_image
 from vol3d.volume import Grid
 
 SQUARE_MM, LINES_MM = 24.0, 8.0
+WIDTH_INCHES, GAP_MM, TITLE_MM = 12.0, 12.0, 22.0
 LOG2_LIMIT = 1.0
 """The Jacobian is drawn from half to twice."""
 ACROSS = ((0, 1), (0, 2), (1, 2))
@@ -21,7 +22,7 @@ ACROSS = ((0, 1), (0, 2), (1, 2))
 
 
 def registration_figure(found: Registration, title: str) -> Figure:
-    """Six rows of three planes, in RAS+ along the fixed image's axes.
+    """Six panels of three planes, in RAS+ along the fixed image's axes.
 
     Fixed; moving after the affine map; registered; a checkerboard of fixed and registered; the fixed
     grid's lines where the deformation takes them, over the registered brain; the deformation's Jacobian.
@@ -45,27 +46,34 @@ def registration_figure(found: Registration, title: str) -> Figure:
         f"the deformation: lines {LINES_MM:g} mm apart in the moving image": registered,
         "how many times larger the moving tissue is, the affine map left out": fixed,
     }
-    size = 8.0, 8.0 * len(rows) * (max(heights) + 24) / sum(widths)
-    figure = Figure(figsize=size, dpi=110, facecolor="white")
-    gridspec = figure.add_gridspec(
-        len(rows), len(planes), width_ratios=widths, wspace=0.02, hspace=0.14,
-        left=0.02, right=0.9, bottom=0.02, top=0.95,
+    log2 = np.where(fixed > 0, np.log2(np.clip(jacobian(u, grid), 1e-3, None)), np.nan)
+    columns = 2 if len(planes) > 1 else 6
+    across, tall = columns * (sum(widths) + GAP_MM), len(rows) / columns * (max(heights) + TITLE_MM)
+    figure = Figure(
+        figsize=(WIDTH_INCHES, WIDTH_INCHES * tall / across), dpi=110, facecolor="white"
+    )
+    each = figure.add_gridspec(
+        len(rows) // columns, columns, wspace=0.04, hspace=TITLE_MM / max(heights),
+        left=0.01, right=0.95, bottom=0.01, top=1 - 2.2 * TITLE_MM / tall,
     )  # fmt: skip
-    figure.suptitle(title, fontsize=10, parse_math=False)
-    log2 = np.log2(np.clip(jacobian(u, grid), 1e-3, None))
-    for r, (name, x) in enumerate(rows.items()):
-        row = [figure.add_subplot(gridspec[r, c]) for c in range(len(planes))]
+    figure.suptitle(title, fontsize=10, y=1 - 0.3 * TITLE_MM / tall, parse_math=False)
+    for n, (name, x) in enumerate(rows.items()):
+        inner = each[n // columns, n % columns].subgridspec(
+            1, len(planes), width_ratios=widths, wspace=0.02
+        )
+        row = [figure.add_subplot(inner[c]) for c in range(len(planes))]
         row[0].set_title(name, fontsize=8, loc="left", parse_math=False)
         for axes, p in zip(row, planes, strict=True):
+            axes.set_anchor("N")
             place = {"extent": (0, extents[ACROSS[p][0]], 0, extents[ACROSS[p][1]])}
             shown = plane(axes, three_slices(x, at)[p], place, SIDES[p])
-            if r == len(rows) - 2:
+            if n == len(rows) - 2:
                 lines(axes, u, grid, at, p, place)
-            if r == len(rows) - 1:
-                det = three_slices(np.where(fixed > 0, log2, np.nan), at)[p]
+            if n == len(rows) - 1:
                 limits = {"vmin": -LOG2_LIMIT, "vmax": LOG2_LIMIT}
+                det = three_slices(log2, at)[p]
                 shown = axes.imshow(det, cmap="RdBu_r", origin="upper", **limits, **place)
-    bar = figure.colorbar(shown, cax=row[-1].inset_axes([1.04, 0.05, 0.05, 0.9]))
+    bar = figure.colorbar(shown, cax=row[-1].inset_axes([1.03, 0.05, 0.05, 0.9]))
     bar.set_ticks([-1, 0, 1], labels=["1/2", "1", "2"])
     return figure
 

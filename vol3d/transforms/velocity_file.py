@@ -103,7 +103,7 @@ def write_flow(path: Path, flow: Flow) -> None:
         "box": flow.deformation.box,
         "affine": flow.grid.affine.tolist(),
         "matrix": flow.matrix.tolist(),
-        "units": "voxels of each velocity's own grid per unit time; each fills `box`, in voxels of `affine`",
+        "units": "voxels of its own grid per unit time; each grid fills `box`, voxels of `affine`",
     }
     velocities = {
         f"velocity{i}": v[0].cpu().contiguous()
