@@ -55,7 +55,7 @@ def unevenness(u: Tensor) -> Tensor:
 def folding_penalty(u: Tensor) -> Tensor:
     """How far det J is below 0, on average, by forward differences; u [B, 3, X, Y, Z] in voxels.
 
-    Mok and Chung 2020 (CVPR, arXiv:2003.09514), eq. 8.
+    Mok and Chung 2020 (CVPR, arXiv:2003.09514).
     """
     X, Y, Z = (n - 1 for n in u.shape[2:])
     J = [[u[:, i].diff(dim=1 + j)[:, :X, :Y, :Z] + (i == j) for j in range(3)] for i in range(3)]

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from vol3d.bundle import Bundle
-from vol3d.config import Config
 from vol3d.data.images import grids_of
 from vol3d.errors import DataError
-from vol3d.models.registrars import RegistrarKind
-from vol3d.models.registrars.base import deformation_of, padded
+from vol3d.models.registrars.base import deformation_of
 from vol3d.models.registrars.objective import Objective
 from vol3d.models.registrars.optimisation import optimised
 from vol3d.trained.autoencoder import channels_last
+from vol3d.trained.registrar_network import RegistrarSettings, found_by
 from vol3d.transforms.deformation import Deformation
 from vol3d.volume import Grid
 
@@ -25,14 +24,10 @@ COARSEST = 16
 """Without a network, velocities are found on grids from a half to this part of each axis."""
 
 
-class RegistrarBundle(Config):
+class RegistrarBundle(RegistrarSettings):
     """The config in a registrar's bundle."""
 
     kind: Literal["registrar"] = "registrar"
-    model: RegistrarKind
-    """The network."""
-    objective: Objective
-    """What it was trained for, and a search goes on with."""
     contrasts: list[str] = []
     """The kinds of image that it was trained on."""
 
@@ -103,7 +98,7 @@ class TrainedRegistrar(Registrar):
         self.quality, self.fingerprint = bundle.document("quality"), bundle.fingerprint()
         self.grids = grids_of(self.fingerprint)
         self.multiple = settings.model.multiple
-        self.net = settings.model.build(in_channels=1)
+        self.net = settings.build()
         bundle.fill(self.net)
         self.net.to(self.device, memory_format=torch.channels_last_3d).eval()
 
@@ -119,12 +114,6 @@ class TrainedRegistrar(Registrar):
     def first(self, moving: Tensor, fixed: Tensor) -> Deformation:
         """What the network says."""
         return found_by(self.net, self.multiple, moving, fixed)
-
-
-def found_by(net: torch.nn.Module, multiple: int, moving: Tensor, fixed: Tensor) -> Deformation:
-    """What a network says of images of any shape."""
-    seen = (channels_last(padded(x, multiple)) for x in (moving, fixed))
-    return deformation_of(net(*seen), fixed.shape[2:], multiple)
 
 
 def open_registrar(path: Path | str, device: torch.device | str = "cpu") -> Registrar:

@@ -84,8 +84,8 @@ class Deformation:
 def flow(v: Tensor, squarings: int = SQUARINGS) -> Tensor:
     """exp(v), [B, 3, x, y, z] in voxels: scaling and squaring from the midpoint rule on.
 
-    A step reads the velocity where half of it leads, so that its error is of third order and two squarings
-    do what `vol3d.transforms.warp.integrate` needs six for.
+    A step reads the velocity where half of it leads, so that its error is of third order, and two
+    squarings do what `vol3d.transforms.warp.integrate` needs six for.
     """
     w = v / 2**squarings
     u = warp(w, w / 2, outside="border")

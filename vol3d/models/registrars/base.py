@@ -3,12 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+from einops import rearrange
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from vol3d.config import Config
-from vol3d.nn.blocks import Down, ResBlock, conv3
+from vol3d.nn.blocks import Down, ResBlock, conv3, zeroed
 from vol3d.nn.fold import fold
 from vol3d.transforms.deformation import Deformation
 
@@ -38,10 +39,13 @@ class RegistrarNetwork(Config, ABC):
         return 2 ** len(self.channels)
 
     @abstractmethod
-    def build(self, in_channels: int) -> nn.Module:
-        """The network: `forward(moving, fixed)`, [B, in_channels, X, Y, Z] each -> velocities.
+    def build(self, in_channels: int, guide_channels: Sequence[int] = ()) -> nn.Module:
+        """The network: `forward(moving, fixed, guides)` -> the velocities of a `Deformation`.
 
-        X, Y, Z are multiples of `multiple`; the velocities are those of `Deformation`.
+        Args:
+            in_channels: of the images [B, in_channels, X, Y, Z], whose sizes are multiples of `multiple`.
+            guide_channels: of the features of another network that guide it, a level each: [2B, C, x, y,
+                z], those of the moving images first. None if empty.
         """
 
 
@@ -64,6 +68,34 @@ class Encoder(nn.Module):
             levels.append(h := block(h))
             h = halve(h) if halve is not None else h
         return levels
+
+
+class Fuse(nn.Module):
+    """Features attend to those that guide them, and what they find is added.
+
+    FSDiffReg's linear attention (Qin and Li 2023, MICCAI, arXiv:2307.12035; Shen et al. 2021,
+    arXiv:1812.01243): queries are a level's own features, keys and values those of a denoiser. Keys are
+    a softmax over all voxels, so that time and memory grow with the voxels and not with their square.
+    """
+
+    heads = 4
+
+    def __init__(self, channels: int, guide_channels: int) -> None:
+        super().__init__()
+        self.to_q = nn.Conv3d(channels, channels, 1)
+        self.to_kv = nn.Conv3d(guide_channels, 2 * channels, 1)
+        self.to_out = zeroed(nn.Conv3d(channels, channels, 1))
+
+    def forward(self, h: Tensor, guide: Tensor) -> Tensor:
+        """h [B, C, x, y, z] and what guides it [B, G, x, y, z] -> [B, C, x, y, z]."""
+        X, Y, Z = h.shape[2:]
+        q, k, v = (
+            rearrange(t, "b (h d) x y z -> b h d (x y z)", h=self.heads)
+            for t in (self.to_q(h), *self.to_kv(guide).chunk(2, dim=1))
+        )
+        found = k.softmax(-1) @ v.mT  # [B, H, D, D]
+        out = found.mT @ q.softmax(2)  # [B, H, D, N]
+        return h + self.to_out(rearrange(out, "b h d (x y z) -> b (h d) x y z", x=X, y=Y, z=Z))
 
 
 def padded(x: Tensor, multiple: int) -> Tensor:

@@ -6,6 +6,7 @@ u(b, a) is made of them. Theirs is a displacement of splines, inverted by iterat
 whose inverse is its negative.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -13,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from vol3d.models.registrars.base import Encoder, RegistrarNetwork
+from vol3d.models.registrars.base import Encoder, Fuse, RegistrarNetwork
 from vol3d.nn.blocks import conv3, zeroed
 from vol3d.transforms.deformation import flow, resized
 from vol3d.transforms.warp import compose, warp
@@ -30,23 +31,28 @@ class Symmetric(RegistrarNetwork):
     """The largest velocity along an axis on each level, in voxels of its grid. Up to 0.5 no update can
     fold: neighbours' half steps then differ by less than their distance, whatever the network says."""
 
-    def build(self, in_channels: int) -> nn.Module:
+    def build(self, in_channels: int, guide_channels: Sequence[int] = ()) -> nn.Module:
         """See `RegistrarNetwork.build`."""
-        return SymmetricNet(self, in_channels)
+        return SymmetricNet(self, in_channels, guide_channels)
 
 
 class SymmetricNet(nn.Module):
     """An encoder, and a small head for each level."""
 
-    def __init__(self, config: Symmetric, in_channels: int) -> None:
+    def __init__(
+        self, config: Symmetric, in_channels: int, guide_channels: Sequence[int] = ()
+    ) -> None:
         super().__init__()
         self.limit = config.limit
         self.encoder = Encoder(config.channels, in_channels, config.norm_groups)
+        self.fuse = nn.ModuleList(map(Fuse, config.channels, guide_channels))
         self.heads = nn.ModuleList(head(c) for c in config.channels)
 
-    def forward(self, moving: Tensor, fixed: Tensor) -> list[Tensor]:
+    def forward(self, moving: Tensor, fixed: Tensor, guides: Sequence[Tensor] = ()) -> list[Tensor]:
         """See `RegistrarNetwork.build`; the coarsest velocity is the outermost."""
         levels = self.encoder(torch.cat([moving, fixed]))
+        if guides:
+            levels = [f(h, g) for f, h, g in zip(self.fuse, levels, guides, strict=True)]
         velocities: list[Tensor] = []
         u = None  # [2B, 3, x, y, z] from the middle to the moving and to the fixed image
         for h, update in zip(reversed(levels), reversed(self.heads), strict=True):
