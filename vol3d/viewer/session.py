@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vol3d.io.files import whole
-from vol3d.viewer.folders import facts_of_model, kind_of, preview_of
+from vol3d.viewer.folders import facts_of_model, kind_of
 from vol3d.viewer.gathered import gather
 from vol3d.viewer.window import Plane, add, go_to, prepare, show_plane
 
@@ -34,9 +34,7 @@ def open_window(
         DataError: a file is damaged, or there is nothing to show.
         ConfigError: there is no such path or person.
     """
-    models = [path for path in paths if kind_of(path) == "model"]
-    with_layers = [path for path in paths if path not in models or preview_of(path)]
-    layers = gather(with_layers, who)  # before a window is there: what is amiss is said at once
+    layers = gather(paths, who)  # before a window is there: what is amiss is said at once
     import napari
 
     viewer = prepare(napari.Viewer(title=", ".join(p.name for p in paths), show=True))
@@ -48,8 +46,8 @@ def open_window(
     for path in paths:
         if kind_of(path) == "cohort":
             add_cohort(viewer, path)
-    for path in models:
-        add_facts(viewer, path)
+        if kind_of(path) == "model":
+            add_facts(viewer, path)
     return viewer
 
 
