@@ -22,10 +22,11 @@ LAYERS = [
     "tasks",
     "training",
     "report",
+    "viewer",  # that vol3d view opens; what is made of verbs, such as forms, is in widgets
     "doctor",
     "verbs",
     "cli",
-    "viewer",
+    "widgets",
 ]  # low to high
 ROOT = Path(__file__).parent.parent / "vol3d"
 

@@ -9,12 +9,12 @@ from typing import Any
 from vol3d.data.bids_writer import (
     DESCRIPTION,
     anat_place,
+    parse_entities,
     read_maker,
     sidecar_of,
     write_description,
     write_text,
 )
-from vol3d.data.datasets.bids import parse_entities
 from vol3d.data.visit import Visit
 from vol3d.errors import ConfigError
 from vol3d.io.files import is_free, sha256
