@@ -22,10 +22,11 @@ LAYERS = [
     "tasks",
     "training",
     "report",
+    "viewer",
     "doctor",
     "verbs",
     "cli",
-    "viewer",
+    "widgets",
 ]  # low to high
 ROOT = Path(__file__).parent.parent / "vol3d"
 
