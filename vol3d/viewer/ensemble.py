@@ -1,6 +1,5 @@
 """What an ensemble said of one visit, read from a folder of `vol3d segment`; without a window."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,7 @@ from vol3d.data.bids_writer import LABEL_SUFFIXES, read_maker
 from vol3d.errors import DataError
 from vol3d.io.header import unreadable
 from vol3d.io.reading import read_json, understood
-from vol3d.trained.segmentation_folder import MAKER, MAPS, label_word
+from vol3d.trained.segmentation_folder import MAKER, label_word
 from vol3d.volume import Volume
 
 UNCERTAINTY = {
@@ -21,7 +20,7 @@ UNCERTAINTY = {
     "mutual information": "mutualinformation",
     "variance": "variance",
 }
-"""What maps of uncertainty are called here, and their `desc` (see `MAPS`)."""
+"""What maps of uncertainty are called here, and their `desc`."""
 CONSENSUS = {"consensus": "", "majority": "majority", "STAPLE": "staple"}
 """Label maps, and their `desc`."""
 BARS = 12
@@ -93,10 +92,11 @@ class SegmentedVisit:
         name: of the visit.
         structures: in the order of the labels from 1.
         told: the whole sidecar.
+        data: the dataset that it was segmented from; None where nobody says.
     """
 
-    def __init__(self, sidecar: Path) -> None:
-        self.sidecar, self.told = sidecar, read_json(sidecar)
+    def __init__(self, sidecar: Path, data: Path | None = None) -> None:
+        self.sidecar, self.told, self.data = sidecar, read_json(sidecar), data
         self.stem = sidecar.name.removesuffix("_dseg.json")
         self.name = self.stem
         with understood(sidecar):
@@ -110,6 +110,11 @@ class SegmentedVisit:
         return self.sidecar.parent / f"{self.stem}{words}_{suffix}.nii.gz"
 
     # -- maps -------------------------------------------------------------------------------------
+
+    @property
+    def names(self) -> dict[int, str]:
+        """The structures by their labels."""
+        return dict(enumerate(self.structures, 1))
 
     def labels(self, which: str = "consensus") -> Volume:
         """A label map: consensus, majority or STAPLE."""
@@ -142,9 +147,7 @@ class SegmentedVisit:
             raise unreadable(path, error) from None
         if data.shape[:3] != like.shape or data.ndim != 4:
             raise DataError(f"{path}: has shape {data.shape}, which is not that of the consensus")
-        return [
-            Volume(data[..., i], like.affine, like.space_code) for i in range(data.shape[3])
-        ]
+        return [Volume(data[..., i], like.affine, like.space_code) for i in range(data.shape[3])]
 
     def above(self, threshold: float) -> Volume:
         """Labels of what has at least this mean probability; where several have, of the most probable.
@@ -165,24 +168,26 @@ class SegmentedVisit:
 
     # -- people -----------------------------------------------------------------------------------
 
-    def images(self, data: Path) -> dict[str, Path]:
-        """The images that it was segmented from, by contrast, as they are found in a dataset."""
+    @cached_property
+    def images(self) -> dict[str, Volume]:
+        """The images that it was segmented from, by contrast, as far as the dataset has them."""
         found = {}
-        for contrast, told in self.inputs.items():
-            there = sorted(data.rglob(told["File"])) if contrast != "mask" else []
+        for contrast, told in self.inputs.items() if self.data else ():
+            there = sorted(self.data.rglob(told["File"])) if contrast != "mask" else []
             if there:
-                found[contrast] = there[0]
+                found[contrast] = Volume.read(there[0])
         return found
 
-    def raters(self, data: Path) -> dict[str, Path]:
-        """Label maps of this visit by people, and the truth, in a dataset: by what their names say."""
+    @cached_property
+    def raters(self) -> dict[str, Volume]:
+        """Label maps of this visit by people, or the truth, in the dataset: by their `desc`."""
         found = {}
-        for suffix in LABEL_SUFFIXES:
-            for path in sorted(data.rglob(f"{self.visit}_*{suffix}.nii.gz")):
+        for suffix in LABEL_SUFFIXES if self.data else ():
+            for path in sorted(self.data.rglob(f"{self.visit}_*{suffix}.nii.gz")):
                 words = path.name.removesuffix(f"_{suffix}.nii.gz").split("_")
                 desc = next((w[5:] for w in words if w.startswith("desc-")), suffix)
                 if desc != "brain":
-                    found[desc] = path
+                    found[desc] = Volume.read(path)
         return found
 
     # -- numbers ----------------------------------------------------------------------------------
@@ -205,7 +210,9 @@ class SegmentedVisit:
     def lesions(self) -> list[FoundLesion]:
         """All lesions that are listed, structure by structure, the largest first."""
         with understood(self.sidecar):
-            return [lesion_of(name, one) for name, some in self.told["Lesions"].items() for one in some]
+            return [
+                lesion_of(name, one) for name, some in self.told["Lesions"].items() for one in some
+            ]
 
 
 def lesion_of(structure: str, one: dict[str, Any]) -> FoundLesion:
@@ -220,11 +227,6 @@ def lesion_of(structure: str, one: dict[str, Any]) -> FoundLesion:
     )
 
 
-def words_of(which: str) -> str:
-    """What a map of uncertainty says."""
-    return MAPS[UNCERTAINTY[which]]
-
-
-def names_of(structures: Sequence[str]) -> dict[int, str]:
-    """The structures by their labels."""
-    return dict(enumerate(structures, 1))
+def limits_of_uncertainty(volume: Volume) -> tuple[float, float]:
+    """From 0 to the largest that there is; 1 where nothing is in doubt."""
+    return 0.0, float(volume.data.max()) or 1.0

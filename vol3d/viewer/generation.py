@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vol3d.data.covariate_types import Number, Row, limits_of
+from vol3d.data.covariate_types import Number, Row
 from vol3d.data.covariates import Covariates
 from vol3d.errors import ConfigError
 from vol3d.io.progress import heard_by
@@ -27,41 +27,8 @@ from vol3d.viewer.stopping import Teller
 from vol3d.viewer.watched import watched
 from vol3d.volume import Grid, Volume
 
-BEYOND = 0.25
-"""How far sliders go beyond what was seen in training, in parts of its range."""
 PREVIEWS_SHARE = 0.2
 """Of the time of sampling, what previews may take."""
-
-
-@dataclass(frozen=True)
-class Scale:
-    """The slider of a number.
-
-    Attributes:
-        name: of the covariate.
-        unit: years, ml.
-        low: the least that was seen in training.
-        high: the most.
-        least: where the slider begins.
-        most: where it ends.
-        usual: the mean in training.
-    """
-
-    name: str
-    unit: str
-    low: float
-    high: float
-    least: float
-    most: float
-    usual: float
-
-
-@dataclass(frozen=True)
-class Levels:
-    """The levels of a category."""
-
-    name: str
-    levels: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -123,29 +90,6 @@ def open_model(bundle: Path) -> TrainedGenerator:
 def spare_a_core() -> None:
     """Leave one core to the window, in this thread and those that it computes with."""
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
-
-
-def inputs_of(schema: Covariates) -> list[Scale | Levels]:
-    """What can be asked for, in the order of the model."""
-    return [
-        scale_of(c) if isinstance(c, Number) else Levels(c.name, tuple(c.levels))
-        for c in schema.columns
-    ]
-
-
-def scale_of(number: Number) -> Scale:
-    """A slider somewhat beyond the training range, but not to what cannot be."""
-    more = BEYOND * (number.high - number.low)
-    least, most, _ = limits_of(number.name)
-    return Scale(
-        number.name,
-        number.unit,
-        number.low,
-        number.high,
-        max(number.low - more, min(least, number.low)),
-        min(number.high + more, max(most, number.high)),
-        number.mean,
-    )
 
 
 def plan(model: TrainedGenerator, request: Request) -> list[Planned]:

@@ -4,10 +4,18 @@ from collections.abc import Sequence
 
 from qtpy.QtCore import QRect, Qt, Signal
 from qtpy.QtGui import QColor, QPainter, QPaintEvent
-from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QGridLayout, QLabel, QSlider, QWidget
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QGridLayout,
+    QLabel,
+    QSlider,
+    QWidget,
+)
 
 from vol3d.data.covariate_types import Row
-from vol3d.viewer.generation_inputs import Levels, Scale
+from vol3d.viewer.covariate_inputs import Levels, Scale
 
 FINE = 1000
 """Steps of a slider."""
@@ -60,6 +68,7 @@ class CovariateSliders(QWidget):
         self.lines: dict[str, NumberLine | LevelLine] = {}
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
+        grid.setColumnStretch(1, 1)
         for i, one in enumerate(inputs):
             line = NumberLine(one) if isinstance(one, Scale) else LevelLine(one)
             for column, widget in enumerate(line.widgets):
@@ -95,13 +104,17 @@ class NumberLine:
     """A tick, a slider and a box for one number."""
 
     def __init__(self, scale: Scale) -> None:
-        self.tick = QCheckBox(f"{scale.name}{f' ({scale.unit})' if scale.unit else ''}")
-        self.tick.setToolTip("<qt>Ask for this value. Otherwise it is drawn, given the others.</qt>")
+        self.tick = QCheckBox(scale.name)
+        self.tick.setToolTip(
+            "<qt>Ask for this value. Otherwise it is drawn, given the others.</qt>"
+        )
         self.slider, self.box = MarkedSlider(scale), QDoubleSpinBox()
         seen = f"Seen in training: {scale.low:g} to {scale.high:g} {scale.unit}"
         self.slider.setToolTip(seen)
         self.box.setRange(scale.least, scale.most)
         self.box.setDecimals(1)
+        self.box.setSuffix(f" {scale.unit}" if scale.unit else "")
+        self.box.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
         self.widgets = [self.tick, self.slider, self.box]
         self.tell = lambda: None
         self.quiet(scale.usual)

@@ -34,14 +34,21 @@ class Form(QWidget):
 
     def __init__(self, fields: Sequence[Field]) -> None:
         super().__init__()
-        lines = QFormLayout(self)
-        lines.setContentsMargins(0, 0, 0, 0)
+        self.lines = QFormLayout(self)
+        self.lines.setContentsMargins(0, 0, 0, 0)
         self.entries: dict[str, Entry] = {}
+        self.show_fields(fields)
+
+    def show_fields(self, fields: Sequence[Field]) -> None:
+        """Show these fields instead, with their defaults."""
+        while self.lines.rowCount():
+            self.lines.removeRow(0)
+        self.entries = {}
         for field in fields:
             entry = Entry(field)
             entry.changed.connect(self.changed)
-            lines.addRow(field.name.replace("_", " "), entry)
-            lines.labelForField(entry).setToolTip(wrapped(field.words))
+            self.lines.addRow(field.name.replace("_", " "), entry)
+            self.lines.labelForField(entry).setToolTip(wrapped(field.words))
             self.entries[field.name] = entry
 
     @property
