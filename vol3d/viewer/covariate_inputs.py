@@ -1,4 +1,4 @@
-"""How covariates are asked for: a number by a slider with the range of training, a category by a choice."""
+"""How covariates are asked for: numbers by sliders with the range of training, categories by choices."""
 
 from dataclasses import dataclass
 

@@ -109,6 +109,12 @@ class SegmentedVisit:
         words = "".join(f"_{key}-{value}" for key, value in entities.items() if value)
         return self.sidecar.parent / f"{self.stem}{words}_{suffix}.nii.gz"
 
+    def loaded(self) -> "SegmentedVisit":
+        """Itself, with what is always shown read by now."""
+        for name in ("means", "images", "raters"):
+            getattr(self, name)
+        return self
+
     # -- maps -------------------------------------------------------------------------------------
 
     @property
@@ -225,8 +231,3 @@ def lesion_of(structure: str, one: dict[str, Any]) -> FoundLesion:
         float(one["confidence"]),
         float(one["mean_probability"]),
     )
-
-
-def limits_of_uncertainty(volume: Volume) -> tuple[float, float]:
-    """From 0 to the largest that there is; 1 where nothing is in doubt."""
-    return 0.0, float(volume.data.max()) or 1.0

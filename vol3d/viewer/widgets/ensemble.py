@@ -13,7 +13,6 @@ from qtpy.QtWidgets import (
     QSlider,
     QTableWidget,
     QTableWidgetItem,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -37,10 +36,10 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from vol3d.viewer.ensemble import SegmentedVisit
+    from vol3d.volume import Volume
 
 PERCENT = 100
 THRESHOLD = "threshold"
-SHAPES = "members", "raters"
 FOLDERS = [
     Field("out", "The folder that vol3d segment wrote.", "path", None),
     Field(
@@ -129,9 +128,7 @@ class EnsembleWidget(QWidget):
         def read(tell: Any) -> "SegmentedVisit":
             from vol3d.viewer.ensemble import SegmentedVisit
 
-            visit = SegmentedVisit(self.sidecars[name], Path(data) if data else None)
-            visit.means, visit.images, visit.raters  # noqa: B018 (read here, beside the window)
-            return visit
+            return SegmentedVisit(self.sidecars[name], Path(data) if data else None).loaded()
 
         self.work.start(read, self.opened)
 
@@ -176,7 +173,7 @@ class EnsembleWidget(QWidget):
 
     def makers(self) -> dict[str, Callable[[], LayerTuple]]:
         """What makes the layer of each map, by its name."""
-        from vol3d.viewer.ensemble import CONSENSUS, UNCERTAINTY, limits_of_uncertainty
+        from vol3d.viewer.ensemble import CONSENSUS, UNCERTAINTY
 
         visit, names = self.visit, self.visit.names
         made: dict[str, Callable[[], LayerTuple]] = {}
@@ -186,13 +183,7 @@ class EnsembleWidget(QWidget):
             name = f"probability of {structure}"
             made[name] = lambda n=name, s=structure: probability_layer(visit.probability(s), n)
         for which in UNCERTAINTY:
-            made[which] = lambda n=which: probability_layer(
-                visit.uncertainty(n),
-                n,
-                limits=limits_of_uncertainty(visit.uncertainty(n)),
-                unit="" if n == "variance" else "nats",
-                colormap="viridis",
-            )
+            made[which] = lambda n=which: uncertainty_layer(visit.uncertainty(n), n)
         for which in CONSENSUS:
             made[which] = lambda n=which: labels_layer(visit.labels(n), n, names=names)
         if visit.members:
@@ -246,3 +237,10 @@ class EnsembleWidget(QWidget):
             self.viewer, [points_layer([lesion.centre_mm], "lesion", size_mm=12.0)]
         )
         go_to(self.viewer, lesion.centre_mm)
+
+
+def uncertainty_layer(volume: "Volume", name: str) -> LayerTuple:
+    """A map of uncertainty, from 0 to the largest that there is."""
+    limits = 0.0, float(volume.data.max()) or 1.0
+    unit = "" if name == "variance" else "nats"
+    return probability_layer(volume, name, limits=limits, unit=unit, colormap="viridis")

@@ -19,7 +19,6 @@ from vol3d.data.dataset import SPACING
 from vol3d.errors import Vol3dError
 from vol3d.viewer.covariate_inputs import Scale, inputs_of
 from vol3d.viewer.fields import fields_of
-from vol3d.viewer.stopping import Teller
 from vol3d.viewer.widgets.covariates import CovariateSliders
 from vol3d.viewer.widgets.form import Form
 from vol3d.viewer.widgets.generated_layers import GeneratedLayers

@@ -1,10 +1,13 @@
 """A histogram of volumes in ml, with the interval that holds most members."""
 
+from typing import TYPE_CHECKING
+
 from qtpy.QtCore import QRectF, Qt
 from qtpy.QtGui import QColor, QPainter, QPaintEvent
 from qtpy.QtWidgets import QWidget
 
-from vol3d.viewer.ensemble import Histogram
+if TYPE_CHECKING:
+    from vol3d.viewer.ensemble import Histogram
 
 BAR, INTERVAL, PROMISED, INK = (QColor(c) for c in ("#5b8fd9", "#f2c14e", "#e4572e", "#c8c8c8"))
 EDGE, FOOT, HEAD = 8, 22, 20
@@ -25,7 +28,7 @@ class HistogramPlot(QWidget):
         self.words = ""
         self.setMinimumHeight(140)
 
-    def show_volumes(self, structure: str, histogram: Histogram) -> None:
+    def show_volumes(self, structure: str, histogram: "Histogram") -> None:
         """Show the volumes of a structure."""
         h = self.histogram = histogram
         self.words = (
