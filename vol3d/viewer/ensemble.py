@@ -23,6 +23,8 @@ UNCERTAINTY = {
 """What maps of uncertainty are called here, and their `desc`."""
 CONSENSUS = {"consensus": "", "majority": "majority", "STAPLE": "staple"}
 """Label maps, and their `desc`."""
+ROUNDING = 2e-5
+"""Probabilities are stored in steps of 1 / 32767."""
 BARS = 12
 """Of a histogram, at most."""
 
@@ -163,7 +165,7 @@ class SegmentedVisit:
         """
         p = np.stack([mean.data for mean in self.means])  # [S, X, Y, Z]
         best = p.max(0)
-        labels = np.where((best >= threshold) & (best > 0), p.argmax(0) + 1, 0)
+        labels = np.where((best >= threshold - ROUNDING) & (best > 0), p.argmax(0) + 1, 0)
         like = self.means[0]
         return Volume(labels.astype(np.uint8), like.affine, like.space_code)
 

@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from vol3d.cli.help import docs_of
 from vol3d.config import Config, configs_in, kinds_of
 
-FieldKind = Literal["whole", "number", "switch", "choice", "path", "text"]
+FieldKind = Literal["whole", "number", "switch", "choice", "path", "file", "folder", "text"]
 LARGEST = 2**31 - 1
 """What a box for whole numbers can hold."""
 
@@ -22,7 +22,7 @@ class Field:
     Attributes:
         name: of the setting.
         words: its doc string.
-        kind: what is entered.
+        kind: what is entered; a path is that of a file or a folder.
         default: its value where nothing is entered.
         optional: null is allowed, which the form shows as a tick that is off.
         low: least value of a number, where it has one.

@@ -22,6 +22,8 @@ from vol3d.volume import Grid, Volume
 
 KEPT = 4
 """Steps of the path that are kept, for a slider that goes back and forth."""
+SHUT = -5.0
+"""Of log det J: a volume that has become 150 times smaller."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,10 +115,10 @@ class Step:
     def log_jacobian(self) -> Volume:
         """log det J: below 0 where the fixed image's voxel is smaller in the moving one.
 
-        Where the determinant is 0 or less it has none, and the lowest of all others stands there.
+        Where the determinant is 0 or less it has none, and `SHUT` stands there, or less.
         """
         found = log_jacobian(self.u, self.grid)
-        lowest = np.nanmin(found) if np.isfinite(found).any() else 0.0
+        lowest = min(SHUT, float(np.nanmin(found, initial=0.0)))
         return Volume(np.nan_to_num(found, nan=lowest), self.grid.affine)
 
     def folded(self) -> Volume:

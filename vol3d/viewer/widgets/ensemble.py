@@ -41,11 +41,11 @@ if TYPE_CHECKING:
 PERCENT = 100
 THRESHOLD = "threshold"
 FOLDERS = [
-    Field("out", "The folder that vol3d segment wrote.", "path", None),
+    Field("out", "The folder that vol3d segment wrote.", "folder", None),
     Field(
         "data",
         "The dataset that was segmented: its images are shown, and label maps by people.",
-        "path",
+        "folder",
         None,
         optional=True,
     ),

@@ -86,9 +86,9 @@ class Entry(QWidget):
             self.box.setEnabled(False)
             row.addWidget(self.tick)
         row.addWidget(self.box, 1)
-        if field.kind == "path":
-            for words, choose in (("File", self.choose_file), ("Folder", self.choose_folder)):
-                button = QPushButton(words)
+        for kind, choose in (("file", self.choose_file), ("folder", self.choose_folder)):
+            if field.kind in ("path", kind):
+                button = QPushButton(kind.capitalize())
                 button.clicked.connect(choose)
                 row.addWidget(button)
         self.set(field.default)

@@ -21,7 +21,7 @@ def scrolled(outer: QWidget, *widgets: QWidget, below: QWidget) -> QVBoxLayout:
 
     Args:
         outer: the dock widget.
-        widgets: of the column.
+        widgets: of the column; what is added later comes below them.
         below: such as the progress bar.
 
     Returns:
@@ -31,6 +31,8 @@ def scrolled(outer: QWidget, *widgets: QWidget, below: QWidget) -> QVBoxLayout:
     column = QVBoxLayout(inside)
     for widget in widgets:
         column.addWidget(widget)
+    if widgets:
+        column.addStretch(1)
     scroll.setWidgetResizable(True)
     scroll.setWidget(inside)
     scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)

@@ -1,10 +1,8 @@
 """Registration: moving on fixed, where points go and where space folds, all along the way."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -16,11 +14,11 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from vol3d.viewer.axes import turned, turned_affine
 from vol3d.viewer.fields import Field
-from vol3d.viewer.layers import OURS, field_layer, image_layer, labels_layer, replaced
+from vol3d.viewer.layers import image_layer, replaced
 from vol3d.viewer.widgets.form import Form
 from vol3d.viewer.widgets.layout import group, scrolled
+from vol3d.viewer.widgets.registration_layers import GRID, OVERLAYS, overlay
 from vol3d.viewer.widgets.work import Work
 from vol3d.viewer.window import add, place_of
 
@@ -32,26 +30,23 @@ if TYPE_CHECKING:
 
 PERCENT = 100
 FILES = [
-    Field("fixed", "The image that stays.", "path", None),
-    Field("moving", "The image that is moved onto it.", "path", None),
+    Field("fixed", "The image that stays.", "file", None),
+    Field("moving", "The image that is moved onto it.", "file", None),
     Field(
         "transform",
         "From points of the fixed image to points of the moving one: .h5, a field .nii.gz, .mat.",
-        "path",
+        "file",
         None,
     ),
     Field(
         "velocity",
         "The velocity field whose flow the transform is, where it was kept: then the path is its flow.",
-        "path",
+        "file",
         None,
         optional=True,
     ),
 ]
 BLEND, CHECKERBOARD, SWIPE = "blend", "checkerboard", "swipe"
-OVERLAYS = "vectors", "warped grid", "log-Jacobian", "folded voxels"
-STRETCH = 0.7
-"""log det J that is full colour: twice as large, or half."""
 
 
 class RegistrationWidget(QWidget):
@@ -132,9 +127,11 @@ class RegistrationWidget(QWidget):
         self.path.blockSignals(True)
         self.path.setValue(round(PERCENT * step.t))
         self.path.blockSignals(False)
-        self.put("fixed", image_layer(registration.fixed, "fixed"))
-        moved = image_layer(step.moved, "moved", colormap="magenta", blending="additive")
-        self.put("moved", moved)
+        for name, volume, colour in (
+            ("fixed", registration.fixed, "green"),
+            ("moved", step.moved, "magenta"),  # together they are grey where both are the same
+        ):
+            self.put(name, image_layer(volume, name, colormap=colour, blending="additive"))
         self.put("compared", image_layer(registration.fixed, "compared", limits=(0.0, 1.0)))
         self.viewer.reset_view()
         self.came(step)
@@ -215,34 +212,19 @@ class RegistrationWidget(QWidget):
 
     def put_overlay(self, name: str) -> None:
         """Show something of the transform at this place of the path."""
-        step = self.step
-        makers: dict[str, Callable[[], Any]] = {
-            "vectors": lambda: field_layer(step.u, step.grid, name),
-            "warped grid": lambda: lines_layer(self.grid_lines(), name, min(step.grid.spacing)),
-            "log-Jacobian": lambda: image_layer(
-                step.log_jacobian(),
-                name,
-                limits=(-STRETCH, STRETCH),
-                colormap="PiYG",
-                blending="translucent",
-                opacity=0.6,
-            ),
-            "folded voxels": lambda: labels_layer(
-                step.folded(), name, names={1: "folded"}, colours={1: "#ff2020"}, opacity=1.0
-            ),
-        }
-        self.put(name, makers[name]())
+        lines = self.grid_lines() if name == GRID else None
+        self.put(name, overlay(name, self.step, lines))
 
     def moved_plane(self, event: Any = None) -> None:
         """Another slice is seen: the warped grid is drawn in it."""
-        if self.there("warped grid") and self.plane != self.seen_plane():
+        if self.there(GRID) and self.plane != self.seen_plane():
             self.redraw_grid()
 
     def redraw_grid(self, *_: Any) -> None:
         """Draw the warped grid anew."""
-        if self.there("warped grid"):
-            data, settings, _ = lines_layer(self.grid_lines(), "", min(self.step.grid.spacing))
-            layer = self.shown["warped grid"]
+        if self.there(GRID):
+            data, settings, _ = overlay(GRID, self.step, self.grid_lines())
+            layer = self.shown[GRID]
             layer.data, layer.affine = data, settings["affine"]
 
     def seen_plane(self) -> tuple[int, float]:
@@ -267,17 +249,3 @@ def slider(value: int) -> QSlider:
     found.setRange(0, PERCENT)
     found.setValue(value)
     return found
-
-
-def lines_layer(lines: "GridLines", name: str, voxel_mm: float) -> tuple[np.ndarray, dict, str]:
-    """A warped grid as lines in its plane; what leaves the plane is drawn where it is seen from ahead."""
-    flat = [lines.starts.copy(), lines.along.copy()]
-    flat[0][:, lines.axis], flat[1][:, lines.axis] = 0, 0
-    place = np.diag(
-        [voxel_mm] * 3 + [1.0]
-    )  # a step of the layer, which slices half a step each way
-    place[lines.axis, 3] = lines.at_mm
-    data = np.stack([turned(part) / voxel_mm for part in flat], axis=1)  # [n, 2, 3]
-    look = {"edge_color": "#ffd24a", "edge_width": 0.12, "vector_style": "line", "opacity": 1.0}
-    look |= {"name": name, "affine": turned_affine(place), "metadata": {OURS: None}}
-    return data, look, "vectors"
