@@ -22,7 +22,7 @@ LAYERS = [
     "tasks",
     "training",
     "report",
-    "viewer",
+    "viewer",  # that vol3d view opens; what is made of verbs, such as forms, is in widgets
     "doctor",
     "verbs",
     "cli",

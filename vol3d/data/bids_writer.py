@@ -34,6 +34,12 @@ def bids_name(entities: dict[str, str], suffix: str, scan: str = "") -> str:
     return "_".join([*([scan] if scan else []), *words, suffix])
 
 
+def parse_entities(path: Path) -> dict[str, str]:
+    """The words of a BIDS file name: {"sub": "01", "res": "2", ...}."""
+    stem = re.sub(r"\.nii(\.gz)?$", "", path.name)
+    return dict(word.split("-", 1) for word in stem.split("_") if "-" in word)
+
+
 def anat_path(folder: Path, scan: str, entities: dict[str, str], suffix: str) -> Path:
     """Where an image of a scan goes; its folder is made."""
     path = anat_place(folder, scan, entities, suffix)

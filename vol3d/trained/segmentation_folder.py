@@ -23,6 +23,7 @@ from typing import Any
 from vol3d.data.bids_writer import (
     DESCRIPTION,
     anat_place,
+    parse_entities,
     read_maker,
     sidecar_of,
     write_description,
@@ -30,7 +31,6 @@ from vol3d.data.bids_writer import (
     write_text,
     write_tsv,
 )
-from vol3d.data.datasets.bids import parse_entities
 from vol3d.data.visit import Visit
 from vol3d.errors import ConfigError, DataError
 from vol3d.io.files import is_free

@@ -19,6 +19,8 @@ from vol3d.volume import Grid, Volume
 LayerTuple = tuple[np.ndarray, dict[str, Any], str]
 OURS = "vol3d"
 """The key of a layer's metadata."""
+PERCENTILE = 99.5
+"""Of the voxels above 0: what is white."""
 VECTORS_ALONG = 24
 """So many vectors are shown along the longest axis of a field, if nobody says otherwise."""
 
@@ -219,18 +221,19 @@ def frames_of(volume: Volume | Sequence[Volume]) -> Sequence[Volume]:
 
 
 def limits_of(volume: Volume) -> tuple[float, float]:
-    """Values to show as black and white: 0, or the lowest, up to what one in 500 voxels exceeds."""
+    """Values to show as black and white: 0, or the lowest, up to the 99.5th percentile of those above 0.
+
+    That is the scale on which networks see images (`data.network_images`), so that of two brains shown
+    side by side neither looks brighter because its scanner counts otherwise.
+    """
     some = volume.data[::2, ::2, ::2]
-    lit = some[some != 0]
-    if not lit.size:
-        return 0.0, 1.0
-    low, high = np.quantile(lit, [0.002, 0.998]).astype(float)
-    low = min(low, 0.0)
+    low, lit = min(float(some.min()), 0.0), some[some > 0]
+    high = float(np.percentile(lit, PERCENTILE)) if lit.size else 0.0
     return (low, high) if high > low else (low, low + 1)
 
 
 def as_labels(data: np.ndarray) -> np.ndarray:
-    """Whole numbers of a kind that napari takes."""
+    """Whole numbers of a kind that napari takes; a copy, on which one may draw."""
     if data.dtype.kind in "ui":
         return data.astype(data.dtype.newbyteorder("="))
     return data.astype(np.uint8) if data.dtype == bool else np.rint(data).astype(np.int32)

@@ -3,26 +3,42 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vol3d.data.bids_writer import holds_labels
-from vol3d.viewer.layers import LayerTuple, image_layer, labels_layer
-from vol3d.volume import Volume
+from vol3d.data.points import is_table
+from vol3d.data.tables import read_rows
+from vol3d.errors import Vol3dError
+from vol3d.viewer.files import IMAGES, PLACES
+from vol3d.viewer.folders import kind_of, layers_at
+from vol3d.viewer.layers import LayerTuple
 
 Paths = str | Sequence[str]
 
 
 def get_reader(paths: Paths) -> Callable[[Paths], list[LayerTuple]] | None:
-    """What opens the paths; None where none of them is ours."""
-    return read
+    """What opens the paths; None where one of them is none of ours."""
+    return read if all(map(is_ours, listed(paths))) else None
 
 
 def read(paths: Paths) -> list[LayerTuple]:
-    """The layers of all paths."""
-    some = [paths] if isinstance(paths, str) else paths
-    return [layer for path in some for layer in layers_at(Path(path))]
+    """The layers of all paths.
+
+    Raises:
+        Vol3dError: a file is damaged, or there is nothing to show; napari shows the line.
+    """
+    return [layer for path in listed(paths) for layer in layers_at(path)]
 
 
-def layers_at(path: Path) -> list[LayerTuple]:
-    """The layers of what is at a path."""
-    volume, name = Volume.read(path), path.name.removesuffix(".gz").removesuffix(".nii")
-    make = labels_layer if holds_labels(path) else image_layer
-    return [make(volume, name, path=path)]
+def is_ours(path: Path) -> bool:
+    """Whether we know what is at a path; nothing is read but its name, or the head of a table."""
+    try:
+        if kind_of(path) != "file":
+            return True
+        if is_table(path):
+            return any(set(columns) <= set(read_rows(path)[0]) for columns in PLACES)
+    except Vol3dError:
+        return False
+    return path.name.endswith(IMAGES)
+
+
+def listed(paths: Paths) -> list[Path]:
+    """One path, or several."""
+    return [Path(path) for path in ([paths] if isinstance(paths, str) else paths)]

@@ -8,6 +8,7 @@ oblique volumes of one voxel size share. The original stays with the layer, for 
 from math import prod
 
 import numpy as np
+from nibabel.orientations import apply_orientation, io_orientation
 
 from vol3d.io.header import corners
 from vol3d.volume import Grid, Volume
@@ -53,6 +54,8 @@ def edges(grid: Grid) -> np.ndarray:
 def straight(volume: Volume, *, nearest: bool = False) -> Volume:
     """A volume as it is shown: along the world's axes, RAS+.
 
+    Where nothing is resampled, it is the same memory: what is drawn there is drawn on the volume.
+
     Args:
         volume: anywhere.
         nearest: values are labels, which must not be mixed.
@@ -60,4 +63,5 @@ def straight(volume: Volume, *, nearest: bool = False) -> Volume:
     grid = straight_grid(volume.grid)
     if grid is None:
         return volume.resample(lattice(volume.grid), nearest=nearest)
-    return Volume(volume.reorient("RAS").data, grid.affine, volume.space_code)
+    data = apply_orientation(volume.data, io_orientation(volume.affine))
+    return Volume(data, grid.affine, volume.space_code)

@@ -1,55 +1,75 @@
 """A window of napari in which brains are upright, with places and values of the originals told."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from vol3d.viewer.axes import PLANES, SIDES_UP
-from vol3d.viewer.cursor import told, world_of
+from vol3d.viewer.cursor import position_of, world_of
 from vol3d.viewer.layers import LayerTuple
 
 if TYPE_CHECKING:
     from napari import Viewer
+    from napari.layers import Layer
+
+Plane = Literal["axial", "coronal", "sagittal", "3d"]
 
 
 def prepare(viewer: "Viewer") -> "Viewer":
-    """Make a viewer's screen ours: sides and up as in `axes`, the status bar as in `cursor`."""
+    """Make a viewer's screen ours: sides and up as in `axes`, a line with places and values below."""
+    from vol3d.viewer.cursor_widget import CursorWidget
+
     viewer.scene.camera.orientation = SIDES_UP
-    viewer.dims.axis_labels = (*viewer.dims.axis_labels[:-3], "z", "y", "x")
+    line = CursorWidget(viewer)
+    viewer.window.add_dock_widget(line, name="Places and values", area="bottom")
     return viewer
 
 
-def add(viewer: "Viewer", layers: Iterable[LayerTuple]) -> list:
-    """Add layers, and return them as napari has them."""
+def add(viewer: "Viewer", layers: Iterable[LayerTuple]) -> "list[Layer]":
+    """Add layers, and return them as napari has them; the middle of the first is sliced."""
     from napari.layers import Layer
 
-    return [viewer.add_layer(Layer.create(*layer)) for layer in layers]
+    was_empty = not viewer.layers
+    added = [viewer.add_layer(Layer.create(*layer)) for layer in layers]
+    viewer.dims.axis_labels = (*viewer.dims.axis_labels[:-3], "z", "y", "x")[-viewer.dims.ndim :]
+    if was_empty and added:
+        viewer.reset_view()
+        go_to(viewer, middle_of(added[0]), centred=False)
+    return added
 
 
-def go_to(viewer: "Viewer", point: np.ndarray) -> None:
-    """Slice through a point x, y, z in mm, RAS+, and bring it to the middle of the screen."""
-    from vol3d.viewer.cursor import position_of
+def middle_of(layer: "Layer") -> np.ndarray:
+    """x, y, z in mm of the middle of what a layer shows: of the voxels above 0, where it has some."""
+    low, high = layer.extent.world[:, -3:]
+    return world_of((low + high) / 2) if layer.ndim >= 3 else np.zeros(3)
 
-    position = position_of(point, viewer.dims.ndim)
+
+def go_to(viewer: "Viewer", point: Sequence[float], *, centred: bool = True) -> None:
+    """Slice through a point x, y, z in mm, RAS+.
+
+    Args:
+        viewer: whose slices.
+        point: where.
+        centred: bring it to the middle of the screen too.
+    """
+    position = position_of(point, max(viewer.dims.ndim, 3))
+    first = len(position) - 3
+    axes = range(first, viewer.dims.ndim)
+    viewer.dims.set_point([*axes], [position[a] for a in axes])
+    if centred:
+        viewer.scene.camera.center = tuple(position[first:])
+
+
+def show_plane(viewer: "Viewer", plane: Plane) -> None:
+    """Show a plane in 2-D (axial, coronal or sagittal), or all of it in 3-D, from above and ahead."""
     first = viewer.dims.ndim - 3
-    for axis in range(first, viewer.dims.ndim):
-        viewer.dims.set_point(axis, position[axis])
-    viewer.scene.camera.center = tuple(position[first:])
-
-
-def show_plane(viewer: "Viewer", plane: str) -> None:
-    """Show a plane in 2-D: axial, coronal or sagittal."""
-    first = viewer.dims.ndim - 3
-    viewer.dims.ndisplay = 2
-    viewer.dims.order = (*range(first), *(first + axis for axis in PLANES[plane]))
+    viewer.dims.ndisplay = 3 if plane == "3d" else 2
+    order = PLANES["axial" if plane == "3d" else plane]
+    viewer.dims.order = (*range(first), *(first + axis for axis in order))
+    viewer.reset_view()
 
 
 def place_of(viewer: "Viewer") -> np.ndarray:
     """x, y, z in mm, RAS+, that the slices go through."""
     return world_of(viewer.dims.point)
-
-
-def told_under_cursor(viewer: "Viewer") -> str:
-    """What the status bar says."""
-    return told(viewer.layers, viewer.cursor.position)

@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from vol3d.data.bids_writer import parse_entities
 from vol3d.data.dataset import Dataset, Names, Text
 from vol3d.data.tables import (
     SESSION,
@@ -278,12 +279,6 @@ class Bids(Dataset):
             f"It has: {', '.join('*_' + n for n in there[:5]) or 'no .nii.gz at all'}."
             + (f" Other kinds of image are chosen with contrasts={min(others)}." if others else "")
         )
-
-
-def parse_entities(path: Path) -> dict[str, str]:
-    """The words of a BIDS file name: {"sub": "01", "res": "2", ...}."""
-    stem = re.sub(r"\.nii(\.gz)?$", "", path.name)
-    return dict(word.split("-", 1) for word in stem.split("_") if "-" in word)
 
 
 def spell(entities: Entities) -> str:

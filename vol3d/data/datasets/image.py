@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 from typing import Literal
 
+from vol3d.data.bids_writer import parse_entities
 from vol3d.data.dataset import Dataset
-from vol3d.data.datasets.bids import parse_entities
 from vol3d.data.visit import Visit, kind_of
 from vol3d.errors import ConfigError
 

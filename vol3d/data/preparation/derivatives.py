@@ -10,8 +10,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 import vol3d
-from vol3d.data.bids_writer import MNI_SPACE, anat_path, sidecar_of, write_json
-from vol3d.data.datasets.bids import parse_entities
+from vol3d.data.bids_writer import MNI_SPACE, anat_path, parse_entities, sidecar_of, write_json
 from vol3d.data.preparation.intensity import MEANING, STEP
 from vol3d.data.preparation.other_contrasts import Beside
 from vol3d.data.preparation.pipeline import Prepared, Steps, ignore, prepare
