@@ -8,7 +8,7 @@ from vol3d.diffusion.model import Sampler
 from vol3d.diffusion.solvers.heun import Heun
 from vol3d.verbs.generate import Generate
 from vol3d.verbs.segment import Segment
-from vol3d.viewer.fields import fields_of
+from vol3d.widgets.fields import fields_of
 
 
 def test_kinds_bounds_and_defaults_are_those_of_the_settings():

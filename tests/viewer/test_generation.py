@@ -11,7 +11,9 @@ from vol3d.data.tables import read_rows
 from vol3d.errors import ConfigError
 from vol3d.trained import TrainedGenerator
 from vol3d.viewer.covariate_inputs import Scale, inputs_of
-from vol3d.viewer.generation import (
+from vol3d.viewer.stopping import StoppedError, Teller
+from vol3d.volume import Volume
+from vol3d.widgets.generation import (
     Brain,
     Request,
     Sweep,
@@ -21,8 +23,6 @@ from vol3d.viewer.generation import (
     open_model,
     told_of,
 )
-from vol3d.viewer.stopping import StoppedError, Teller
-from vol3d.volume import Volume
 
 ASKED = {"age": 70.0, "sex": "F", "ventricles_ml": 45.0}
 

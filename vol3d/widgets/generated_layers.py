@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from vol3d.trained import TrainedGenerator
-    from vol3d.viewer.generation import Brain, Request
+    from vol3d.widgets.generation import Brain, Request
 
 TOLD = "generated"
 """Under this a layer's metadata says where its brain came from."""
@@ -116,6 +116,6 @@ def layer_of(model: "TrainedGenerator", volume: Any, name: str) -> Any:
 
 def told(model: "TrainedGenerator", request: "Request", brain: "Brain") -> dict[str, Any]:
     """Where a brain came from."""
-    from vol3d.viewer.generation import told_of
+    from vol3d.widgets.generation import told_of
 
     return told_of(model.sampling(request.sampler), brain)

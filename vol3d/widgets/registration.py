@@ -14,13 +14,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from vol3d.viewer.fields import Field
 from vol3d.viewer.layers import image_layer, replaced
-from vol3d.viewer.widgets.form import Form
-from vol3d.viewer.widgets.layout import group, scrolled
-from vol3d.viewer.widgets.registration_layers import GRID, OVERLAYS, overlay
-from vol3d.viewer.widgets.work import Work
-from vol3d.viewer.window import add, place_of
+from vol3d.viewer.window import add, place_of, upright
+from vol3d.widgets.fields import Field
+from vol3d.widgets.form import Form
+from vol3d.widgets.layout import group, scrolled
+from vol3d.widgets.registration_layers import GRID, OVERLAYS, overlay
+from vol3d.widgets.work import Work
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -60,6 +60,7 @@ class RegistrationWidget(QWidget):
 
     def __init__(self, napari_viewer: "Viewer") -> None:
         super().__init__()
+        upright(napari_viewer)
         self.viewer, self.registration, self.step = napari_viewer, None, None
         self.shown: dict[str, Layer] = {}
         self.plane: tuple[int, float] | None = None

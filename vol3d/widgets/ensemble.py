@@ -16,7 +16,6 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from vol3d.viewer.fields import Field
 from vol3d.viewer.layers import (
     LayerTuple,
     image_layer,
@@ -25,11 +24,12 @@ from vol3d.viewer.layers import (
     probability_layer,
     replaced,
 )
-from vol3d.viewer.widgets.form import Form
-from vol3d.viewer.widgets.histogram import HistogramPlot
-from vol3d.viewer.widgets.layout import group, scrolled
-from vol3d.viewer.widgets.work import Work
-from vol3d.viewer.window import add, go_to
+from vol3d.viewer.window import add, go_to, upright
+from vol3d.widgets.fields import Field
+from vol3d.widgets.form import Form
+from vol3d.widgets.histogram import HistogramPlot
+from vol3d.widgets.layout import group, scrolled
+from vol3d.widgets.work import Work
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -63,6 +63,7 @@ class EnsembleWidget(QWidget):
 
     def __init__(self, napari_viewer: "Viewer") -> None:
         super().__init__()
+        upright(napari_viewer)
         self.viewer, self.visit = napari_viewer, None
         self.sidecars: dict[str, Path] = {}
         self.maps: dict[str, QCheckBox] = {}

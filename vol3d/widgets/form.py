@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from vol3d.viewer.fields import LARGEST, Field
+from vol3d.widgets.fields import LARGEST, Field
 
 LARGE = 1e9
 """What boxes for numbers without a bound end at."""

@@ -18,18 +18,19 @@ from qtpy.QtWidgets import (
 from vol3d.data.dataset import SPACING
 from vol3d.errors import Vol3dError
 from vol3d.viewer.covariate_inputs import Scale, inputs_of
-from vol3d.viewer.fields import fields_of
-from vol3d.viewer.widgets.covariates import CovariateSliders
-from vol3d.viewer.widgets.form import Form
-from vol3d.viewer.widgets.generated_layers import GeneratedLayers
-from vol3d.viewer.widgets.layout import group, scrolled
-from vol3d.viewer.widgets.work import Work
+from vol3d.viewer.window import upright
+from vol3d.widgets.covariates import CovariateSliders
+from vol3d.widgets.fields import fields_of
+from vol3d.widgets.form import Form
+from vol3d.widgets.generated_layers import GeneratedLayers
+from vol3d.widgets.layout import group, scrolled
+from vol3d.widgets.work import Work
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from vol3d.trained import TrainedGenerator
-    from vol3d.viewer.generation import Request, Sweep
+    from vol3d.widgets.generation import Request, Sweep
 
 READY = "ready"
 SWEEP_STEPS = 7
@@ -49,6 +50,7 @@ class GenerateWidget(QWidget):
 
     def __init__(self, napari_viewer: "Viewer") -> None:
         super().__init__()
+        upright(napari_viewer)
         self.viewer, self.model = napari_viewer, None
         self.layers = GeneratedLayers(napari_viewer)
         self.work = Work()
@@ -142,7 +144,7 @@ class GenerateWidget(QWidget):
 
     def request(self, sweep: "Sweep | None" = None) -> "Request":
         """What the controls ask for."""
-        from vol3d.viewer.generation import Request
+        from vol3d.widgets.generation import Request
 
         first = self.draws.values["seed"]
         seeds = tuple(range(first, first + (self.draws.values["n"] or 1)))
@@ -162,7 +164,7 @@ class GenerateWidget(QWidget):
         """Draw one brain again and again, while a covariate goes from one end to the other."""
         from numpy import linspace
 
-        from vol3d.viewer.generation import Sweep
+        from vol3d.widgets.generation import Sweep
 
         ends = [box.value() for box in self.sweep_ends]
         values = linspace(*ends, self.sweep_steps.value()).tolist()
@@ -170,7 +172,7 @@ class GenerateWidget(QWidget):
 
     def begin(self, request: "Request") -> None:
         """Draw a request beside the window."""
-        from vol3d.viewer.generation import draw
+        from vol3d.widgets.generation import draw
 
         model = self.model
         unit = getattr(model.schema[request.sweep.name], "unit", "") if request.sweep else ""
@@ -187,7 +189,7 @@ class GenerateWidget(QWidget):
 
     def save(self) -> None:
         """Make what the controls ask for as a cohort, with its provenance, as `vol3d generate` does."""
-        from vol3d.viewer.generation import cohort_of, make_cohort
+        from vol3d.widgets.generation import cohort_of, make_cohort
 
         out, segmenter = self.saving.values["out"], self.saving.values["segmenter"]
         if out is None:
@@ -214,6 +216,6 @@ class GenerateWidget(QWidget):
 
 def open_model(bundle: str) -> "TrainedGenerator":
     """Load what is needed, and the model; beside the window."""
-    from vol3d.viewer import generation
+    from vol3d.widgets import generation
 
     return generation.open_model(Path(bundle))
