@@ -176,8 +176,11 @@ def load_verb(name: str) -> type:
 
 
 def fill(name: str, verb: type, arguments: list[str]):
-    """The verb's settings from its words: YAML files, positional values, then key=value."""
-    from vol3d.config import lay, parse_override, read_yaml
+    """The verb's settings from its words: YAML files, positional values, then key=value.
+
+    Of a verb that `goes_on`, the last positional setting takes any number of words.
+    """
+    from vol3d.config import lay, parse_override, read_yaml, several
 
     settings: dict = {}
     named = {word.partition("=")[0] for word in arguments if "=" in word}
@@ -191,6 +194,8 @@ def fill(name: str, verb: type, arguments: list[str]):
             settings = lay(settings, parse_override(word))
         elif positional:
             settings = lay(settings, {positional.pop(0): word})
+        elif getattr(verb, "goes_on", False) and (last := verb.positional[-1]) not in named:
+            settings[last] = [*several(settings[last]), word]
         else:
             takes = " ".join(p.upper() for p in verb.positional) or "CONFIG.yaml"
             raise ConfigError(

@@ -30,6 +30,7 @@ def help_of(name: str, verb: type[Config], topic: str = "") -> str:
         )
     if topic in ("", ALL):
         takes = " ".join(p.upper() for p in verb.positional) or "CONFIG.yaml"
+        takes += " ..." * getattr(verb, "goes_on", False)
         usage = f"vol3d {name} {takes} [key=value ...]"
         lines = [inspect.cleandoc(verb.__doc__), "", usage, "", *lines]
     groups = [key for key, field in verb.model_fields.items() if menu_of(field.annotation)]

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from matplotlib.figure import Figure
 
 from vol3d.io.text import as_html
+from vol3d.report.slices import SCRIPT, Slices, html_of_slices
+from vol3d.report.slices import STYLE as STYLE_OF_SLICES
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem;
@@ -40,22 +42,27 @@ class Picture:
 
 @dataclass
 class Section:
-    """What stands under one heading, in this order: sentences, notes, tables, pictures."""
+    """What stands under one heading, in this order: sentences, notes, tables, pictures, slices."""
 
     title: str
     sentences: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
+    slices: list[Slices] = field(default_factory=list)
 
 
 def page(title: str, sections: list[Section]) -> str:
     """The HTML of a report."""
     body = "\n".join(html_of_section(s) for s in sections)
+    style = STYLE
+    if any(s.slices for s in sections):
+        style += STYLE_OF_SLICES
+        body += f"\n<script>\n{SCRIPT.read_text(encoding='utf-8')}</script>"
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width">\n<title>{as_html(title)}</title>\n'
-        f"<style>{STYLE}</style>\n</head>\n<body>\n<h1>{as_html(title)}</h1>\n{body}\n</body>\n</html>\n"
+        f"<style>{style}</style>\n</head>\n<body>\n<h1>{as_html(title)}</h1>\n{body}\n</body>\n</html>\n"
     )
 
 
@@ -66,6 +73,7 @@ def html_of_section(section: Section) -> str:
     parts += [f'<p class="note">{as_html(s)}</p>' for s in section.notes]
     parts += [html_of_table(t) for t in section.tables]
     parts += [html_of_picture(p) for p in section.pictures]
+    parts += [html_of_slices(s) for s in section.slices]
     return f"<section>\n{chr(10).join(parts)}\n</section>"
 
 

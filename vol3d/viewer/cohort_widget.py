@@ -69,7 +69,9 @@ class CohortTable(QAbstractTableModel):
         return self.cohort.columns[section] if is_column else section + 1
 
     def sort(self, column: int, order: Qt.SortOrder = Qt.AscendingOrder) -> None:
-        """Order the rows by a column."""
+        """Order the rows by a column; Qt asks for -1 where none is chosen."""
+        if column < 0:
+            return
         self.layoutAboutToBeChanged.emit()
         self.cohort.sort(self.cohort.columns[column], descending=order == Qt.DescendingOrder)
         self.layoutChanged.emit()

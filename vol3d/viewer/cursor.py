@@ -70,7 +70,9 @@ def readings(layers: Iterable[Any], position: Sequence[float]) -> list[Reading]:
 
 
 def told(layers: Iterable[Any], position: Sequence[float]) -> str:
-    """One line for the status bar."""
+    """One line on a place; "" of a picture, which has none in the head."""
+    if len(position) < 3:
+        return ""
     x, y, z = world_of(position)
     place = f"x {x:.1f}, y {y:.1f}, z {z:.1f} mm"
     return "   ".join([place, *map(str, readings(layers, position))])

@@ -9,6 +9,9 @@ from vol3d.viewer.cursor import told
 if TYPE_CHECKING:
     from napari import Viewer
 
+LINES = 3
+"""Of text, at most."""
+
 
 class CursorWidget(QWidget):
     """Follows the cursor in 2-D; in 3-D a place on the screen is no place in the head."""
@@ -18,6 +21,7 @@ class CursorWidget(QWidget):
         self.viewer = napari_viewer
         self.label = QLabel()
         self.label.setWordWrap(True)
+        self.setMaximumHeight(LINES * self.label.fontMetrics().lineSpacing())
         self.setLayout(QVBoxLayout())
         self.layout().setContentsMargins(6, 2, 6, 2)
         self.layout().addWidget(self.label)

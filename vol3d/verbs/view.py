@@ -1,0 +1,134 @@
+"""Look at images, label maps, cohorts, segmentations, fields and models, in napari or a browser."""
+
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from vol3d.config import Config, flat, several
+from vol3d.data.bids_writer import write_text
+from vol3d.errors import ConfigError, RunError
+from vol3d.io.files import make_folder
+
+Place = Annotated[list[float], Field(min_length=3, max_length=3)]
+QT = ("PyQt6", "PySide6")
+
+
+class View(Config):
+    """Look at files and folders: vol3d view IMAGE LABELS ... [plane=coronal] [screenshot=FILE.png].
+
+    PATHS are NIfTI images, label maps, displacement fields, tables of points, cohorts (BIDS folders),
+    what vol3d segment wrote, bundles and runs. All lie where they lie in the head, and the values that
+    are told are the files' own. Opens napari; format=html writes one page that any browser shows.
+    """
+
+    positional: ClassVar[tuple[str, ...]] = ("paths",)
+    goes_on: ClassVar[bool] = True
+    paths: Annotated[list[Path], BeforeValidator(several), Field(min_length=1)]
+    """Files and folders. `ready` is the model that comes with vol3d."""
+    who: str | None = None
+    """Whose, of folders with several people: sub-X, or sub-X_ses-Y. Without it that of an image among
+    PATHS, else the first."""
+    plane: Literal["axial", "coronal", "sagittal", "3d"] = "axial"
+    """What is shown in napari."""
+    at: Place | None = None
+    """x, y, z in mm, RAS+, that slices go through: at=[12,-30,8]; the middle if not given."""
+    screenshot: Path | None = None
+    """A PNG to write instead of opening a window. Without a display, xvfb-run is used for it."""
+    window: bool = False
+    """screenshot shows the whole window with its lists, not the picture alone."""
+    format: Literal["napari", "html"] = "napari"
+    """html: write a page with slices to scroll through, for a browser; napari is not needed."""
+    out: Path = Path("view.html")
+    """The page that format=html writes."""
+    overwrite: bool = False
+    """Replace OUT, or the screenshot, if it is there."""
+
+    @model_validator(mode="after")
+    def one_way(self) -> "View":
+        """A page has no screenshot."""
+        if self.format == "html" and self.screenshot:
+            raise ValueError("screenshot: is of napari's window; format=html writes a page to out")
+        return self
+
+    def execute(self) -> Path | str:
+        """Open a window until it is closed; or write a picture or a page, and return its path."""
+        file = self.out if self.format == "html" else self.screenshot
+        if file:
+            self.check(file)
+        if self.format == "html":
+            from vol3d.viewer.page import page_of
+
+            write_text(self.out, page_of(self.paths, self.who, self.at))
+            return self.out
+        check_napari()
+        if not has_display():
+            return self.on_a_display_of_its_own()
+        from vol3d.viewer.session import open_window, picture
+
+        viewer = open_window(self.paths, self.who, self.plane, self.at)
+        if self.screenshot is None:
+            import napari
+
+            napari.run()
+            return "closed"
+        picture(viewer, self.screenshot, window=self.window)
+        viewer.close()
+        return self.screenshot
+
+    def check(self, file: Path) -> None:
+        """Refuse, by a ConfigError, a name that cannot be that of a new picture or page."""
+        due = ".html" if self.format == "html" else ".png"
+        if file.suffix != due:
+            raise ConfigError(f"{file}: the name of a {due} is due")
+        if file.exists() and not self.overwrite:
+            raise ConfigError(f"{file}: is there already; name another, or overwrite=true")
+        make_folder(file.absolute().parent)
+
+    def on_a_display_of_its_own(self) -> Path:
+        """Take the screenshot in a process with a display that nobody sees.
+
+        Raises:
+            ConfigError: there is no display, and nobody asked for a picture, or none can be made.
+            RunError: the other process could not, and has said why.
+        """
+        if not self.screenshot:
+            raise ConfigError(
+                "there is no display here to open a window on; screenshot=FILE.png takes a picture, "
+                "format=html writes a page to look at in a browser"
+            )
+        if not shutil.which("xvfb-run"):
+            raise ConfigError(
+                "screenshot: takes a display, or xvfb-run (apt-get install xvfb xauth); format=html "
+                "writes a page without either"
+            )
+        given = self.model_dump(mode="json", exclude_unset=True)
+        paths = given.pop("paths")
+        words = [str(path) for path in paths] + [f"{k}={v}" for k, v in flat(given)]
+        command = ["xvfb-run", "-a", "-s", "-screen 0 1600x1200x24"]
+        command += [sys.executable, "-m", "vol3d", "view", *words]
+        if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode:
+            raise RunError(f"{self.screenshot}: no picture could be taken")
+        return self.screenshot
+
+
+def check_napari() -> None:
+    """Refuse, by a ConfigError, an install without napari or without Qt."""
+    if find_spec("napari") and any(map(find_spec, QT)):
+        return
+    lacks = "Qt, which napari needs," if find_spec("napari") else "napari"
+    raise ConfigError(
+        f"{lacks} is not installed: pip install 'vol3d[viewer]'; or write a page for a browser with "
+        f"format=html"
+    )
+
+
+def has_display() -> bool:
+    """Whether a window can be seen; other systems than Linux have a display or say so themselves."""
+    names = ("DISPLAY", "WAYLAND_DISPLAY")
+    return not sys.platform.startswith("linux") or any(os.environ.get(name) for name in names)

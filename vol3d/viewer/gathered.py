@@ -1,0 +1,66 @@
+"""Several paths as one picture: whose is shown, what lies over what, and what is seen at first."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vol3d.errors import ConfigError
+from vol3d.viewer.folders import images_of, kind_of, layers_at, visits_of, who_of
+from vol3d.viewer.layers import LayerTuple
+
+OVER = {"image": 0, "labels": 2, "vectors": 3, "points": 4}
+"""Layers of a higher number lie over those of a lower; maps over images are 1."""
+
+
+def gather(paths: Sequence[Path], who: str | None = None) -> list[LayerTuple]:
+    """The layers of several paths: images below, then maps, label maps, vectors and points.
+
+    Where an image's name says whose it is (sub-X), folders show the same person. Of several images the
+    first is seen; the others lie under it, at hand.
+
+    Args:
+        paths: files, cohorts, folders of segmentations, bundles and runs.
+        who: whose, of folders with several people.
+
+    Raises:
+        ConfigError: a folder does not have this person.
+        DataError: a file is damaged, or there is nothing to show.
+    """
+    whose = who or next((w for p in paths if p.is_file() and (w := who_of(p))), None)
+    layers: list[LayerTuple] = []
+    for path in paths:
+        found = layers_at(path, whose if knows(path, whose, must=who is not None) else None)
+        if len(paths) > 1 and kind_of(path) == "cohort":  # what is asked for beside it is to be seen
+            for _, settings, kind in found:
+                settings["visible"] = kind == "image" and settings["visible"]
+        layers += found
+    layers.sort(key=place)
+    images = [s for _, s, _ in layers if s.get("colormap") == "gray"]
+    shown = [s for s in images if s.get("visible", True)]
+    for settings in shown[1:]:
+        settings["visible"] = False
+    return layers
+
+
+def place(layer: LayerTuple) -> int:
+    """How high a layer lies."""
+    _, settings, kind = layer
+    is_map = kind == "image" and settings.get("colormap") not in ("gray", None)
+    return 1 if is_map else OVER[kind]
+
+
+def knows(path: Path, who: str | None, *, must: bool) -> bool:
+    """Whether a folder has a person.
+
+    Raises:
+        ConfigError: it has not, and `must`.
+    """
+    if who is None or path.is_file():
+        return False
+    name = who if who.startswith("sub-") else f"sub-{who}"
+    kind = kind_of(path)
+    if kind == "model":
+        return False
+    there = name in visits_of(path) if kind == "segmentations" else bool(images_of(path, name))
+    if must and not there:
+        raise ConfigError(f"who={who}: {path} has nobody of that name")
+    return there

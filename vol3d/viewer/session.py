@@ -1,0 +1,94 @@
+"""A session with napari: a window with the layers of some paths, which stays open or is pictured."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vol3d.io.files import whole
+from vol3d.viewer.folders import facts_of_model, kind_of, preview_of
+from vol3d.viewer.gathered import gather
+from vol3d.viewer.window import Plane, add, go_to, prepare, show_plane
+
+if TYPE_CHECKING:
+    from napari import Viewer
+
+WINDOW = (1280, 860)
+"""Pixels, across and down."""
+
+
+def open_window(
+    paths: Sequence[Path],
+    who: str | None = None,
+    plane: Plane = "axial",
+    at: Sequence[float] | None = None,
+) -> "Viewer":
+    """Open a window with what paths are.
+
+    Args:
+        paths: see `gathered.gather`; a cohort's table is beside its first person.
+        who: whose, of folders with several people.
+        plane: which is shown.
+        at: x, y, z in mm that slices go through; the middle of the first image without it.
+
+    Raises:
+        DataError: a file is damaged, or there is nothing to show.
+        ConfigError: there is no such path or person.
+    """
+    models = [path for path in paths if kind_of(path) == "model"]
+    with_layers = [path for path in paths if path not in models or preview_of(path)]
+    layers = gather(with_layers, who)  # before a window is there: what is amiss is said at once
+    import napari
+
+    viewer = prepare(napari.Viewer(title=", ".join(p.name for p in paths), show=True))
+    viewer.window._qt_window.resize(*WINDOW)
+    add(viewer, layers)
+    show_plane(viewer, plane)
+    if at is not None:
+        go_to(viewer, at, centred=False)
+    for path in paths:
+        if kind_of(path) == "cohort":
+            add_cohort(viewer, path)
+    for path in models:
+        add_facts(viewer, path)
+    return viewer
+
+
+def add_cohort(viewer: "Viewer", folder: Path) -> None:
+    """Put a cohort's table beside the picture; its first person's layers are there already."""
+    from vol3d.viewer.cohort_widget import CohortWidget
+
+    table = CohortWidget(viewer)
+    table.loaded = list(viewer.layers)
+    table.open(folder)
+    viewer.window.add_dock_widget(table, name="Cohort", area="right")
+
+
+def add_facts(viewer: "Viewer", path: Path) -> None:
+    """Put what a model says of itself beside the picture."""
+    from qtpy.QtWidgets import QLabel
+
+    lines = [f"{name}: {value}" for name, value in facts_of_model(path)]
+    text = QLabel("\n".join(lines))
+    text.setMargin(8)
+    viewer.window.add_dock_widget(text, name=f"Model {path.name}", area="right")
+
+
+def picture(viewer: "Viewer", file: Path, *, window: bool) -> None:
+    """Write what is seen as PNG, whole or not at all.
+
+    Args:
+        viewer: that is shown on a display.
+        file: ends in .png.
+        window: all of the window, not the canvas alone.
+    """
+    settle()
+    with whole(file) as part:
+        viewer.screenshot(str(part), canvas_only=not window, flash=False)
+
+
+def settle(times: int = 10) -> None:
+    """Let Qt do what it has to do, such as draw."""
+    from qtpy.QtWidgets import QApplication
+
+    for _ in range(times):
+        QApplication.processEvents()
