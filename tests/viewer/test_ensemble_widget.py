@@ -122,12 +122,12 @@ def test_a_click_on_a_lesion_goes_there(viewer: "Viewer", folders: tuple[Path, P
         centre = [(s.start + s.stop - 1) / 2 for s in piece]
         mm = AFFINE[:3, :3] @ centre + AFFINE[:3, 3]
         assert np.abs(np.array(viewer.dims.point)[::-1] - mm).max() <= 1  # half a voxel
-        assert np.allclose(viewer.scene.camera.center[::-1], mm, atol=0.01)
+        assert np.allclose(viewer.scene.camera.center[:0:-1], mm[:2], atol=0.01)  # x and y, in 2-D
         assert np.allclose(widget.shown["lesion"].data[0][::-1], mm, atol=0.01)
-        shown = picture(viewer)
-        middle = tuple(slice(n // 2 - 60, n // 2 + 60) for n in shown.shape[:2])
-        yellow = (shown[middle][..., 0] > 180) & (shown[middle][..., 1] > 180)
-        assert (yellow & (shown[middle][..., 2] < 120)).any()  # the ring around it
+        shown = picture(viewer).astype(float)
+        ring = (shown[..., :2].min(-1) > 180) & (shown[..., 2] < 120)  # yellow
+        off = np.argwhere(ring).mean(0) - np.array(ring.shape) / 2
+        assert np.abs(off).max() < 0.03 * max(ring.shape)  # around the middle of the screen
 
 
 def test_another_folder_is_refused_in_a_line(viewer: "Viewer", folders: tuple[Path, Path]):

@@ -89,7 +89,7 @@ def test_samples_side_by_side_a_sweep_and_a_cohort(viewer: "Viewer", tmp_path: P
     widget.draws.set("n", 2)
     drawn(widget)
     assert [layer.name for layer in viewer.layers] == ["seed 0", "seed 1"]
-    assert viewer.grid.enabled
+    assert viewer.canvas.grid.enabled
     shown = picture(viewer).mean(2)
     half = shown.shape[1] // 2
     assert shown[:, :half].std() > 20
@@ -120,7 +120,7 @@ def test_samples_side_by_side_a_sweep_and_a_cohort(viewer: "Viewer", tmp_path: P
     for at, words in ((0, "ventricles_ml 9.8 ml"), (2, "ventricles_ml 71.8 ml")):
         viewer.dims.set_point(0, at)
         settle()
-        assert viewer.text_overlay.text.replace("9.9", "9.8") == words
+        assert viewer.canvas.overlays.text.text.replace("9.9", "9.8") == words
         pictures.append(picture(viewer).astype(float))
     assert np.abs(pictures[0] - pictures[1]).mean() > 3
 

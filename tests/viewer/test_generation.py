@@ -11,7 +11,7 @@ from vol3d.data.tables import read_rows
 from vol3d.errors import ConfigError
 from vol3d.trained import TrainedGenerator
 from vol3d.viewer.covariate_inputs import Scale, inputs_of
-from vol3d.viewer.stopping import StoppedError, Teller
+from vol3d.viewer.stopping import Latest, StoppedError, Teller
 from vol3d.volume import Volume
 from vol3d.widgets.generation import (
     Brain,
@@ -137,3 +137,18 @@ def test_the_model_in_the_box_is_drawn_within_moments(model: TrainedGenerator):
     teller = Teller(lambda share, words, shown: first.append(time.monotonic() - began))
     draw(model, Request(ASKED, (3,)), teller)
     assert first[0] < 1.5, f"the first estimate came after {first[0]:.2f} s"
+
+
+def test_who_shows_slower_than_is_told_gets_the_newest_of_each(model: TrainedGenerator):
+    latest, calls = Latest(), []
+    draw(
+        model, Request(ASKED, (3, 4), {"steps": 4}), Teller(lambda *t: calls.append(latest.put(*t)))
+    )
+    assert calls == [True] + [False] * 9  # five for each brain
+    share, words, shown = latest.take()
+    assert (share, words) == (1.0, "brain 2 of 2")
+    assert [(b.number, b.seed) for b in shown] == [(0, 3), (1, 4)]
+    whole = draw(model, Request(ASKED, (3, 4), {"steps": 4}), heard_by([]))
+    for one, other in zip(shown, whole, strict=True):
+        assert np.array_equal(one.volume.data, other.volume.data)
+    assert latest.put(0.1, "", None)

@@ -29,7 +29,9 @@ def gather(paths: Sequence[Path], who: str | None = None) -> list[LayerTuple]:
     layers: list[LayerTuple] = []
     for path in paths:
         found = layers_at(path, whose if knows(path, whose, must=who is not None) else None)
-        if len(paths) > 1 and kind_of(path) == "cohort":  # what is asked for beside it is to be seen
+        if (
+            len(paths) > 1 and kind_of(path) == "cohort"
+        ):  # what is asked for beside it is to be seen
             for _, settings, kind in found:
                 settings["visible"] = kind == "image" and settings["visible"]
         layers += found

@@ -40,3 +40,32 @@ class Teller:
         """See `Tell`."""
         self.check()
         self.heard(min(max(share, 0.0), 1.0), words, shown)
+
+
+class Latest:
+    """What was told last, until somebody takes it: who shows it may be slower than who tells it.
+
+    Of things with a `number`, such as several samples, the newest of each is kept.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.told: tuple[float, str] | None = None
+        self.shown: dict[int, Any] = {}
+
+    def put(self, share: float, words: str, shown: Any) -> bool:
+        """Keep it, and say whether nothing was waiting to be taken."""
+        with self.lock:
+            was_empty = self.told is None
+            self.told = share, words
+            if shown is not None:
+                self.shown[getattr(shown, "number", 0)] = shown
+        return was_empty
+
+    def take(self) -> tuple[float, str, list[Any]]:
+        """All that is there; somebody has put it."""
+        with self.lock:
+            share, words = self.told
+            shown = [*self.shown.values()]
+            self.told, self.shown = None, {}
+        return share, words, shown

@@ -45,8 +45,8 @@ class GeneratedLayers:
             return
         while len(self.samples) > len(request.seeds):
             self.remove(self.samples.pop())
-        if self.viewer.grid.enabled != (side_by_side := len(request.seeds) > 1):
-            self.viewer.grid.enabled = side_by_side
+        if self.viewer.canvas.grid.enabled != (side_by_side := len(request.seeds) > 1):
+            self.viewer.canvas.grid.enabled = side_by_side
             self.looks_anew = True
 
     def remove(self, layer: "Layer | None") -> None:
@@ -78,8 +78,8 @@ class GeneratedLayers:
         if self.sweep is None or self.sweep not in self.viewer.layers:
             for layer in self.samples:
                 layer.visible = False
-            self.looks_anew |= self.viewer.grid.enabled
-            self.viewer.grid.enabled = False
+            self.looks_anew |= self.viewer.canvas.grid.enabled
+            self.viewer.canvas.grid.enabled = False
             name = f"sweep of {request.sweep.name}, seed {brain.seed}"
             frames = [brain.volume] * len(request.sweep.values)
             (self.sweep,) = add(self.viewer, [layer_of(model, frames, name)])
@@ -96,7 +96,7 @@ class GeneratedLayers:
     def tell_value(self, event: Any = None) -> None:
         """Say over the picture which value of a sweep is seen."""
         is_swept = self.sweep is not None and self.sweep in self.viewer.layers
-        overlay = self.viewer.text_overlay
+        overlay = self.viewer.canvas.overlays.text
         if not is_swept or self.viewer.dims.ndim < 4:
             overlay.visible = overlay.visible and not self.values
             return

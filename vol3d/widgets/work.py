@@ -9,7 +9,7 @@ from qtpy.QtCore import QObject, Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from vol3d.errors import Vol3dError
-from vol3d.viewer.stopping import StoppedError, Teller
+from vol3d.viewer.stopping import Latest, StoppedError, Teller
 
 FINE = 1000
 """Steps of the bar."""
@@ -33,7 +33,7 @@ class Task:
 class Voice(QObject):
     """From the thread of the work to that of the window."""
 
-    told = Signal(object, float, str, object)
+    told = Signal(object)
     ended = Signal(object, object, object)
 
 
@@ -52,7 +52,7 @@ class Work(QWidget):
         self.task: Task | None = None
         self.next: Task | None = None
         self.thread: threading.Thread | None = None
-        self.teller = Teller(lambda *_: None)
+        self.teller, self.latest = Teller(lambda *_: None), Latest()
         self.bar, self.cancel, self.message = QProgressBar(), QPushButton("Cancel"), QLabel()
         self.bar.setRange(0, FINE)
         self.bar.setTextVisible(False)
@@ -92,7 +92,13 @@ class Work(QWidget):
     def begin(self, task: Task) -> None:
         """Start the thread of a task."""
         self.task, self.next = task, None
-        self.teller = Teller(lambda *told: self.voice.told.emit(task, *told))
+        latest = self.latest = Latest()
+
+        def heard(*told: Any) -> None:
+            if latest.put(*told):
+                self.voice.told.emit(task)
+
+        self.teller = Teller(heard)
         self.cancel.setEnabled(True)
         self.bar.setValue(0)
         self.thread = threading.Thread(target=self.run, args=(task, self.teller), daemon=True)
@@ -113,14 +119,15 @@ class Work(QWidget):
         self.next = None
         self.teller.stop()
 
-    def hear(self, task: Task, share: float, words: str, shown: Any) -> None:
+    def hear(self, task: Task) -> None:
         """How far it is."""
         if task is not self.task or self.teller.ends.is_set():
             return
+        share, words, shown = self.latest.take()
         self.bar.setValue(round(FINE * share))
         self.message.setText(words)
-        if shown is not None:
-            task.shown(shown)
+        for one in shown:
+            task.shown(one)
 
     def end(self, task: Task, result: Any, error: BaseException | None) -> None:
         """It has ended: well, stopped, or with a line that says why not."""
@@ -140,8 +147,10 @@ class Work(QWidget):
         elif isinstance(error, OSError) and error.filename is not None:
             self.message.setText(f"{error.filename}: {error.strerror}")
         else:
+            from napari.utils.notifications import notification_manager
+
             self.message.setText(f"{type(error).__name__}: {error}")
-            raise error
+            notification_manager.receive_error(type(error), error, error.__traceback__)
         return None
 
     def wait(self, seconds: float = 10) -> None:
