@@ -137,7 +137,7 @@ def points_layer(
         features: columns of what is known of each, shown under the cursor.
         settings: further ones of napari's points layer.
     """
-    look = {"size": size_mm, "out_of_slice_display": True, "face_color": "transparent"}
+    look = {"size": size_mm, "projection_mode": "rescale_spherical", "face_color": "transparent"}
     look |= {"border_color": "yellow", "border_width": 0.15}
     look |= {"name": name, "features": dict(features or {}), "metadata": {OURS: None}}
     return np.array(turned(points), float).reshape(-1, 3), {**look, **settings}, "points"

@@ -63,7 +63,8 @@ def go_to(viewer: "Viewer", point: Sequence[float], *, centred: bool = True) -> 
     axes = range(first, viewer.dims.ndim)
     viewer.dims.set_point([*axes], [position[a] for a in axes])
     if centred:
-        viewer.scene.camera.center = tuple(position[first:])
+        on_screen = [position[a] for a in viewer.dims.displayed]  # depth, down and across
+        viewer.scene.camera.center = (0.0, *on_screen)[-3:]
 
 
 def show_plane(viewer: "Viewer", plane: Plane) -> None:
