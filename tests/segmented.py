@@ -9,7 +9,8 @@ from vol3d.data.bids_writer import anat_path
 from vol3d.data.native_scan import NativeScan
 from vol3d.data.visit import Visit
 from vol3d.metrics.ensemble import Ensemble
-from vol3d.trained.segmentation_folder import Place, claim, describe
+from vol3d.trained.results_folder import Place
+from vol3d.trained.segmentation_folder import claim, describe
 from vol3d.trained.segmented_visit import Wanted, write_visit
 from vol3d.volume import Volume
 

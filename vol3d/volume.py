@@ -293,6 +293,17 @@ class Volume:
         return cls(data, grid_of(image).affine, space_code)
 
 
+def write_series(path: Path, frames: Sequence[Volume], space_code: int) -> None:
+    """Write volumes on one grid as a 4-D NIfTI image, one after the other; whole or not at all."""
+    data = np.stack([frame.data for frame in frames], axis=-1)
+    header = nib.Nifti1Header()
+    header.set_data_dtype(data.dtype)
+    header.set_data_shape(data.shape)
+    place(header, frames[0].affine, (space_code, space_code))
+    with whole(path) as part:
+        nib.save(nib.Nifti1Image(data, None, header), part)
+
+
 def grid_of(image: "sitk.Image") -> Grid:
     """Where the voxels of a SimpleITK image lie."""
     affine = np.eye(4)

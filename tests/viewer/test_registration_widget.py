@@ -64,7 +64,7 @@ def test_both_images_are_seen_along_the_path(viewer: "Viewer", files: dict[str, 
     shown = picture(viewer).astype(float)
     colour, grey = (np.abs(p[..., 0] - p[..., 1]).mean() for p in (shown, together))
     assert colour > 5 * grey
-    assert widget.summary.text().startswith("0.00 of the path: furthest 0.0 mm")
+    assert widget.summary.text().startswith("0.00 of the displacement: furthest 0.0 mm")
 
     widget.share.setValue(0)
     shown = picture(viewer).astype(float)

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from vol3d.transforms.deformation import Deformation
 from vol3d.transforms.field_file import write_field
 from vol3d.transforms.transform import affine
 from vol3d.transforms.transform_file import write_transform
+from vol3d.transforms.velocity_file import Flow, write_flow
 from vol3d.viewer.registration import Registration, checkerboard, scaled, swipe, world_box
 from vol3d.volume import Grid, Volume
 
@@ -54,16 +57,22 @@ def test_it_is_read_from_files(tmp_path: Path):
         assert np.abs(of.step(1.0).moved.data - FIXED.data).max() < 1e-4
 
 
-def test_a_velocity_is_followed_and_does_not_fold_on_its_way():
+def test_of_kept_velocities_the_path_is_their_flow(tmp_path: Path):
     # A flow away from the middle: exp(t v) grows by exp(t), where t u would by 1 + t (e - 1).
-    v = (0.8 * (places() - MIDDLE[:, None, None, None])).astype(np.float32)
-    u = (np.exp(0.8) - 1) / 0.8 * v
-    of = Registration(FIXED, FIXED, u, velocity=v)
+    ras = FIXED.reorient("RAS")
+    middle = np.linalg.solve(ras.affine, [*MIDDLE, 1])[:3].astype(np.float32)
+    away = np.indices(ras.shape, np.float32) - middle[:, None, None, None]
+    flow = Flow(Deformation([torch.from_numpy(0.8 * away)[None]], ras.shape), ras.grid, np.eye(4))
+    write_transform(tmp_path / "xfm.h5", flow.at(1.0))
+    write_flow(tmp_path / "xfm.safetensors", flow)
+    FIXED.write(tmp_path / "fixed.nii.gz")
+    of = Registration.read(*[tmp_path / "fixed.nii.gz"] * 2, tmp_path / "xfm.h5")
     inner = (slice(None), *(slice(n // 2 - 2, n // 2 + 3) for n in GRID.shape))
+    out = (places() - MIDDLE[:, None, None, None])[inner]
     half = of.displacement(0.5)[inner]
-    assert np.abs(half - (np.exp(0.4) - 1) / 0.8 * v[inner]).max() < 0.05
-    assert np.abs(half - 0.5 * u[inner]).max() > 0.1
-    assert np.array_equal(of.displacement(1.0), u)
+    assert np.abs(half - (np.exp(0.4) - 1) * out).max() < 0.05
+    assert np.abs(half - 0.5 * of.u[inner]).max() > 0.1
+    assert np.array_equal(of.displacement(1.0), of.u)
 
 
 def test_folds_are_where_points_cross():

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from vol3d.tasks.autoencode import Autoencode
 from vol3d.tasks.diffuse import Diffuse
+from vol3d.tasks.register import Register
 from vol3d.tasks.segment import Segment
 
-Task = Annotated[Autoencode | Diffuse | Segment, Field(discriminator="kind")]
+Task = Annotated[Autoencode | Diffuse | Segment | Register, Field(discriminator="kind")]

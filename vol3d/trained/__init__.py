@@ -2,6 +2,14 @@
 
 from vol3d.trained.autoencoder import TrainedAutoencoder
 from vol3d.trained.generator import TrainedGenerator
+from vol3d.trained.registrar import Registrar, TrainedRegistrar, open_registrar
 from vol3d.trained.segmenter import TrainedSegmenter
 
-__all__ = ["TrainedAutoencoder", "TrainedGenerator", "TrainedSegmenter"]
+__all__ = [
+    "Registrar",
+    "TrainedAutoencoder",
+    "TrainedGenerator",
+    "TrainedRegistrar",
+    "TrainedSegmenter",
+    "open_registrar",
+]

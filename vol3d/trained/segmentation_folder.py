@@ -14,32 +14,17 @@ suffix for uncertainty, its validator refuses one of our own, and that of an ima
 The entity desc tells them from probabilities, which have a label instead.
 """
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vol3d.data.bids_writer import (
-    DESCRIPTION,
-    anat_place,
-    parse_entities,
-    read_maker,
-    sidecar_of,
-    write_description,
-    write_sidecar,
-    write_text,
-    write_tsv,
-)
+from vol3d.data.bids_writer import DESCRIPTION, write_sidecar, write_tsv
 from vol3d.data.visit import Visit
-from vol3d.errors import ConfigError, DataError
-from vol3d.io.files import is_free
-from vol3d.io.reading import read_json, under, understood
+from vol3d.errors import DataError
+from vol3d.io.reading import read_json, understood
+from vol3d.trained.results_folder import Kind, Place, check_begun, claim_folder, word
 
 MAKER = "vol3d segment"
-KEPT = ("acq", "ce", "rec", "run", "space")
-"""Entities of the input that results take over: they tell images apart, or say in which world voxels
-lie. Not `res`, for which BIDS wants to be told, in each sidecar, what it means."""
 MAPS = {
     "entropy": "entropy of the mean probability in nats: the total uncertainty of a voxel",
     "mutualinformation": "mutual information of label and member in nats: how far members differ",
@@ -62,43 +47,15 @@ Not for diagnosis. How well an ensemble does is measured by vol3d score.
 LICENCE = "That of the images"
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where the results of a visit go.
-
-    Attributes:
-        out: the folder.
-        who: sub-X or sub-X_ses-Y, in letters and digits.
-        entities: of the input, see `KEPT`.
-    """
-
-    out: Path
-    who: str
-    entities: dict[str, str]
-
-    @classmethod
-    def of(cls, out: Path, visit: Visit) -> "Place":
-        """That of a visit, named as its first image is."""
-        who = f"sub-{word(visit.subject)}" + (
-            f"_ses-{word(visit.session)}" if visit.session else ""
-        )
-        said = parse_entities(visit.image) if visit.image.name.startswith("sub-") else {}
-        kept = {k: v for k, v in said.items() if k in KEPT and word(v) == v}
-        return cls(out, who, kept)
-
-    def file(self, suffix: str, **entities: str) -> Path:
-        """An image: `place.file("probseg", label="ventricles")`."""
-        return anat_place(self.out, self.who, {**self.entities, **entities}, suffix)
-
-    @property
-    def sidecar(self) -> Path:
-        """The file with which the visit is complete."""
-        return sidecar_of(self.file("dseg"))
-
-
-def word(text: str) -> str:
-    """Text as a BIDS name takes it: letters and digits alone."""
-    return re.sub("[^A-Za-z0-9]", "", text)
+KIND = Kind(
+    maker=MAKER,
+    name="vol3d segmentations",
+    description="segmentations by an ensemble",
+    thing="segmentation",
+    licence=LICENCE,
+    readme=README,
+    ignored=TABLES,
+)
 
 
 def label_word(structure: str) -> str:
@@ -141,38 +98,15 @@ def claim(out: Path, settings: dict[str, Any], *, any_precision: bool) -> dict[s
     Raises:
         ConfigError: it holds something else; the first setting that differs is told.
     """
-    if is_free(out):
-        made_by = {
-            "Name": MAKER,
-            "Description": "segmentations by an ensemble",
-            "Settings": settings,
-        }
-        # Of several that find it free at once, the first one's stays, and all read that.
-        write_description(out, "vol3d segmentations", LICENCE, made_by, keep=True)
-        write_text(out / "README", README, keep=True)
-        write_text(out / ".bidsignore", "".join(f"{t}\n" for t in TABLES), keep=True)
-    if not (out / DESCRIPTION).is_file() or read_maker(out).get("Name") != MAKER:
-        raise ConfigError(f"{out}: holds something that is no segmentation; name another folder")
-    begun = under(read_maker(out), "Settings")
+    begun = claim_folder(out, KIND, settings)
     with understood(out / DESCRIPTION):
         if any_precision:
             pairs = zip(settings["samplers"], begun["samplers"], strict=False)
             now = [a and {**a, "precision": (b or a)["precision"]} for a, b in pairs]
             same_number = len(begun["samplers"]) == len(settings["samplers"])
             settings = {**settings, "samplers": now if same_number else settings["samplers"]}
-    for name, value in settings.items():
-        if begun.get(name) != value:
-            raise ConfigError(
-                f"{out}: was begun with other {name} ({short(begun.get(name))}, now {short(value)}); "
-                f"name another folder"
-            )
+    check_begun(out, begun, settings)
     return settings
-
-
-def short(value: object) -> str:
-    """A setting in a message."""
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def describe(out: Path, structures: Sequence[str]) -> None:

@@ -15,14 +15,15 @@ from vol3d.data.bids_writer import write_json
 from vol3d.data.native_scan import NativeScan
 from vol3d.data.visit import Visit
 from vol3d.errors import ConfigError
-from vol3d.io.files import make_folder, sha256, whole
+from vol3d.io.files import make_folder, whole
 from vol3d.io.header import codes_of, place
 from vol3d.io.reading import read_json, understood
 from vol3d.metrics.ensemble import Ensemble
 from vol3d.metrics.lesions import find_lesions
 from vol3d.metrics.temperature import apply_temperature
 from vol3d.metrics.volumes import conformal_interval, credible_interval
-from vol3d.trained.segmentation_folder import Place, label_word, short
+from vol3d.trained.results_folder import Place, short, told_files
+from vol3d.trained.segmentation_folder import label_word
 
 Consensus = Literal["mean", "majority", "staple"]
 COMPUTED = ("micro_batch", "precision")
@@ -246,20 +247,4 @@ def write_series(path: Path, maps: Iterable[np.ndarray], n: int, scan: NativeSca
 def inputs(visit: Visit, contrasts: Sequence[str]) -> dict[str, dict[str, str]]:
     """The files that a visit is segmented from, by contrast, with their checksums."""
     files = {c: path for c, path in visit.images.items() if c in contrasts}
-    files |= {"mask": visit.mask} if visit.mask else {}
-    return {c: {"File": path.name, "SHA256": sha256(path)} for c, path in files.items()}
-
-
-def is_complete(at: Place, files: dict[str, dict[str, str]]) -> bool:
-    """Whether a visit was segmented already, from these files.
-
-    Raises:
-        ConfigError: it was, from others.
-    """
-    if not at.sidecar.is_file():
-        return False
-    if read_json(at.sidecar).get("Inputs") != files:
-        raise ConfigError(
-            f"{at.sidecar}: is there already, of other images; remove it, or name another folder"
-        )
-    return True
+    return told_files({**files, "mask": visit.mask})

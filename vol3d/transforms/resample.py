@@ -69,10 +69,7 @@ def whole_numbers(data: np.ndarray) -> np.ndarray:
         return data.astype(np.int32) if data.dtype == np.int8 else data
     rounded = np.rint(data)
     if (off := rounded != data).any():
-        raise DataError(
-            f"labels are whole numbers, it holds {float(data[off][0]):g}; for an image, or a map of "
-            f"probabilities, say labels=false"
-        )
+        raise DataError(f"labels are whole numbers, it holds {float(data[off][0]):g}")
     if (largest := float(np.abs(rounded).max(initial=0))) >= 2**31:
         raise DataError(f"labels are below 2^31, it holds {largest:.0f}")
     return rounded.astype(np.int32)

@@ -7,10 +7,10 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
-from vol3d.config import Config, did_you_mean, lay, several
+from vol3d.config import Config, did_you_mean, several
 from vol3d.data.bids_writer import write_text
 from vol3d.data.dataset import Names
-from vol3d.data.datasets import Bids, OneImage, Source, Table
+from vol3d.data.datasets import Bids, OneImage, Source, settings_at
 from vol3d.data.native_scan import NativeScan
 from vol3d.data.network_images import as_seen
 from vol3d.data.visit import Visit, kind_said
@@ -24,8 +24,8 @@ from vol3d.io.reading import read_json
 from vol3d.metrics.ensemble import Ensemble
 from vol3d.trained.members import DiffusionSegmenter, Members, kind_at, open_members
 from vol3d.trained.mixture import Mixture, needs
+from vol3d.trained.results_folder import Place, is_complete
 from vol3d.trained.segmentation_folder import (
-    Place,
     claim,
     describe,
     finished,
@@ -38,7 +38,6 @@ from vol3d.trained.segmented_visit import (
     Consensus,
     Wanted,
     inputs,
-    is_complete,
     write_visit,
 )
 from vol3d.training.engine import device_of, tell_precision
@@ -101,15 +100,7 @@ class Segment(Config):
         """IMAGES is the path of the data, and tells their kind where nobody says it."""
         if "images" not in given:
             return given
-        path, told = Path(given["images"]), dict(given.get("data") or {})
-        kind = "bids" if path.is_dir() or not path.suffix else "table"
-        if path.name.endswith((".nii", ".nii.gz")):
-            kind = told["kind"] = (
-                "image"  # what chooses among many, as in a file of settings, has no say
-            )
-            for_many = {*Bids.model_fields, *Table.model_fields} - {*OneImage.model_fields}
-            told = {k: v for k, v in told.items() if k not in for_many}
-        return {**given, "data": lay({"kind": kind}, {**told, "path": path})}
+        return {**given, "data": settings_at(Path(given["images"]), dict(given.get("data") or {}))}
 
     def execute(self) -> Path:
         """Segment every visit that is not there yet."""

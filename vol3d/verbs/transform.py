@@ -1,6 +1,7 @@
 """Move an image, a label map or points through transforms, to another space and grid."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -17,10 +18,12 @@ from vol3d.io.header import Form, read_header
 from vol3d.transforms.overlap import lattice, overlap, overlaps_with_fields
 from vol3d.transforms.resample import Interpolation, move_image, move_labels
 from vol3d.transforms.transform import move_points
-from vol3d.transforms.transform_file import read_chain
-from vol3d.volume import Grid, Volume
+from vol3d.transforms.transform_file import read_chain, read_transform
+from vol3d.volume import Grid, Volume, write_series
 
 log = logging.getLogger(__name__)
+SAME_MM = 0.01
+"""Ends of a flow and of its transform are further apart only if they are of two registrations."""
 TOLD_BELOW = 0.9
 """Where fields reach so large a share, the rest is taken for air."""
 
@@ -66,6 +69,9 @@ class Transform(Config):
     """Where the axes of points go: RAS as in NIfTI, LPS as in ITK, ANTs and DICOM."""
     form: Form | None = None
     """sform or qform: what holds where a header says two things about left and right."""
+    path: int | None = Field(default=None, ge=2)
+    """Write so many images in place of one, 4-D: the way from IMAGE as it is to IMAGE moved, in even
+    steps of time. For a transform of vol3d register, beside which lie its velocities."""
     overwrite: bool = False
     """Replace OUT if it is there."""
 
@@ -82,6 +88,11 @@ class Transform(Config):
         grid, volume = Grid(reference.shape, reference.affine), Volume.read(self.image, self.form)
         chain = self.read_chain()
         self.check_way(chain, lattice(grid), self.reference)
+        if self.path:
+            frames = [self.move_volume(volume, T, grid) for T in self.way()]
+            make_folder(self.out.parent)
+            write_series(self.out, frames, reference.space_code)
+            return self.out
         moved = self.move_volume(volume, chain, grid)
         if volume.data.any() and not moved.data.any():
             gap = overlap(move_points(chain, lattice(grid)), volume.grid).gap_mm
@@ -108,6 +119,34 @@ class Transform(Config):
                 f"inverse: lists {len(self.inverse)} values for {len(self.transform)} transforms"
             )
         return read_chain(self.transform, self.inverse)
+
+    def way(self) -> Iterator[sitk.Transform]:
+        """The transforms on the way to the whole, from none of it to all of it.
+
+        Half of a transform is not half of its displacement: what a flow carries goes along curves, and
+        its velocities times t lead up to t, exactly (Kim and Ye 2022).
+
+        Raises:
+            ConfigError: there are several transforms.
+            DataError: one has no velocities beside it, or others.
+        """
+        from vol3d.transforms.velocity_file import read_flow, velocities_beside  # here: loads torch
+
+        if len(self.transform) > 1:
+            raise ConfigError("path: is that of one transform, several are named")
+        path = self.transform[0]
+        flow = read_flow(velocities_beside(path))
+        points = lattice(flow.grid)
+        ends = [move_points(T, points) for T in (flow.at(1.0), read_transform(path))]
+        if (apart := np.abs(ends[0] - ends[1]).max()) > SAME_MM:
+            raise DataError(
+                f"{velocities_beside(path)}: are the velocities of another transform than {path}, which "
+                f"ends {apart:.3g} mm away; take both from one registration"
+            )
+        is_back = self.inverse in (True, [True])
+        for i in range(self.path):
+            t = i / (self.path - 1)
+            yield flow.back(t) if is_back else flow.at(t)
 
     def check_way(self, chain: sitk.Transform, points: np.ndarray, whose: Path) -> None:
         """Tell of points that fields on their way do not reach.
@@ -143,7 +182,9 @@ class Transform(Config):
         try:
             return move_labels(volume, chain, grid, nearest=self.interpolation == "nearest")
         except DataError as error:
-            raise DataError(f"{self.image}: {error}") from None
+            raise DataError(
+                f"{self.image}: {error}; for an image, or a map of probabilities, say labels=false"
+            ) from None
 
     def move_table(self) -> Path:
         """Points sent through the transform.
@@ -151,6 +192,8 @@ class Transform(Config):
         Raises:
             ConfigError: OUT is no table, or there already.
         """
+        if self.path:
+            raise ConfigError("path: is for images and label maps; points go all the way")
         if not is_table(self.out):
             raise ConfigError(f"{self.out}: points go to a table, ending in .tsv or .csv")
         if self.out.exists() and not self.overwrite:

@@ -1,18 +1,18 @@
 """A registration as it is looked at: moving on fixed, where points go, and where space folds.
 
-Along the path the transform is x + t u(x), from nothing (t = 0) to the whole (t = 1); where a velocity v
-is known it is exp(t v), which folds nowhere on its way.
+The path leads from nothing (t = 0) to the whole (t = 1). Where `vol3d register` kept the velocities of a
+transform, it is their flow, which folds nowhere; of another transform it is x + t u(x).
 """
 
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vol3d.metrics.folding import folding, non_diffeomorphic_volume
-from vol3d.transforms.displacement import log_jacobian, to_mm, to_voxels
-from vol3d.transforms.field_file import read_field
+from vol3d.transforms.displacement import log_jacobian
 from vol3d.transforms.resample import move_image
 from vol3d.transforms.transform import field, sampled
 from vol3d.transforms.transform_file import read_transform
@@ -20,6 +20,11 @@ from vol3d.viewer.layers import limits_of
 from vol3d.viewer.layers import sampled as field_at
 from vol3d.volume import Grid, Volume
 
+if TYPE_CHECKING:
+    from vol3d.transforms.velocity_file import Flow
+
+VELOCITIES = ".safetensors"
+"""The ending of their file, as in `vol3d.transforms.velocity_file`, which loads torch."""
 KEPT = 4
 """Steps of the path that are kept, for a slider that goes back and forth."""
 SHUT = -5.0
@@ -50,34 +55,36 @@ class Registration:
         fixed: the image that stays.
         moving: the image that is moved onto it.
         u: [3, X, Y, Z] the whole displacement, mm, RAS+, on the fixed image's grid.
-        velocity: likewise, of a stationary flow whose end u is; None where nobody kept it.
+        flow: whose end u is; None where nobody kept its velocities.
     """
 
     def __init__(
-        self, fixed: Volume, moving: Volume, u: np.ndarray, velocity: np.ndarray | None = None
+        self, fixed: Volume, moving: Volume, u: np.ndarray, flow: "Flow | None" = None
     ) -> None:
-        self.fixed, self.moving, self.u, self.velocity = fixed, moving, u, velocity
+        self.fixed, self.moving, self.u, self.flow = fixed, moving, u, flow
         self.step = lru_cache(KEPT)(self._step)
 
     @classmethod
-    def read(
-        cls, fixed: Path, moving: Path, transform: Path, velocity: Path | None = None
-    ) -> "Registration":
+    def read(cls, fixed: Path, moving: Path, transform: Path) -> "Registration":
         """Read all from files.
 
         Args:
             fixed: the image that stays.
             moving: the image that is moved.
-            transform: from points of the fixed image to points of the moving one (docs/transforms.md).
-            velocity: a field of `Registration.velocity` on any grid.
+            transform: from points of the fixed image to points of the moving one (docs/transforms.md);
+                its velocities lie beside it, where they were kept.
 
         Raises:
             DataError: a file cannot be read.
         """
         at = Volume.read(fixed)
         u = sampled(read_transform(transform), at.grid).astype(np.float32)
-        v = None if velocity is None else sampled(field(*read_field(velocity)), at.grid)
-        return cls(at, Volume.read(moving), u, None if v is None else v.astype(np.float32))
+        flow = None
+        if transform.with_suffix(VELOCITIES).is_file():
+            from vol3d.transforms.velocity_file import read_flow  # here: only velocities need torch
+
+            flow = read_flow(transform.with_suffix(VELOCITIES))
+        return cls(at, Volume.read(moving), u, flow)
 
     @property
     def grid(self) -> Grid:
@@ -89,14 +96,9 @@ class Registration:
 
     def displacement(self, t: float) -> np.ndarray:
         """Where points have gone at t of the path: [3, X, Y, Z] mm, RAS+."""
-        if t == 1 or self.velocity is None:
+        if t in (0, 1) or self.flow is None:
             return self.u * np.float32(t)
-        import torch  # here: only velocities need it
-
-        from vol3d.transforms.warp import integrate
-
-        v = torch.from_numpy(to_voxels(self.velocity, self.grid) * np.float32(t))
-        return to_mm(integrate(v[None])[0].numpy(), self.grid)
+        return sampled(self.flow.at(t), self.grid).astype(np.float32)
 
 
 class Step:

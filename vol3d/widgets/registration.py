@@ -34,16 +34,10 @@ FILES = [
     Field("moving", "The image that is moved onto it.", "file", None),
     Field(
         "transform",
-        "From points of the fixed image to points of the moving one: .h5, a field .nii.gz, .mat.",
+        "From points of the fixed image to points of the moving one: .h5, a field .nii.gz, .mat. Its "
+        "velocities, which `vol3d register` keeps beside it, make the path.",
         "file",
         None,
-    ),
-    Field(
-        "velocity",
-        "The velocity field whose flow the transform is, where it was kept: then the path is its flow.",
-        "file",
-        None,
-        optional=True,
     ),
 ]
 BLEND, CHECKERBOARD, SWIPE = "blend", "checkerboard", "swipe"
@@ -108,7 +102,7 @@ class RegistrationWidget(QWidget):
     def open(self) -> None:
         """A file was named: once all are, read them."""
         given = {n: Path(v) if v else None for n, v in self.files.values.items()}
-        if not all(given[name] for name in ("fixed", "moving", "transform")):
+        if not all(given.values()):
             return
 
         def read(tell: Any) -> "tuple[Registration, Step]":
@@ -170,7 +164,8 @@ class RegistrationWidget(QWidget):
         for name, tick in self.overlays.items():
             if tick.isChecked():
                 self.put_overlay(name)
-        self.summary.setText(f"{step.t:.2f} of the path: {step.summary()}")
+        way = "flow" if self.registration.flow else "displacement"
+        self.summary.setText(f"{step.t:.2f} of the {way}: {step.summary()}")
 
     # -- both images ------------------------------------------------------------------------------
 

@@ -1,10 +1,29 @@
 """The menu of datasets: where scans, labels and covariates come from."""
 
-from vol3d.config import menu
+from pathlib import Path
+from typing import Any
+
+from vol3d.config import lay, menu
 from vol3d.data.datasets.bids import Bids
 from vol3d.data.datasets.image import OneImage
 from vol3d.data.datasets.table import Table
 
 Source = menu("datasets", Bids, Table, OneImage)
 
-__all__ = ["Bids", "OneImage", "Source", "Table"]
+__all__ = ["Bids", "OneImage", "Source", "Table", "settings_at"]
+
+
+def settings_at(path: Path, told: dict[str, Any]) -> dict[str, Any]:
+    """The settings of the images at a path: a NIfTI file, the folder of a BIDS dataset, or a table.
+
+    Args:
+        path: tells their kind, where nobody says it.
+        told: what else is said of them. What chooses among many, as in a file of settings, has no say
+            of one image.
+    """
+    kind = "bids" if path.is_dir() or not path.suffix else "table"
+    if path.name.endswith((".nii", ".nii.gz")):
+        kind = "image"
+        for_many = {*Bids.model_fields, *Table.model_fields} - {*OneImage.model_fields}
+        told = {k: v for k, v in told.items() if k not in for_many} | {"kind": kind}
+    return lay({"kind": kind}, {**told, "path": path})

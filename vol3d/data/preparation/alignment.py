@@ -1,4 +1,6 @@
-"""Alignment to the MNI152 template by mutual information: a search of poses, then descent.
+"""Alignment to the MNI152 template, or another brain: a search of poses, then descent.
+
+Both by mutual information.
 
 Transforms are SimpleITK's: they map a point of the template to the same point of the scan, in mm,
 LPS+. That is the direction in which ITK and ANTs move an image of the scan onto the template.
@@ -38,27 +40,37 @@ def template_mask(spacing: float) -> Volume:
     return Volume(t1.data > 0, t1.affine, 4)
 
 
-def fit(brain: Volume, mask: Volume) -> sitk.AffineTransform:
+def fit(
+    brain: Volume, mask: Volume, fixed: Volume | None = None, fixed_mask: Volume | None = None
+) -> sitk.AffineTransform:
     """The affine transform between the template and a brain, which stretches one to the other.
 
     Args:
-        brain: T1-weighted, 0 outside its mask.
+        brain: 0 outside its mask.
         mask: where the brain is, on the same grid.
+        fixed: another brain in the template's place, with voxels of about 2 mm.
+        fixed_mask: where that brain is.
 
     Its `nearest_rigid` is the rigid one. A rigid fit of its own tilts brains that are smaller than
     the template: they turn until some part of their edge lies on the template's.
     """
-    fixed, moving = template_volume(2.0).to_sitk(), floats(brain)
-    around = dilated(template_mask(2.0), RIM_MM)
-    middle = centre_mm(mask)
-    poses = [pose(angles, middle) for angles in product(np.deg2rad(TRIED_DEGREES), repeat=3)]
-    found = best_pose(fixed, moving, around, poses)
-    return descend(fixed, moving, around, as_affine(found), shrink=[2])
+    there, moving = floats(fixed or template_volume(2.0)), floats(brain)
+    fixed_mask = fixed_mask or template_mask(2.0)
+    around = dilated(fixed_mask, RIM_MM)
+    middle, turns = centre_mm(mask), product(np.deg2rad(TRIED_DEGREES), repeat=3)
+    poses = [pose(angles, middle, fixed_mask) for angles in turns]
+    found = best_pose(there, moving, around, poses)
+    return descend(there, moving, around, as_affine(found), shrink=[2])
 
 
-def pose(angles: tuple[float, float, float], middle: np.ndarray) -> sitk.Euler3DTransform:
-    """A rigid start: the template's brain lies around `middle` (mm, RAS+), turned by radians."""
-    centre = centre_mm(template_mask(2.0))
+def pose(
+    angles: tuple[float, float, float], middle: np.ndarray, fixed_mask: Volume | None = None
+) -> sitk.Euler3DTransform:
+    """A rigid start: the brain of the template, or of a mask, lies around `middle` (mm, RAS+), turned.
+
+    Angles are in radians.
+    """
+    centre = centre_mm(fixed_mask or template_mask(2.0))
     start = sitk.Euler3DTransform()
     start.SetCenter((LPS @ centre).tolist())
     start.SetRotation(*map(float, angles))

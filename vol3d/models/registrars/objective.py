@@ -1,0 +1,76 @@
+"""What a deformation is to achieve: the loss of networks that are trained, and of a search."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field, NonNegativeFloat
+from torch import Tensor
+
+from vol3d.config import Config
+from vol3d.nn.registration_losses import folding_penalty, local_ncc, soft_dice_loss, unevenness
+from vol3d.transforms.deformation import Deformation
+from vol3d.transforms.warp import warp
+
+EMPTY = 1e-3
+"""Below this an image, which goes from 0 to 1, has nothing: interpolation leaves traces."""
+
+
+class Objective(Config):
+    """Images are alike both ways, and the field is even; which weighs how much."""
+
+    similarity: Literal["ncc", "mse"] = "ncc"
+    """ncc: squared correlation in windows, for images whose brightness may differ from place to place;
+    mse: squared difference, for images of one scanner (its smoothness is about 0.02)."""
+    window: int = Field(default=7, ge=3)
+    """Edge of the windows of ncc, in voxels; odd."""
+    smoothness: NonNegativeFloat = 1.0
+    """Weight of the field's unevenness: the mean squared difference of neighbours."""
+    folding: NonNegativeFloat = 0.0
+    """Weight of how far the Jacobian's determinant is below 0."""
+    dice: NonNegativeFloat = 0.0
+    """Weight of 1 - Dice of structures, where label maps are given."""
+
+    def terms(
+        self,
+        deformation: Deformation,
+        moving: Tensor,
+        fixed: Tensor,
+        labels: tuple[Tensor, Tensor] | None = None,
+        weights: tuple[Tensor, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """Each term with its weight; both ways count alike.
+
+        Args:
+            deformation: of the two images.
+            moving: [B, C, X, Y, Z].
+            fixed: likewise.
+            labels: shares of structures [B, K, X, Y, Z] in the moving and the fixed image.
+            weights: [B, 1, X, Y, Z] of voxels of the moving and of the fixed image, for the similarity.
+        """
+        there, back = deformation.displacement(), deformation.inverse()
+        ways = ((moving, there, fixed), (fixed, back, moving))
+        unlike = [
+            self.unlike(warp(source, u), target, None if weights is None else weights[1 - i])
+            for i, (source, u, target) in enumerate(ways)
+        ]
+        terms = {self.similarity: torch.stack(unlike).mean()}
+        if self.smoothness:
+            terms["smoothness"] = self.smoothness * (unevenness(there) + unevenness(back)) / 2
+        if self.folding:
+            terms["folding"] = self.folding * (folding_penalty(there) + folding_penalty(back)) / 2
+        if self.dice and labels is not None:
+            m, f = labels
+            dice = soft_dice_loss(warp(m, there), f) + soft_dice_loss(warp(f, back), m)
+            terms["dice"] = self.dice * dice / 2
+        return terms
+
+    def unlike(self, moved: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """How unlike two images are, on average over the voxels where one of them is something."""
+        w = ((moved.detach() > EMPTY) | (target > EMPTY)).to(moved.dtype)
+        w = w if weight is None else w * weight
+        each = (
+            1 - local_ncc(moved, target, self.window)
+            if self.similarity == "ncc"
+            else (moved - target).square()
+        )
+        return (w * each).sum() / w.sum().clamp(min=1)

@@ -1,0 +1,306 @@
+"""Register images to another one: the way between them, as every other tool can apply it."""
+
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, NonNegativeInt, model_validator
+
+from vol3d.config import Config, did_you_mean
+from vol3d.data.bids_writer import MNI_SPACE
+from vol3d.data.datasets import OneImage, Source, settings_at
+from vol3d.data.tables import cell, read_rows
+from vol3d.data.visit import MAIN_LABELS, Visit, kind_said
+from vol3d.distributed.shards import ALL, Shard, share, sum_up, tell
+from vol3d.errors import ConfigError, DataError
+from vol3d.io.files import is_free, sha256
+from vol3d.io.header import read_header
+from vol3d.io.lock import at_work
+from vol3d.io.progress import Bar
+from vol3d.trained.registrar import Registrar, open_registrar
+from vol3d.trained.registration import Side, register
+from vol3d.trained.registration_folder import (
+    KIND,
+    TEMPLATES,
+    Pair,
+    check_names,
+    finished,
+    keep_template,
+    template_visit,
+    write_pair,
+    write_table,
+)
+from vol3d.trained.results_folder import check_begun, claim_folder, is_complete, told_files
+from vol3d.training.engine import device_of
+from vol3d.transforms.resample import Interpolation
+from vol3d.verbs.train import generator_at
+
+log = logging.getLogger(__name__)
+COLUMNS = ("moving", "fixed", "moving_mask", "fixed_mask", "moving_labels", "fixed_labels")
+NONE = Path("none")
+"""The registrar without a network."""
+
+
+class Register(Config):
+    """Register images: vol3d register MOVING FIXED OUT, or vol3d register pairs=pairs.tsv out=OUT.
+
+    MOVING is a NIfTI file, a BIDS folder or a table, all of whose visits are registered to FIXED: a NIfTI
+    file, or template (MNI152 at 1 mm; template2mm, template4mm). Images are stripped brains, of any
+    orientation, spacing and shape. Writes the registered images, the transforms there and back for ITK,
+    ANTs and vol3d transform, Jacobians, measures and pictures: a BIDS derivatives dataset. Run it again
+    to register only what is missing.
+    """
+
+    positional: ClassVar[tuple[str, ...]] = ("moving", "fixed", "out")
+    moving: Path | None = None
+    """A NIfTI file, the folder of a BIDS dataset, or a table of images."""
+    fixed: Path | None = None
+    """A NIfTI file, or template, template2mm, template4mm: the MNI152 brain."""
+    out: Path
+    """Folder to write; new, empty, or unfinished registrations of the same settings."""
+    pairs: Path | None = None
+    """Instead of MOVING and FIXED: a table with the columns moving and fixed, and if wanted moving_mask,
+    fixed_mask, moving_labels and fixed_labels; paths are relative to the table."""
+    registrar: Path = NONE
+    """Bundle or run of a registrar; none: no network, the deformation is found by search alone."""
+    optimise: NonNegativeInt = 50
+    """Steps of search after the registrar's answer; 0: the answer as it is."""
+    affine: bool | Path = True
+    """Find an affine map first; false where images are aligned already; or the file of one, from points
+    of FIXED to points of MOVING (.mat, .txt, .tfm)."""
+    spacing: Annotated[float, Field(gt=0)] | None = None
+    """Voxel size in mm at which the deformation is found; if not given the registrar's own, without one
+    2 mm, or FIXED's where that is larger."""
+    data: Source | None = None
+    """Which images of MOVING: data.contrasts=FLAIR, data.entities.desc=brain; data.labels_entities names
+    label maps to move along, data.mask the brain mask of a single file."""
+    labels: Path | None = None
+    """Label map of a single MOVING, to move along."""
+    fixed_labels: Path | None = None
+    """Label map of FIXED: with it the overlap (Dice) of each label is measured."""
+    fixed_mask: Path | None = None
+    """Brain mask of FIXED, outside of which it becomes 0."""
+    interpolation: Interpolation = "linear"
+    """Of the registered image: linear, nearest or cubic. Label maps take the label with the largest
+    share."""
+    velocities: bool = True
+    """Keep the way and not only its end, for vol3d transform ... path=9."""
+    pictures: bool = True
+    """Write a checkerboard, the warped grid and the Jacobian of each pair (sourcedata/pictures)."""
+    shard: Shard = ALL
+    """Register only a share, so that several processes share the work: 2/4 is the second of four."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:1."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def find_images(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """MOVING is the path of the data, and tells their kind where nobody says it."""
+        if given.get("moving") is None:
+            return given
+        return {**given, "data": settings_at(Path(given["moving"]), dict(given.get("data") or {}))}
+
+    @model_validator(mode="after")
+    def check_what(self) -> "Register":
+        """Images are named in one way; something finds the deformation."""
+        named = [n for n in ("moving", "fixed", "labels", "fixed_labels", "fixed_mask")
+                 if getattr(self, n) is not None]  # fmt: skip
+        if self.pairs and named:
+            raise ValueError(f"{named[0]}: stands in the table of pairs; leave one of the two out")
+        if not self.pairs and (lacking := [n for n in ("moving", "fixed") if n not in named]):
+            raise ValueError(f"{lacking[0]}: is needed and was not given, or pairs=TABLE instead")
+        if self.registrar == NONE and not self.optimise:
+            raise ValueError("optimise: without a registrar nothing but the search finds anything; "
+                             "name a registrar, or optimise=50")  # fmt: skip
+        return self
+
+    def execute(self) -> Path:
+        """Register every pair that is not there yet."""
+        registrar = self.opened()
+        pairs, settings = self.found(registrar), self.settings(registrar)
+        with at_work(self.out, [settings, [str(pair.at.sidecar) for pair in pairs]], self.shard):
+            check_begun(self.out, claim_folder(self.out, KIND, settings), settings)
+            if self.is_template:
+                keep_template(self.out, str(self.fixed))
+            return self.work(registrar, pairs)
+
+    def work(self, registrar: Registrar, pairs: list[Pair]) -> Path:
+        """Register what is missing, in a folder that is ours."""
+        ours = share(pairs, self.shard)
+        with Bar("register", len(ours)) as bar:
+            for pair in ours:
+                files = told_files(pair.files)
+                if not is_complete(pair.at, files):
+                    self.register(registrar, pair, files)
+                bar.advance()
+        left = sum(not pair.at.sidecar.is_file() for pair in pairs)
+        tell(self.shard, left, len(pairs), "pairs")
+        sum_up(lambda: finished(self.out), lambda sidecars: write_table(self.out, sidecars))
+        return self.out
+
+    def register(self, registrar: Registrar, pair: Pair, files: dict[str, Any]) -> None:
+        """One pair."""
+        moving = Side.read(pair.moving, pair.contrast)
+        fixed = Side.read(pair.fixed, next(iter(pair.fixed.images)))
+        start = time.monotonic()
+        found = register(
+            *(moving, fixed, registrar),
+            optimise=self.optimise,
+            affine=self.affine,
+            spacing=self.spacing,
+        )
+        told = {
+            "Inputs": files,
+            "Registrar": registrar.checksum,
+            "Optimise": self.optimise,
+            "Affine": str(self.affine),
+            "Device": str(registrar.device),
+            "Seconds": round(time.monotonic() - start, 1),
+        }
+        if self.pictures:  # before the sidecar, with which the pair is complete
+            from vol3d.report.pictures import save
+            from vol3d.report.registration import registration_figure
+
+            save(registration_figure(found, pair.name), pair.picture)
+        kept = {"interpolation": self.interpolation, "velocities": self.velocities}
+        write_pair(pair, found, told, **kept)
+
+    def foresee(self) -> None:
+        """What a dry run says beside the settings; it refuses what a run would."""
+        registrar = self.opened("cpu")
+        pairs = self.found(registrar)
+        if not is_free(self.out):
+            settings = self.settings(registrar)
+            check_begun(self.out, claim_folder(self.out, KIND, settings), settings)
+        made = sum(pair.at.sidecar.is_file() for pair in pairs)
+        log.info("would register %d pairs; %d are there", len(pairs) - made, made)
+
+    def opened(self, device: str | None = None) -> Registrar:
+        """The registrar."""
+        path = self.registrar if self.registrar == NONE else generator_at(self.registrar)
+        return open_registrar(path, device_of(device or self.device))
+
+    def found(self, registrar: Registrar) -> list[Pair]:
+        """All pairs, whose headers were looked at.
+
+        Raises:
+            ConfigError: a setting is off.
+            DataError: an image is not as it should be, or of another kind than the registrar knows.
+        """
+        if self.pairs:
+            both = [self.row(row) for row in self.rows()]
+        else:
+            fixed = self.fixed_visit()
+            both = [(moving, fixed) for moving in self.moving_visits()]
+        pairs = [Pair.of(self.out, m, f, contrast_of(m, registrar)) for m, f in both]
+        check_names(pairs)
+        for visit in {v.image: v for pair in pairs for v in (pair.moving, pair.fixed)}.values():
+            check_contrast(visit, registrar)
+            there_already = [] if visit.subject == MNI_SPACE else [*visit.images.values()]
+            for path in [*there_already, *visit.labels.values()]:
+                read_header(path, visit.form)
+        return pairs
+
+    def moving_visits(self) -> list[Visit]:
+        """Those of MOVING, in order.
+
+        Raises:
+            ConfigError: a label map is named for several.
+        """
+        source = self.data.model_copy(
+            update={"grid": (), "volumes": {}, "tables": [], "levels": {}}
+        )
+        visits = sorted(source.chosen(), key=lambda visit: visit.name)
+        if self.labels is None:
+            return visits
+        if not isinstance(source, OneImage):
+            raise ConfigError(
+                "labels: is the label map of a single image; of a folder data.labels_entities says "
+                "which they are"
+            )
+        return [replace(visit, labels={MAIN_LABELS: there(self.labels)}) for visit in visits]
+
+    def fixed_visit(self) -> Visit:
+        """The image that stays."""
+        if not self.is_template:
+            return visit_of(self.fixed, self.fixed_mask, self.fixed_labels)
+        visit = template_visit(self.out, str(self.fixed))
+        return replace(
+            visit, labels={MAIN_LABELS: there(self.fixed_labels)} if self.fixed_labels else {}
+        )
+
+    @property
+    def is_template(self) -> bool:
+        """Whether FIXED is the template, and no file of that name."""
+        return str(self.fixed) in TEMPLATES and not self.fixed.exists()
+
+    def rows(self) -> list[dict[str, str]]:
+        """The table of pairs.
+
+        Raises:
+            DataError: a column is missing, or has another name.
+        """
+        rows = read_rows(there(self.pairs))
+        for column in COLUMNS[:2]:
+            if column not in rows[0]:
+                near = did_you_mean(column, list(rows[0]))
+                raise DataError(
+                    f"{self.pairs}: has no column '{column}'.{near} It has: {', '.join(rows[0])}."
+                )
+        if unknown := [c for c in rows[0] if c not in COLUMNS]:
+            raise DataError(
+                f"{self.pairs}: has a column '{unknown[0]}', which says nothing here."
+                f"{did_you_mean(unknown[0], list(COLUMNS))} Known: {', '.join(COLUMNS)}."
+            )
+        return rows
+
+    def row(self, row: dict[str, str]) -> tuple[Visit, Visit]:
+        """One row of the table as two visits."""
+        paths = {c: self.pairs.parent / row[c] for c in COLUMNS if cell(row, c)}
+        for column in COLUMNS[:2]:
+            if column not in paths:
+                raise DataError(f"{self.pairs}: a row names no '{column}'")
+        return tuple(
+            visit_of(paths[side], paths.get(f"{side}_mask"), paths.get(f"{side}_labels"))
+            for side in COLUMNS[:2]
+        )
+
+    def settings(self, registrar: Registrar) -> dict[str, Any]:
+        """What results depend on, beside the images."""
+        return {
+            "registrar": registrar.checksum,
+            "optimise": self.optimise,
+            "affine": self.affine if isinstance(self.affine, bool) else sha256(self.affine),
+            "spacing": self.spacing,
+            "interpolation": self.interpolation,
+        }
+
+
+def visit_of(image: Path, mask: Path | None, labels: Path | None) -> Visit:
+    """A single image, its brain mask and its label map."""
+    (visit,) = OneImage(path=image, mask=mask).chosen()
+    return replace(visit, labels={MAIN_LABELS: there(labels)}) if labels else visit
+
+
+def there(path: Path) -> Path:
+    """A file that must be there, else a ConfigError."""
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file")
+    return path
+
+
+def contrast_of(visit: Visit, registrar: Registrar) -> str:
+    """Which image of a visit is looked at: one of a kind that the registrar knows, or the first."""
+    return next((c for c in visit.images if c in registrar.contrasts), next(iter(visit.images)))
+
+
+def check_contrast(visit: Visit, registrar: Registrar) -> None:
+    """Refuse, by a DataError, an image whose name says another kind than the registrar learnt from."""
+    said = kind_said(visit.images[contrast_of(visit, registrar)])
+    if said and registrar.contrasts and said not in registrar.contrasts:
+        raise DataError(
+            f"{visit.image}: is a {said}, the registrar {registrar.path} learnt from "
+            f"{' and '.join(registrar.contrasts)}; take one of {said}, or registrar=none"
+        )
