@@ -151,10 +151,13 @@ def level_of(value: float | str | None) -> str:
 
 def impossible(name: str, value: float) -> str | None:
     """Why a value cannot be, where the name of its covariate says what it is; None where it can."""
-    low, high, what = next(
-        (r for key, r in LIMITS.items() if re.search(key, name.lower())), NO_LIMITS
-    )
+    low, high, what = limits_of(name)
     return None if low <= value <= high else f"no {what} is that ({low:g} to {high:g} is possible)"
+
+
+def limits_of(name: str) -> tuple[float, float, str]:
+    """The least and the most that a covariate can be, by its name, and what it is."""
+    return next((r for key, r in LIMITS.items() if re.search(key, name.lower())), NO_LIMITS)
 
 
 def measure_column(name: str, wanted: Wanted, rows: list[Row]) -> Number | Category:

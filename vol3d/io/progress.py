@@ -2,7 +2,9 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Self, TypeVar
 
 from rich.console import Console
@@ -17,6 +19,19 @@ from rich.progress import (
 
 T = TypeVar("T")
 LINE_EVERY_S = 15.0
+Heard = Callable[[str, int, int], None]
+"""`heard(title, done, total)`: told by each bar as it moves; what it raises ends the work."""
+HEARER: ContextVar[Heard | None] = ContextVar("HEARER", default=None)
+
+
+@contextmanager
+def heard_by(heard: Heard) -> Iterator[None]:
+    """Bars of this thread tell somebody else as well, such as a window, how far they are."""
+    token = HEARER.set(heard)
+    try:
+        yield
+    finally:
+        HEARER.reset(token)
 
 
 class Bar:
@@ -64,6 +79,8 @@ class Bar:
 
     def show(self) -> None:
         """The bar as it is now; in a log file, a line if the last one was a while ago."""
+        if (heard := HEARER.get()) and not self.silent:
+            heard(self.title, self.done, self.total)
         if self.live:
             self.live.update(self.task, completed=self.done, words=self.words)
         elif time.monotonic() - self.last_line >= LINE_EVERY_S:

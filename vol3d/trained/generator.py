@@ -1,6 +1,7 @@
 """A trained generator: covariates and a seed in, a brain out."""
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -66,6 +67,7 @@ class TrainedGenerator:
     """Draws volumes. A sample is fixed by its seed and its covariates.
 
     Attributes:
+        settings: what it is made of.
         schema: the covariates it knows.
         sampler: how it samples; its precision is decided.
         grid: where the voxels of its samples lie.
@@ -92,9 +94,8 @@ class TrainedGenerator:
         """
         bundle = Bundle(path, "diffusion")
         self.path, self.checksum = bundle.path, bundle.checksum
-        settings = bundle.settings(DiffusionBundle)
-        self.sampler = Sampler.parse(lay(settings.sampler.dump(), sampler or {}))
-        settings.check_sampler(self.sampler)
+        self.settings = settings = bundle.settings(DiffusionBundle)
+        self.sampler = self.changed(settings.sampler, sampler or {})
         precision = resolve(self.sampler.precision, torch.device(device))
         self.sampler = self.sampler.model_copy(update={"precision": precision})
         with understood(self.path / "covariates.json"):
@@ -117,6 +118,26 @@ class TrainedGenerator:
             lowered(self.net.denoiser)
         self.net.to(device, memory_format=torch.channels_last_3d).eval()
         self.net.denoiser.net = Replayed(self.net.denoiser.net)
+
+    def changed(self, sampler: Sampler, changes: Mapping[str, Any]) -> Sampler:
+        """A sampler with changes, which the model can be sampled by.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        out = Sampler.parse(lay(sampler.dump(), dict(changes)))
+        self.settings.check_sampler(out)
+        return out
+
+    def sampling(self, changes: Mapping[str, Any]) -> Self:
+        """The same model, opened once, with changes to its sampler; the precision stays.
+
+        Raises:
+            ConfigError: it cannot be sampled so.
+        """
+        other = copy(self)
+        other.sampler = self.changed(self.sampler, changes)
+        return other
 
     @property
     def autoencoder(self) -> TrainedAutoencoder | None:
@@ -189,7 +210,11 @@ class TrainedGenerator:
         """
         grid = self.grid_of(rows[0])
         given = [self.on_grid(some, grid) for some in images or [{} for _ in rows]]
-        x = self.codec.decode(self.draw(rows, seeds, given, grid, around), grid.shape)
+        return self.volumes(self.draw(rows, seeds, given, grid, around), grid)
+
+    def volumes(self, x0: Tensor, grid: Grid) -> Tensor:
+        """Of what was drawn, [B, C, x, y, z], the volumes [B, 1, X, Y, Z]; see `generate`."""
+        x = self.codec.decode(x0, grid.shape)
         return x if self.codec.brain_level is None else torch.stack([*map(self.brain_of, x)])
 
     def draw(

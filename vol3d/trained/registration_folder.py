@@ -25,8 +25,7 @@ from typing import Any
 import numpy as np
 
 import vol3d
-from vol3d.data.bids_writer import MNI_SPACE, bids_name, write_json, write_tsv
-from vol3d.data.datasets.bids import parse_entities
+from vol3d.data.bids_writer import MNI_SPACE, bids_name, parse_entities, write_json, write_tsv
 from vol3d.data.native_scan import NativeScan
 from vol3d.data.preparation.alignment import template_volume
 from vol3d.data.visit import Visit

@@ -18,6 +18,7 @@ from vol3d.data.covariate_types import Row
 from vol3d.data.datasets import Source
 from vol3d.data.visit import Visit
 from vol3d.diffusion.model import Sampler
+from vol3d.diffusion.sampler_interface import Around, as_it_is
 from vol3d.distributed.shards import ALL, Shard, share, tell
 from vol3d.errors import ConfigError
 from vol3d.io.files import is_free, make_folder
@@ -89,8 +90,12 @@ class Generate(Config):
         """Words that are no settings are covariates: age=70."""
         return gathered(given, cls.model_fields)
 
-    def execute(self) -> Path:
-        """Make every brain that is not there yet."""
+    def execute(self, around: Around = as_it_is) -> Path:
+        """Make every brain that is not there yet.
+
+        Args:
+            around: what is put around the denoiser, such as one that can be stopped.
+        """
         model = self.open(device_of(self.device))
         visits = self.visits()
         plan = self.plan(model, visits)
@@ -98,7 +103,7 @@ class Generate(Config):
         guides = self.guides(model, plan, visits)
         said = [guides.said(seed) for seed, _, _ in plan]
         with at_work(self.out, [model.checksum, self.changes, plan, said], self.shard):
-            return self.work(model, plan, segmenter, guides)
+            return self.work(model, plan, segmenter, guides, around)
 
     def work(
         self,
@@ -106,6 +111,7 @@ class Generate(Config):
         plan: list[Planned],
         segmenter: TrainedSegmenter | None,
         guides: GuidingVisits,
+        around: Around = as_it_is,
     ) -> Path:
         """Make what is missing of a plan, in a folder that is ours or is made so."""
         sampler = self.claim(model)
@@ -120,7 +126,7 @@ class Generate(Config):
         with Bar("generate", len(ours), len(ours) - len(missing)) as bar:
             for some in batches(missing, sampler.micro_batch, model):
                 seeds, rows = [seed for seed, _, _ in some], [row for _, _, row in some]
-                x = model.generate(rows, seeds, [guides.of(seed) for seed in seeds])
+                x = model.generate(rows, seeds, [guides.of(seed) for seed in seeds], around)
                 fresh = {
                     seed: (x[j, 0], asked, row)
                     for j, (seed, asked, row) in enumerate(some)

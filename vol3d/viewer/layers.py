@@ -176,19 +176,28 @@ def field_layer(
     return data, {**look, **settings}, "vectors"
 
 
-def replaced(layer: Any, volume: Volume) -> None:
+def replaced(layer: Any, volume: Volume, frame: int = 0) -> None:
     """Show another volume in an image or labels layer that is there, such as the next sample.
 
     Args:
         layer: of napari, made from one of these tuples.
-        volume: on any grid.
+        volume: on any grid; in a layer of several frames on theirs.
+        frame: which of several.
     """
     before: Original = layer.metadata[OURS]
-    frames = [volume] if not before.is_labels else [Volume(as_labels(volume.data), volume.affine)]
-    data, settings, _ = placed(replace(before, frames=frames), layer.name, {})
-    layer.data = data
-    layer.affine = settings["affine"]
-    layer.metadata = settings["metadata"]
+    if before.is_labels:
+        volume = Volume(as_labels(volume.data), volume.affine, volume.space_code)
+    frames = [*before.frames]
+    frames[frame] = volume
+    after = replace(before, frames=frames)
+    if len(frames) > 1:
+        layer.data[frame] = turned_array(straight(volume, nearest=before.is_labels).data)
+        layer.refresh()
+    else:
+        data, settings, _ = placed(after, layer.name, {})
+        layer.data = data
+        layer.affine = settings["affine"]
+    layer.metadata = {**layer.metadata, OURS: after}
 
 
 # -- helpers --------------------------------------------------------------------------------------

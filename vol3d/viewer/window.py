@@ -20,10 +20,15 @@ def prepare(viewer: "Viewer") -> "Viewer":
     """Make a viewer's screen ours: sides and up as in `axes`, a line with places and values below."""
     from vol3d.viewer.cursor_widget import CursorWidget
 
-    viewer.scene.camera.orientation = SIDES_UP
+    upright(viewer)
     line = CursorWidget(viewer)
     viewer.window.add_dock_widget(line, name="Places and values", area="bottom")
     return viewer
+
+
+def upright(viewer: "Viewer") -> None:
+    """Show brains upright, right on the right: as in `axes`."""
+    viewer.scene.camera.orientation = SIDES_UP
 
 
 def add(viewer: "Viewer", layers: Iterable[LayerTuple]) -> "list[Layer]":

@@ -1,0 +1,235 @@
+"""What an ensemble said of one visit, read from a folder of `vol3d segment`; without a window."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from vol3d.data.bids_writer import LABEL_SUFFIXES, read_maker
+from vol3d.errors import DataError
+from vol3d.io.header import unreadable
+from vol3d.io.reading import read_json, understood
+from vol3d.trained.segmentation_folder import MAKER, label_word
+from vol3d.volume import Volume
+
+UNCERTAINTY = {
+    "entropy": "entropy",
+    "mutual information": "mutualinformation",
+    "variance": "variance",
+}
+"""What maps of uncertainty are called here, and their `desc`."""
+CONSENSUS = {"consensus": "", "majority": "majority", "STAPLE": "staple"}
+"""Label maps, and their `desc`."""
+ROUNDING = 2e-5
+"""Probabilities are stored in steps of 1 / 32767."""
+BARS = 12
+"""Of a histogram, at most."""
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """The volumes that members find, in ml.
+
+    Attributes:
+        edges: [bars + 1] ml.
+        counts: [bars] members.
+        low: of the interval that holds most members.
+        high: likewise.
+        share: of members that it holds.
+        conformal: the interval that a calibration promises, or None.
+        mean: over members.
+    """
+
+    edges: np.ndarray
+    counts: np.ndarray
+    low: float
+    high: float
+    share: float
+    mean: float
+    conformal: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class FoundLesion:
+    """A row of lesions.tsv.
+
+    Attributes:
+        structure: of which it is a piece.
+        number: 1 is the largest.
+        centre_mm: x, y, z in RAS+.
+        volume_ml: its size.
+        confidence: the share of members that have a voxel of it.
+        mean_probability: over its voxels.
+    """
+
+    structure: str
+    number: int
+    centre_mm: tuple[float, float, float]
+    volume_ml: float
+    confidence: float
+    mean_probability: float
+
+
+def visits_in(out: Path) -> dict[str, Path]:
+    """The sidecars of the visits of a folder, by their names.
+
+    Raises:
+        DataError: it was not written by `vol3d segment`, or holds no visit yet.
+    """
+    if not out.is_dir() or read_maker(out).get("Name") != MAKER:
+        raise DataError(f"{out}: is no folder that {MAKER} wrote; choose the one that it was given")
+    found = {p.name.removesuffix("_dseg.json"): p for p in sorted(out.glob("sub-*/**/*_dseg.json"))}
+    if not found:
+        raise DataError(f"{out}: no visit is complete yet; run {MAKER} again to go on")
+    return found
+
+
+class SegmentedVisit:
+    """The maps, volumes and lesions of a visit; files are read when they are wanted.
+
+    Attributes:
+        name: of the visit.
+        structures: in the order of the labels from 1.
+        told: the whole sidecar.
+        data: the dataset that it was segmented from; None where nobody says.
+    """
+
+    def __init__(self, sidecar: Path, data: Path | None = None) -> None:
+        self.sidecar, self.told, self.data = sidecar, read_json(sidecar), data
+        self.stem = sidecar.name.removesuffix("_dseg.json")
+        self.name = self.stem
+        with understood(sidecar):
+            self.structures: list[str] = [str(name) for name in self.told["Structures"]]
+            self.visit = str(self.told["Visit"])
+            self.inputs: dict[str, dict[str, str]] = dict(self.told["Inputs"])
+
+    def file(self, suffix: str, **entities: str) -> Path:
+        """One of its images: `file("probseg", label="ventricles")`."""
+        words = "".join(f"_{key}-{value}" for key, value in entities.items() if value)
+        return self.sidecar.parent / f"{self.stem}{words}_{suffix}.nii.gz"
+
+    def loaded(self) -> "SegmentedVisit":
+        """Itself, with what is always shown read by now."""
+        for name in ("means", "images", "raters"):
+            getattr(self, name)
+        return self
+
+    # -- maps -------------------------------------------------------------------------------------
+
+    @property
+    def names(self) -> dict[int, str]:
+        """The structures by their labels."""
+        return dict(enumerate(self.structures, 1))
+
+    def labels(self, which: str = "consensus") -> Volume:
+        """A label map: consensus, majority or STAPLE."""
+        return Volume.read(self.file("dseg", desc=CONSENSUS[which]))
+
+    def probability(self, structure: str) -> Volume:
+        """The mean probability of a structure."""
+        return self.means[self.structures.index(structure)]
+
+    def uncertainty(self, which: str) -> Volume:
+        """Entropy or mutual information in nats, or variance."""
+        return Volume.read(self.file("probseg", desc=UNCERTAINTY[which]))
+
+    @cached_property
+    def means(self) -> list[Volume]:
+        """The mean probability of each structure."""
+        files = [self.file("probseg", label=label_word(name)) for name in self.structures]
+        return [Volume.read(path) for path in files]
+
+    @cached_property
+    def members(self) -> list[Volume]:
+        """The label map of each member; none where they were not kept (keep_members=true)."""
+        path = self.file("dseg", desc="members")
+        if not path.is_file():
+            return []
+        like = self.labels()
+        try:
+            data = np.asanyarray(nib.load(path).dataobj)
+        except Exception as error:  # nibabel, zlib and the OS each raise their own
+            raise unreadable(path, error) from None
+        if data.shape[:3] != like.shape or data.ndim != 4:
+            raise DataError(f"{path}: has shape {data.shape}, which is not that of the consensus")
+        return [Volume(data[..., i], like.affine, like.space_code) for i in range(data.shape[3])]
+
+    def above(self, threshold: float) -> Volume:
+        """Labels of what has at least this mean probability; where several have, of the most probable.
+
+        Args:
+            threshold: a probability; what has none at all is never labelled.
+        """
+        p = np.stack([mean.data for mean in self.means])  # [S, X, Y, Z]
+        best = p.max(0)
+        labels = np.where((best >= threshold - ROUNDING) & (best > 0), p.argmax(0) + 1, 0)
+        like = self.means[0]
+        return Volume(labels.astype(np.uint8), like.affine, like.space_code)
+
+    def volume_ml(self, labels: Volume, structure: str) -> float:
+        """How much of a structure a label map has."""
+        label = self.structures.index(structure) + 1
+        return np.count_nonzero(labels.data == label) * labels.grid.voxel_ml
+
+    # -- people -----------------------------------------------------------------------------------
+
+    @cached_property
+    def images(self) -> dict[str, Volume]:
+        """The images that it was segmented from, by contrast, as far as the dataset has them."""
+        found = {}
+        for contrast, told in self.inputs.items() if self.data else ():
+            there = sorted(self.data.rglob(told["File"])) if contrast != "mask" else []
+            if there:
+                found[contrast] = Volume.read(there[0])
+        return found
+
+    @cached_property
+    def raters(self) -> dict[str, Volume]:
+        """Label maps of this visit by people, or the truth, in the dataset: by their `desc`."""
+        found = {}
+        for suffix in LABEL_SUFFIXES if self.data else ():
+            for path in sorted(self.data.rglob(f"{self.visit}_*{suffix}.nii.gz")):
+                words = path.name.removesuffix(f"_{suffix}.nii.gz").split("_")
+                desc = next((w[5:] for w in words if w.startswith("desc-")), suffix)
+                if desc != "brain":
+                    found[desc] = Volume.read(path)
+        return found
+
+    # -- numbers ----------------------------------------------------------------------------------
+
+    def histogram(self, structure: str) -> Histogram:
+        """The volumes that members find of a structure."""
+        with understood(self.sidecar):
+            of = self.told["Volumes"][structure]
+            ml = np.array(of["members_ml"], float)
+            low, high = float(of["low_ml"]), float(of["high_ml"])
+            ends = of.get("conformal_low_ml"), of.get("conformal_high_ml")
+            share = float(self.told["Interval"])
+        bars = min(BARS, max(3, int(np.sqrt(len(ml)) * 2)))
+        more = 0.05 * np.ptp(ml) or 1e-3 * max(ml.mean(), 1e-3)  # where all are the same
+        counts, edges = np.histogram(ml, bars, (ml.min() - more, ml.max() + more))
+        conformal = None if None in ends else (float(ends[0]), float(ends[1]))
+        return Histogram(edges, counts, low, high, share, float(ml.mean()), conformal)
+
+    @property
+    def lesions(self) -> list[FoundLesion]:
+        """All lesions that are listed, structure by structure, the largest first."""
+        with understood(self.sidecar):
+            return [
+                lesion_of(name, one) for name, some in self.told["Lesions"].items() for one in some
+            ]
+
+
+def lesion_of(structure: str, one: dict[str, Any]) -> FoundLesion:
+    """A lesion of a sidecar."""
+    return FoundLesion(
+        structure,
+        int(one["number"]),
+        tuple(float(one[f"{axis}_mm"]) for axis in "xyz"),
+        float(one["volume_ml"]),
+        float(one["confidence"]),
+        float(one["mean_probability"]),
+    )

@@ -1,0 +1,1 @@
+"""The dock widgets: forms and controls over what `vol3d.viewer` does without a window."""
