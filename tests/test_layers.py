@@ -10,6 +10,8 @@ LAYERS = [
     "distributed",
     "io",
     "config",
+    "grid",
+    "planes",
     "volume",
     "transforms",
     "data",
@@ -22,9 +24,10 @@ LAYERS = [
     "tasks",
     "training",
     "report",
-    "doctor",
+    "diagnosis",
     "verbs",
     "cli",
+    "api",
     "viewer",
 ]  # low to high
 ROOT = Path(__file__).parent.parent / "vol3d"

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from vol3d.data.covariates import Covariates, Row
-from vol3d.report.pictures import Panel, in_rows, middle, panels_in_rows, save
+from vol3d.planes import middle
+from vol3d.report.pictures import Panel, in_rows, panels_in_rows, save
 from vol3d.volume import Volume
 
 
