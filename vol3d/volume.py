@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
+STORED = {"bool": "uint8", "int64": "int32", "float16": "float32"}
+"""Types that NIfTI's readers do not know, and what stands for them in a file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +97,17 @@ class Volume:
         """The volume whose header was read, with which all doubts were told."""
         return cls(header.voxels(), header.affine, header.space_code)
 
+    def header(self, name: str) -> Header:
+        """As an image in memory, which messages call `name`."""
+        image = nib.Nifti1Image(np.asarray(self.data, self.stored), None)
+        place(image.header, self.affine, (self.space_code, self.space_code))
+        return Header(Path(name), image, self.shape, self.affine, self.space_code)
+
+    @property
+    def stored(self) -> np.dtype:
+        """The type in which NIfTI keeps its values."""
+        return np.dtype(STORED.get(self.data.dtype.name, self.data.dtype))
+
     def write(
         self,
         path: Path | str,
@@ -111,11 +124,7 @@ class Volume:
             codes: of sform and qform, 0 for one that is not to hold; None: both are the space code.
         """
         path = Path(path)
-        data = self.data
-        if data.dtype == bool:
-            data = data.astype(np.uint8)
-        elif data.dtype in (np.int64, np.float16):
-            data = data.astype(np.int32 if data.dtype == np.int64 else np.float32)
+        data = self.data.astype(self.stored)
         if slope is not None:
             data = np.clip(np.rint(data / slope), -32768, 32767).astype(np.int16)
         header = nib.Nifti1Header()
