@@ -152,7 +152,11 @@ def voxel_at(shown: Sequence[Shown], grid: Grid, at: Sequence[float] | None) -> 
 
 
 def figure_of(
-    shown: Sequence[Shown], grid: Grid, at: Sequence[float] | None = None, note: str = ""
+    shown: Sequence[Shown],
+    grid: Grid,
+    at: Sequence[float] | None = None,
+    note: str = "",
+    limits: tuple[float, float] | None = None,
 ) -> "Figure":
     """Volumes of one grid, each in the same planes and greys; the letters of RAS on every side.
 
@@ -161,23 +165,29 @@ def figure_of(
         grid: of all, in RAS+.
         at: the point, mm, RAS+, through which the planes go; None: the middle of what is above 0.
         note: what is said of all beside that.
+        limits: the values that are black and white; None: see `window`, and they are told.
 
     Raises:
         ConfigError: the point lies outside.
     """
     from matplotlib.figure import Figure
 
-    voxel, limits = voxel_at(shown, grid, at), window(np.stack([one.x for one in shown]))
+    voxel = voxel_at(shown, grid, at)
+    note = f"{where(grid, voxel)}; {note}"
+    if limits is None:
+        limits = window(np.stack([one.x for one in shown]))
+        note += f"; black {limits[0]:.3g}, white {limits[1]:.3g}"
     planes, sizes = planes_shown(grid.shape), plane_sizes(grid.shape, grid.spacing)
     tallest = max(sizes[p][1] for p in planes)
     across = sum(sizes[p][0] for p in planes)
     columns = min(len(shown), 2 if len(planes) == 3 else 6)
     rows = -(-len(shown) // columns)
-    mm_high = rows * (tallest + HEADROOM_MM) + HEADROOM_MM
+    head = HEADROOM_MM * columns  # words are as large, whatever the scale
+    mm_high = rows * (tallest + head) + head
     wide = INCHES * min(1, columns * len(planes) / 2)  # one slice alone needs less
     figure = Figure(figsize=(wide, wide * mm_high / (columns * across)), dpi=100)
     figure.set_facecolor("black")
-    bottom = HEADROOM_MM / mm_high
+    bottom = head / mm_high
     places = figure.add_gridspec(
         rows,
         columns * len(planes),
@@ -194,11 +204,10 @@ def figure_of(
             low = (tallest - sizes[p][1]) / 2
             letters = SIDES[p] + ENDS[p]
             draw_plane(axes, pictures[p], edges[p], sizes[p], low, letters, limits=limits)
-            axes.set_ylim(0, tallest + HEADROOM_MM)
+            axes.set_ylim(0, tallest + head)
             if i == 0:
-                top = tallest + HEADROOM_MM - 3
+                top = tallest + head - 3
                 axes.text(4, top, visible(one.title), va="top", **ink)
-    note = f"{where(grid, voxel)}; black {limits[0]:.3g}, white {limits[1]:.3g}; {note}"
     figure.text(0.006, bottom / 2, visible(note), va="center", **{**ink, "fontsize": 7})
     draw_bar(figure, BAR_MM / (columns * across), bottom / 2)
     return figure

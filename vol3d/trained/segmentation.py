@@ -12,7 +12,7 @@ import torch
 
 from vol3d.config import did_you_mean
 from vol3d.data.native_scan import NativeScan
-from vol3d.data.network_images import as_seen
+from vol3d.data.network_images import HEADROOM, as_seen
 from vol3d.errors import ConfigError
 from vol3d.metrics.ensemble import Ensemble
 from vol3d.metrics.lesions import find_lesions
@@ -204,7 +204,7 @@ class Segmentation:
         first = labels == 1 if (labels == 1).any() else labels > 0
         along = [first.sum(tuple(a for a in range(3) if a != axis)) for axis in range(3)]
         voxel = [int(n.argmax()) if n.any() else len(n) // 2 for n in along]
-        image = as_seen(next(iter(self.scan.brains.values()))).data
+        image = HEADROOM * as_seen(next(iter(self.scan.brains.values()))).data
         shown = [
             Shown(f"{name}: {told(self.volumes[name])}", image, labels == k)
             for k, name in list(enumerate(self.structures, 1))[:OUTLINED]
@@ -214,7 +214,7 @@ class Segmentation:
         shown.append(Shown("doubt (entropy): white where all labels are alike", doubt))
         grid = self.scan.grid
         at = (grid.affine @ [*voxel, 1.0])[:3]
-        return figure_of(shown, grid, at, f"{len(self.ensemble)} members")
+        return figure_of(shown, grid, at, f"members: {len(self.ensemble)}", limits=(0, 1))
 
     def show(self) -> None:
         """Show `figure` beneath the cell of a notebook, or in a window."""
