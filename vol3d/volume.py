@@ -34,7 +34,7 @@ STORED = {"bool": "uint8", "int64": "int32", "float16": "float32"}
 """Types that NIfTI's readers do not know, and what stands for them in a file."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Volume:
     """Voxels [X, Y, Z] and the grid they lie on.
 
@@ -72,6 +72,10 @@ class Volume:
     def orientation(self) -> str:
         """Codes of the directions in which the axes point, such as RAS or LPI."""
         return self.grid.orientation
+
+    def __repr__(self) -> str:
+        low, high = (self.data.min(), self.data.max()) if self.data.size else (0, 0)
+        return f"{type(self).__name__} {self.grid}; {self.data.dtype} {low:.4g} to {high:.4g}"
 
     # -- files ------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ OWN = ("seed", "images", "image", "mask")
 """What may be given beside covariates."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Generated(Volume):
     """A volume of nobody, and what its model was told.
 
