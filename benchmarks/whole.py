@@ -143,6 +143,8 @@ def generate(model: TrainedGenerator, out: Path, device: torch.device, **sampler
     """What `vol3d generate` does for one brain, once the model is loaded."""
     verb = Generate(bundle=model.path, out=out, device=str(device))
     model.sampler = Sampler.parse(lay(model.sampler.dump(), sampler))
-    ((seed, asked, row),) = verb.plan(model)
-    x = model.generate([row], [seed])
-    write_brain(verb.path(model, seed), x[0, 0], asked, row, model, seed, model.sampler, {})
+    (planned,) = verb.plan(model)
+    seed, _, row = planned
+    x = model.generate([row], [seed])[0, 0].cpu().numpy()
+    image = Volume(x, model.grid_of(row).affine, model.fingerprint["space_code"])
+    write_brain(verb.path(model, seed), image, planned, model, {})

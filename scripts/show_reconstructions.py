@@ -12,7 +12,8 @@ import torch
 
 from vol3d.data.network_images import normalise
 from vol3d.metrics.reconstruction import measure_scan
-from vol3d.report.pictures import Panel, middle, panels_in_rows
+from vol3d.planes import middle
+from vol3d.report.pictures import Panel, panels_in_rows
 from vol3d.trained import TrainedAutoencoder
 from vol3d.volume import Volume
 

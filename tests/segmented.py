@@ -10,8 +10,9 @@ from vol3d.data.native_scan import NativeScan
 from vol3d.data.visit import Visit
 from vol3d.metrics.ensemble import Ensemble
 from vol3d.trained.results_folder import Place
+from vol3d.trained.segmentation import Segmentation, Wanted
 from vol3d.trained.segmentation_folder import claim, describe
-from vol3d.trained.segmented_visit import Wanted, write_visit
+from vol3d.trained.segmented_visit import write_visit
 from vol3d.volume import Volume
 
 SHAPE = (12, 10, 8)
@@ -48,4 +49,4 @@ def segmentation(out: Path, visit: Visit, members: Sequence[np.ndarray], **told:
         ensemble.add(np.stack([1 - turned, turned]))
     wanted = Wanted([STRUCTURE], keep_members=True)
     about = {"Visit": visit.who, "Segmenters": ["abc"], "Samplers": [None], **told}
-    write_visit(Place.of(out, visit), scan, ensemble, wanted, about)
+    write_visit(Place.of(out, visit), Segmentation(scan, ensemble, wanted), about)

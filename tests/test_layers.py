@@ -10,6 +10,8 @@ LAYERS = [
     "distributed",
     "io",
     "config",
+    "grid",
+    "planes",
     "volume",
     "transforms",
     "data",
@@ -23,9 +25,10 @@ LAYERS = [
     "training",
     "report",
     "viewer",  # that vol3d view opens; what is made of verbs, such as forms, is in widgets
-    "doctor",
+    "diagnosis",
     "verbs",
     "cli",
+    "api",
     "widgets",
 ]  # low to high
 ROOT = Path(__file__).parent.parent / "vol3d"

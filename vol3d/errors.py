@@ -6,6 +6,10 @@ class Vol3dError(Exception):
 
     exit_code = 1
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the line alone, as on the command line."""
+        return [f"vol3d: {self}"]
+
 
 class ConfigError(Vol3dError):
     """The command or its settings are off (misuse). Exit code 2."""

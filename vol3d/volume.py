@@ -5,7 +5,7 @@ ITK's are LPS+; the functions of `sitk` here and in `transforms` are the only pl
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,129 +13,28 @@ from typing import TYPE_CHECKING
 import nibabel as nib
 import numpy as np
 from nibabel.orientations import (
-    aff2axcodes,
     apply_orientation,
     axcodes2ornt,
-    inv_ornt_aff,
     io_orientation,
     ornt_transform,
 )
 
+from vol3d.errors import ConfigError
+from vol3d.grid import LPS, Grid
 from vol3d.io.files import whole
-from vol3d.io.header import Form, Header, corners, place, read_header
+from vol3d.io.header import Form, Header, place, read_header
+from vol3d.planes import Shown, figure_of, png_of, put_up
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
+    from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
-LPS = np.diag([-1.0, -1.0, 1.0])  # RAS+ <-> LPS+
+STORED = {"bool": "uint8", "int64": "int32", "float16": "float32"}
+"""Types that NIfTI's readers do not know, and what stands for them in a file."""
 
 
-@dataclass(frozen=True, eq=False)
-class Grid:
-    """Where the voxels lie, without their values.
-
-    Attributes:
-        shape: voxels along X, Y, Z.
-        affine: [4, 4] float64, voxel index -> world mm, RAS+.
-    """
-
-    shape: tuple[int, int, int]
-    affine: np.ndarray
-
-    def __post_init__(self) -> None:
-        affine = np.array(self.affine, np.float64)
-        if affine.shape != (4, 4):
-            raise ValueError(f"an affine is 4 x 4, got {affine.shape}")
-        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
-        object.__setattr__(self, "affine", affine)
-
-    @property
-    def spacing(self) -> tuple[float, float, float]:
-        """Voxel size in mm along X, Y, Z."""
-        return tuple(float(s) for s in np.linalg.norm(self.affine[:3, :3], axis=0))
-
-    @property
-    def origin(self) -> np.ndarray:
-        """World position, mm, of the centre of voxel (0, 0, 0)."""
-        return self.affine[:3, 3].copy()
-
-    @property
-    def direction(self) -> np.ndarray:
-        """[3, 3] unit vectors of the axes, as columns."""
-        return self.affine[:3, :3] / np.array(self.spacing)
-
-    @property
-    def orientation(self) -> str:
-        """Codes of the directions in which the axes point, such as RAS or LPI."""
-        return "".join(aff2axcodes(self.affine))
-
-    @property
-    def voxel_ml(self) -> float:
-        """Volume of one voxel in ml (1 ml = 1000 mm3)."""
-        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
-
-    def matches(self, other: "Grid", tolerance_mm: float = 1e-3) -> bool:
-        """Whether both grids put every voxel in the same place."""
-        return self.shape == other.shape and self.apart(other) <= tolerance_mm
-
-    def apart(self, other: "Grid") -> float:
-        """How far, in mm, a corner voxel lies at most from the same corner of another grid."""
-        gaps = (self.affine @ corners(self.shape) - other.affine @ corners(other.shape))[:3]
-        return float(np.linalg.norm(gaps, axis=0).max())
-
-    def coarser(self, factor: int) -> "Grid":
-        """The grid whose voxels are blocks of `factor`^3 of these; ceil(shape / factor) of them."""
-        scale = np.diag([factor, factor, factor, 1.0])
-        scale[:3, 3] = (factor - 1) / 2  # the centre of a block is between its voxels
-        return Grid(tuple(-(-n // factor) for n in self.shape), self.affine @ scale)
-
-    def turned(self, codes: str) -> "Grid":
-        """The same voxels with axes that point as the codes say, such as LAS."""
-        turn = ornt_transform(io_orientation(self.affine), axcodes2ornt(codes))
-        shape = tuple(int(self.shape[i]) for i in np.argsort(turn[:, 0]))
-        return Grid(shape, self.affine @ inv_ornt_aff(turn, self.shape))
-
-    def padded(self, voxels: int) -> "Grid":
-        """So many voxels more on every side."""
-        corner = np.eye(4)
-        corner[:3, 3] = -voxels
-        return Grid(tuple(n + 2 * voxels for n in self.shape), self.affine @ corner)
-
-    def at(self, spacing: float | Sequence[float]) -> "Grid":
-        """The same field of view in voxels of `spacing` mm (one, or X, Y, Z), from the same corner."""
-        scale = np.array(spacing) / self.spacing
-        to_ours = np.diag([*scale, 1.0])
-        to_ours[:3, 3] = (scale - 1) / 2  # the first voxels share their outer corner
-        shape = tuple(max(1, round(n / s)) for n, s in zip(self.shape, scale, strict=True))
-        return Grid(shape, self.affine @ to_ours)
-
-    def blur(self, coarser: "Grid", transform: "sitk.Transform") -> np.ndarray:
-        """What to smooth before resampling: variance in mm^2 along each axis; 0 where none is due.
-
-        A voxel is taken to see a Gaussian whose full width at half maximum is its size; the blur is
-        what this grid's Gaussian lacks of the other's (Cardoso et al. 2015).
-
-        Args:
-            coarser: the grid to resample to.
-            transform: from points of that grid to points of this one, mm, LPS+; linear.
-        """
-        edges = (LPS @ coarser.affine[:3, :3]).T.tolist()  # of a voxel, as vectors
-        edges = np.array(
-            [transform.TransformVector(e, (LPS @ coarser.origin).tolist()) for e in edges]
-        )
-        along = edges @ LPS @ self.direction  # this grid's axes
-        lacks = (along**2).sum(0) - np.square(self.spacing)
-        lacks[lacks < 1e-3 * np.square(self.spacing)] = 0.0
-        return lacks / (8 * np.log(2))  # FWHM^2 = 8 ln 2 variance
-
-    def __str__(self) -> str:
-        size = "x".join(str(n) for n in self.shape)
-        spacing = "x".join(f"{s:.4g}" for s in self.spacing)
-        return f"{size} voxels of {spacing} mm, {self.orientation}"
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Volume:
     """Voxels [X, Y, Z] and the grid they lie on.
 
@@ -174,6 +73,10 @@ class Volume:
         """Codes of the directions in which the axes point, such as RAS or LPI."""
         return self.grid.orientation
 
+    def __repr__(self) -> str:
+        low, high = (self.data.min(), self.data.max()) if self.data.size else (0, 0)
+        return f"{type(self).__name__} {self.grid}; {self.data.dtype} {low:.4g} to {high:.4g}"
+
     # -- files ------------------------------------------------------------------------------------
 
     @classmethod
@@ -198,6 +101,17 @@ class Volume:
         """The volume whose header was read, with which all doubts were told."""
         return cls(header.voxels(), header.affine, header.space_code)
 
+    def header(self, name: str) -> Header:
+        """As an image in memory, which messages call `name`."""
+        image = nib.Nifti1Image(np.asarray(self.data, self.stored), None)
+        place(image.header, self.affine, (self.space_code, self.space_code))
+        return Header(Path(name), image, self.shape, self.affine, self.space_code)
+
+    @property
+    def stored(self) -> np.dtype:
+        """The type in which NIfTI keeps its values."""
+        return np.dtype(STORED.get(self.data.dtype.name, self.data.dtype))
+
     def write(
         self,
         path: Path | str,
@@ -214,11 +128,7 @@ class Volume:
             codes: of sform and qform, 0 for one that is not to hold; None: both are the space code.
         """
         path = Path(path)
-        data = self.data
-        if data.dtype == bool:
-            data = data.astype(np.uint8)
-        elif data.dtype in (np.int64, np.float16):
-            data = data.astype(np.int32 if data.dtype == np.int64 else np.float32)
+        data = self.data.astype(self.stored)
         if slope is not None:
             data = np.clip(np.rint(data / slope), -32768, 32767).astype(np.int16)
         header = nib.Nifti1Header()
@@ -229,6 +139,41 @@ class Volume:
             image.header.set_slope_inter(slope, 0)
         with whole(path) as part:
             nib.save(image, part)
+
+    # -- pictures ---------------------------------------------------------------------------------
+
+    def figure(
+        self,
+        title: str = "",
+        *,
+        at: Sequence[float] | None = None,
+        outline: "Volume | None" = None,
+    ) -> "Figure":
+        """Three planes along the volume's own axes, turned to RAS, as a matplotlib figure.
+
+        Args:
+            title: what it is.
+            at: the point, mm, RAS+, through which the planes go; None: the middle of what is above 0.
+            outline: a mask or labels on the same grid, whose edge is drawn over it.
+
+        Raises:
+            ConfigError: the point or the outline lies elsewhere.
+        """
+        return together({title: self}, at=at, outline=outline)
+
+    def show(
+        self,
+        title: str = "",
+        *,
+        at: Sequence[float] | None = None,
+        outline: "Volume | None" = None,
+    ) -> None:
+        """Show `figure` beneath the cell of a notebook, or in a window."""
+        put_up(self.figure(title, at=at, outline=outline))
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows of it."""
+        return png_of(self.figure())
 
     # -- geometry ---------------------------------------------------------------------------------
 
@@ -302,6 +247,26 @@ def write_series(path: Path, frames: Sequence[Volume], space_code: int) -> None:
     place(header, frames[0].affine, (space_code, space_code))
     with whole(path) as part:
         nib.save(nib.Nifti1Image(data, None, header), part)
+
+
+def together(
+    volumes: Mapping[str, Volume],
+    *,
+    at: Sequence[float] | None = None,
+    outline: Volume | None = None,
+) -> "Figure":
+    """Volumes of one grid by title, in the same planes and the same greys; see `Volume.figure`."""
+    turned = {title: volume.reorient("RAS") for title, volume in volumes.items()}
+    edge = outline and outline.reorient("RAS")
+    first = next(iter(turned.values()))
+    for title, other in [*turned.items(), ("outline", edge or first)]:
+        if not other.grid.matches(first.grid, 0.01):
+            raise ConfigError(
+                f"{title}: lies on a grid of {other.grid}, the first volume on {first.grid} (or "
+                f"elsewhere in the world); resample it: volume.resample(first.grid)"
+            )
+    shown = [Shown(title, v.data, edge and edge.data) for title, v in turned.items()]
+    return figure_of(shown, first.grid, at, str(next(iter(volumes.values())).grid))
 
 
 def grid_of(image: "sitk.Image") -> Grid:

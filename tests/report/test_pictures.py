@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from vol3d.report.pictures import Panel, in_rows, middle, panels_in_rows
+from vol3d.planes import middle
+from vol3d.report.pictures import Panel, in_rows, panels_in_rows
 
 SPACING = (2.0, 1.0, 4.0)
 

@@ -14,12 +14,12 @@ import torch
 
 from tests.conftest import vol3d
 from vol3d import __version__
-from vol3d.doctor import conclusion as conclusions
-from vol3d.doctor import report_lines as lines
-from vol3d.doctor import software
-from vol3d.doctor.conclusion import conclusion
-from vol3d.doctor.report_lines import scrubbed, told, version_of
-from vol3d.doctor.trial_training import AUTOENCODER, RandomImages, attempt
+from vol3d.diagnosis import conclusion as conclusions
+from vol3d.diagnosis import report_lines as lines
+from vol3d.diagnosis import software
+from vol3d.diagnosis.conclusion import conclusion
+from vol3d.diagnosis.report_lines import scrubbed, told, version_of
+from vol3d.diagnosis.trial_training import AUTOENCODER, RandomImages, attempt
 from vol3d.errors import RunError
 from vol3d.nn.precision import units_of
 

@@ -282,7 +282,9 @@ def test_wrong_input_is_one_line(heads: Path, tmp_path: Path, registered: Path):
             verb("register", str(far), fixed, f"{tmp_path}/far{how}", f"affine={how}", *FAST)
     labels = tmp_path / "soft_dseg.nii.gz"
     Volume(np.full(grid.shape, 0.5, np.float32), grid.affine).write(labels)
-    with pytest.raises(DataError, match=r"soft_dseg.nii.gz: labels are whole numbers, it holds 0\.5"):
+    with pytest.raises(
+        DataError, match=r"soft_dseg.nii.gz: labels are whole numbers, it holds 0\.5"
+    ):
         verb(
             "register",
             f"{heads}/sub-a_T1w.nii.gz",

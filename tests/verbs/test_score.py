@@ -15,7 +15,7 @@ from tests.segmented import AFFINE, STRUCTURE, VOXEL_ML, box, person, segmentati
 from vol3d.data.bids_writer import anat_path
 from vol3d.data.tables import read_rows
 from vol3d.errors import ConfigError, DataError
-from vol3d.trained.segmented_visit import Calibration
+from vol3d.trained.calibration import Calibration
 from vol3d.verbs.score import Score
 from vol3d.volume import Volume
 

@@ -12,7 +12,9 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from vol3d import __version__
 from vol3d.errors import ConfigError, ElsewhereError, Vol3dError
@@ -175,22 +177,31 @@ def load_verb(name: str) -> type:
     )
 
 
-def fill(name: str, verb: type, arguments: list[str]):
+def fill(
+    name: str, verb: type, arguments: Sequence[Path | str], given: Mapping[str, Any] | None = None
+):
     """The verb's settings from its words: YAML files, positional values, then key=value.
+
+    Args:
+        name: of the verb.
+        verb: its settings.
+        arguments: words; a Path is a file or a folder, whatever its name.
+        given: settings that Python gives as values, on top of the words.
 
     Of a verb that `goes_on`, the last positional setting takes any number of words.
     """
     from vol3d.config import lay, parse_override, read_yaml, several
 
     settings: dict = {}
-    named = {word.partition("=")[0] for word in arguments if "=" in word}
+    is_setting = {word: isinstance(word, str) and "=" in word for word in arguments}
+    named = {word.partition("=")[0] for word in arguments if is_setting[word]} | {*(given or {})}
     positional = [name for name in verb.positional if name not in named]
     for word in arguments:
-        if word.startswith("-"):
+        if isinstance(word, str) and word.startswith("-"):
             raise ConfigError(f"'{word}': settings are given as key=value; see vol3d {name} --help")
-        if word.endswith((".yaml", ".yml")) and "=" not in word:
+        if str(word).endswith((".yaml", ".yml")) and not is_setting[word]:
             settings = lay(settings, read_yaml(Path(word)))
-        elif "=" in word:
+        elif is_setting[word]:
             settings = lay(settings, parse_override(word))
         elif positional:
             settings = lay(settings, {positional.pop(0): word})
@@ -201,4 +212,4 @@ def fill(name: str, verb: type, arguments: list[str]):
             raise ConfigError(
                 f"'{word}': is one word too many; vol3d {name} takes {takes}, then key=value"
             )
-    return verb.parse(settings)
+    return verb.parse(lay(settings, dict(given or {})))

@@ -1,22 +1,8 @@
-"""Flat pictures of volumes, laid out as a reader expects: front up, the person's left on the left."""
+"""One row of flat pictures of volumes, for previews."""
 
 import numpy as np
 
-
-def three_slices(x: np.ndarray, at: tuple[int, int, int] | None = None) -> list[np.ndarray]:
-    """Axial, coronal and sagittal slices of x [X, Y, Z] in RAS+, as rows from top to bottom.
-
-    Axial: anterior up, left on the left (neurological convention). Coronal: superior up, left on
-    the left. Sagittal: superior up, posterior on the left.
-    """
-    i, j, k = at or tuple(n // 2 for n in x.shape)
-    return [x[:, :, k].T[::-1], x[:, j, :].T[::-1], x[i, :, :].T[::-1]]
-
-
-def planes_shown(shape: tuple[int, ...]) -> list[int]:
-    """Which of the three slices show something: all, or of a volume one voxel thick the one it is."""
-    thin = [{2: 0, 1: 1, 0: 2}[axis] for axis, n in enumerate(shape) if n == 1]
-    return thin[:1] or [0, 1, 2]
+from vol3d.planes import planes_shown, three_slices
 
 
 def montage(volumes: list[np.ndarray]) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The images of a visit where they lie, as networks see them on any grid; and the way back."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vol3d.data.network_images import as_seen, onto, within_mask
+from vol3d.data.network_images import as_seen, onto, within
 from vol3d.data.scan_checks import SAME_MM, check_contrast, ras_grid
 from vol3d.data.visit import Visit
 from vol3d.io.header import Header, codes_of, read_header
@@ -37,26 +37,31 @@ class NativeScan:
         Raises:
             DataError: an image is not as it should be, has nothing in it, or the mask lies elsewhere.
         """
-        header, brains = None, {}
-        for name, path in visit.images.items():
-            if name not in contrasts:
-                continue
-            found = read_header(path, visit.form)
-            if found.doubt:
-                log.warning("warning: %s: %s", path, found.doubt)
-            volume = Volume.of(found).reorient("RAS")
-            check_contrast(volume, path)
-            header = header or found
-            grid = ras_grid(header)
+        headers = {
+            name: read_header(path, visit.form)
+            for name, path in visit.images.items()
+            if name in contrasts
+        }
+        assert headers, f"{visit.who} has none of {contrasts}"
+        mask = visit.mask and read_header(visit.mask, visit.form)
+        return cls.of(headers, mask)
+
+    @classmethod
+    def of(cls, headers: Mapping[str, Header], mask: Header | None = None) -> "NativeScan":
+        """The same of images by contrast, on disk or in memory."""
+        first, brains = next(iter(headers.values())), {}
+        grid, inside = ras_grid(first), mask and volume_of(mask)
+        for name, header in headers.items():
+            volume = volume_of(header).reorient("RAS")
+            check_contrast(volume, header.path)
             if not volume.grid.matches(grid, SAME_MM):
                 log.warning(
                     "warning: %s: lies on a grid of %s, and is resampled to that of %s, %s",
-                    *(path, volume.grid, header.path.name, grid),
+                    *(header.path, volume.grid, first.path.name, grid),
                 )
                 volume = onto(volume, grid)
-            brains[name] = within_mask(visit, path, volume)
-        assert header is not None, f"{visit.who} has none of {contrasts}"
-        return cls(header, brains)
+            brains[name] = volume if inside is None else within(volume, inside, mask.path)
+        return cls(first, brains)
 
     @property
     def grid(self) -> Grid:
@@ -81,13 +86,22 @@ class NativeScan:
         found = torch.from_numpy(np.stack(moved)).clamp(0, 1)  # [S, X, Y, Z]
         return torch.cat([(1 - found.sum(0, keepdim=True)).clamp(min=0), found])
 
+    def native(self, data: np.ndarray) -> Volume:
+        """[X, Y, Z] in RAS+ -> a volume that lies as the first image in its file."""
+        return Volume(self.turned_back(data), self.header.affine, self.header.space_code)
+
     def write(self, data: np.ndarray, path: Path, *, slope: float | None = None) -> None:
         """Write [X, Y, Z] in RAS+ as the first image lies in its file."""
-        there = self.turned_back(data)
-        volume = Volume(there, self.header.affine, self.header.space_code)
-        volume.write(path, slope=slope, codes=codes_of(self.header))
+        self.native(data).write(path, slope=slope, codes=codes_of(self.header))
 
     def turned_back(self, data: np.ndarray) -> np.ndarray:
         """[X, Y, Z] in RAS+ -> in the order of the file."""
         codes = Grid(self.header.shape, self.header.affine).orientation
         return Volume(data, self.grid.affine).reorient(codes).data
+
+
+def volume_of(header: Header) -> Volume:
+    """The volume; warns of what is in doubt about its place."""
+    if header.doubt:
+        log.warning("warning: %s: %s", header.path, header.doubt)
+    return Volume.of(header)

@@ -40,10 +40,15 @@ def within_mask(scan: Visit, path: Path, volume: Volume) -> Volume:
     """
     if scan.mask is None:
         return volume
-    volume, mask = (v.reorient("RAS") for v in (volume, Volume.read(scan.mask, scan.form)))
+    return within(volume, Volume.read(scan.mask, scan.form), scan.mask)
+
+
+def within(volume: Volume, mask: Volume, name: Path) -> Volume:
+    """The image with 0 outside a mask, which messages call `name`; a DataError if it lies elsewhere."""
+    volume, mask = (v.reorient("RAS") for v in (volume, mask))
     if not mask.grid.matches(volume.grid, tolerance_mm=0.01):
         raise DataError(
-            f"{scan.mask}: lies on a grid of {mask.grid}, the scan on {volume.grid} (or elsewhere in the "
+            f"{name}: lies on a grid of {mask.grid}, the scan on {volume.grid} (or elsewhere in the "
             f"world); resample it onto the scan, or leave it out with data.mask_entities=null"
         )
     return Volume(volume.data * (mask.data > 0), volume.affine, volume.space_code)

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from vol3d.metrics.verdict import findings, interval, overall, plain
+from vol3d.planes import DIFFERENCE_LIMIT, middle
 from vol3d.report.page import Picture, Section, Table, page
-from vol3d.report.pictures import DIFFERENCE_LIMIT, Panel, Spacing, in_rows, middle, panels_in_rows
+from vol3d.report.pictures import Panel, Spacing, in_rows, panels_in_rows
 from vol3d.report.plots import Cloud, clouds
 
 PLANES = (

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from vol3d.data.preparation.alignment import template_volume
-from vol3d.report.pictures import Panel, in_rows, middle, panels_in_rows, save
+from vol3d.planes import middle
+from vol3d.report.pictures import Panel, in_rows, panels_in_rows, save
 from vol3d.volume import Volume
 
 MOST = 60

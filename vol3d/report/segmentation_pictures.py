@@ -6,10 +6,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vol3d.data.montage import planes_shown, three_slices
 from vol3d.io.text import visible
 from vol3d.metrics.masks import bounding_box
-from vol3d.report.pictures import SIDES, Spacing
+from vol3d.planes import SIDES, planes_shown, three_slices
+from vol3d.report.pictures import Spacing
 
 TRUTH, CONSENSUS, ERROR = "#5ad65a", "#ff5050", "#4fd8ff"
 MARGIN_MM = 15.0

@@ -1,7 +1,9 @@
 """A cohort that a generator makes, as a dataset on disk: whose it is, its table, what was measured."""
 
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from vol3d.data.bids_writer import (
@@ -16,6 +18,7 @@ from vol3d.data.bids_writer import (
 from vol3d.data.covariate_types import Number, Row
 from vol3d.data.tables import read_rows
 from vol3d.diffusion.model import Sampler
+from vol3d.diffusion.sampler_interface import Around, as_it_is
 from vol3d.errors import ConfigError
 from vol3d.io.files import is_free
 from vol3d.io.progress import track
@@ -40,6 +43,51 @@ measured_... of participants.tsv, if there are any, are volumes that a segmenter
 Not for diagnosis. How well the volumes that were asked for come out is measured by vol3d evaluate.
 """
 LICENCE = "That of the model that made them; see its card"
+
+
+def drawn(
+    model: TrainedGenerator,
+    plan: list[Planned],
+    images: Callable[[int], Mapping[str, Volume]],
+    around: Around = as_it_is,
+) -> Iterator[tuple[Planned, Volume]]:
+    """The brains of a plan, one after another, each as it will be on every other day.
+
+    Args:
+        model: that draws them.
+        plan: in any order; no seed twice.
+        images: those that guide the sample of a seed, by name.
+        around: what is put around the denoiser, such as one that can be stopped.
+
+    Returns:
+        Images in [0, 1], float32; or labels, int16.
+    """
+    size = model.sampler.micro_batch
+    for some in batches(plan, model):
+        rows, seeds = [row for _, _, row in some], [seed for seed, _, _ in some]
+        x = model.generate(rows, seeds, [images(seed) for seed in seeds], around)
+        x = x[:, 0].cpu().numpy()
+        x = x.astype(np.int16) if model.codec.is_labels else x  # [B, X, Y, Z]
+        affine, code = model.grid_of(rows[0]).affine, model.fingerprint["space_code"]
+        for place, planned in enumerate(some):
+            if planned[0] % size == place:
+                yield planned, Volume(x[place], affine, code)
+
+
+def batches(plan: list[Planned], model: TrainedGenerator) -> Iterator[list[Planned]]:
+    """Batches of one grid and exactly micro_batch brains, in which seed s has place s % micro_batch.
+
+    Arithmetic can differ in the last bit from place to place, so the place is the seed's. A place
+    that no seed is left for repeats a neighbour.
+    """
+    size = model.sampler.micro_batch
+    for shape in sorted({model.grid_of(row).shape for _, _, row in plan}):
+        alike = [p for p in plan if model.grid_of(p[2]).shape == shape]
+        queues = [[p for p in alike if p[0] % size == place] for place in range(size)]
+        for i in range(max(map(len, queues))):
+            some = [q[i] if i < len(q) else None for q in queues]
+            filler = next(p for p in some if p is not None)
+            yield [p or filler for p in some]
 
 
 def claim(out: Path, bundle: str, sampler: Sampler, *, any_precision: bool = False) -> Sampler:

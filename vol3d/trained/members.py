@@ -125,6 +125,31 @@ def open_members(
     return TrainedSegmenter(path, device)
 
 
+def open_all(
+    paths: Sequence[Path],
+    device: torch.device | str,
+    changes: dict[str, Any],
+    samplers: Sequence[dict[str, Any] | None] | None = None,
+) -> list[Members]:
+    """Segmenters of one ensemble.
+
+    Args:
+        paths: see `open_members`.
+        device: likewise.
+        changes: to the samplers of those that are diffusion models.
+        samplers: of each, or None for one that has none; instead of changes.
+
+    Raises:
+        ConfigError: one is no segmenter; changes where none is a diffusion model.
+    """
+    are_diffusion = [kind_at(path) == "diffusion" for path in paths]
+    if changes and not any(are_diffusion):
+        said = "micro_batch" if [*changes] == ["micro_batch"] else "sampler"
+        raise ConfigError(f"{said}: {paths[0]} is no diffusion model, and has no sampler")
+    each = samplers or [changes if it_is else None for it_is in are_diffusion]
+    return [open_members(p, device, c) for p, c in zip(paths, each, strict=True)]
+
+
 def kind_at(path: Path | str) -> str:
     """What the bundle at a path is."""
     return "segmenter" if Path(path) == READY else str(Bundle(path).config.get("kind"))

@@ -1,8 +1,9 @@
 """An ensemble whose members come from several segmenters in turn, on the grid of each scan."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -13,7 +14,7 @@ from vol3d.data.tables import few
 from vol3d.data.visit import Visit
 from vol3d.errors import ConfigError, DataError
 from vol3d.io.header import Header
-from vol3d.trained.members import Members
+from vol3d.trained.members import DiffusionSegmenter, Members
 from vol3d.volume import Grid
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,18 @@ class Mixture:
     def contrasts(self) -> list[str]:
         """The images that any of them takes; none where it is not known."""
         return list(dict.fromkeys(c for s in self.segmenters for c in takes(s)))
+
+    @property
+    def samplers(self) -> list[dict[str, Any] | None]:
+        """How each draws; None for one that draws nothing."""
+        return [
+            s.model.sampler.dump() if isinstance(s, DiffusionSegmenter) else None
+            for s in self.segmenters
+        ]
+
+    def looks_at(self, images: Iterable[str]) -> list[str]:
+        """The images of a visit that are looked at: the first, where nobody knows which are taken."""
+        return [c for c in images if c in self.contrasts] or [*images][:1]
 
     def check(self, visits: Sequence[Visit]) -> None:
         """Each segmenter finds its images in each visit; warns of those that it can do without.

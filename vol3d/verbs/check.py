@@ -79,7 +79,8 @@ class Check(Config):
 
     def show(self, scans: list[Visit], images: Images | None) -> Path:
         """The picture: the first, the middle and the last of the scans."""
-        from vol3d.report.pictures import Panel, middle, panels_in_rows, save
+        from vol3d.planes import middle
+        from vol3d.report.pictures import Panel, panels_in_rows, save
 
         if images is None:
             raise ConfigError(f"picture={self.picture}: latents cannot be shown; check the scans")

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from vol3d.config import Config
-from vol3d.doctor.connections import backends, cards, queue, topology
-from vol3d.doctor.machine import disk, gpus, memory, processor, shared_memory
-from vol3d.doctor.report_lines import FAILED, Lines, scrubbed, told
-from vol3d.doctor.software import commit, deepspeed, environment, system, torch_build, versions
+from vol3d.diagnosis.connections import backends, cards, queue, topology
+from vol3d.diagnosis.machine import disk, gpus, memory, processor, shared_memory
+from vol3d.diagnosis.report_lines import FAILED, Lines, scrubbed, told
+from vol3d.diagnosis.software import commit, deepspeed, environment, system, torch_build, versions
 from vol3d.errors import RunError
 
 
@@ -54,7 +54,7 @@ class Doctor(Config):
         failed = [f"{name} {value}" for name, value in lines if value.startswith(FAILED)]
         if failed:
             raise RunError(f"the trial step did not work: {'; '.join(failed)}")
-        from vol3d.doctor.conclusion import conclusion
+        from vol3d.diagnosis.conclusion import conclusion
         from vol3d.training.engine import device_of
 
         return f"The trial step worked.\n{conclusion(device_of(self.device), dict(lines))}"
@@ -62,7 +62,7 @@ class Doctor(Config):
 
 def trial(device: str) -> Lines:
     """A few real training steps of small networks."""
-    from vol3d.doctor.trial_training import trials
+    from vol3d.diagnosis.trial_training import trials
     from vol3d.nn.precision import why
     from vol3d.training.engine import device_of
 

@@ -1,11 +1,10 @@
 """Make a cohort of synthetic brains with the covariates that are asked for."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 
@@ -28,7 +27,9 @@ from vol3d.io.reading import read_json
 from vol3d.trained import TrainedGenerator, TrainedSegmenter
 from vol3d.trained.generated_cohort import (
     Planned,
+    batches,
     claim,
+    drawn,
     entities_of,
     measure,
     name_of,
@@ -120,21 +121,14 @@ class Generate(Config):
         paths = {seed: self.path(model, seed) for seed, _, _ in plan}
         lacking = [p for p in plan if not is_made(paths[p[0]], p[2], guides.said(p[0]))]
         write_table(self.out, plan, paths, model)
-        whose = share(list(batches(plan, sampler.micro_batch, model)), self.shard)
+        whose = share(list(batches(plan, model)), self.shard)
         ours = {seed for some in whose for seed, _, _ in some}
         missing = [p for p in lacking if p[0] in ours]
         with Bar("generate", len(ours), len(ours) - len(missing)) as bar:
-            for some in batches(missing, sampler.micro_batch, model):
-                seeds, rows = [seed for seed, _, _ in some], [row for _, _, row in some]
-                x = model.generate(rows, seeds, [guides.of(seed) for seed in seeds], around)
-                fresh = {
-                    seed: (x[j, 0], asked, row)
-                    for j, (seed, asked, row) in enumerate(some)
-                    if seed % sampler.micro_batch == j
-                }
-                for seed, brain in fresh.items():
-                    write_brain(paths[seed], *brain, model, seed, sampler, guides.said(seed))
-                bar.advance(len(fresh))
+            for planned, image in drawn(model, missing, guides.of, around):
+                seed = planned[0]
+                write_brain(paths[seed], image, planned, model, guides.said(seed))
+                bar.advance()
         if segmenter:
             measure([paths[seed] for seed in sorted(ours)], segmenter)
         left = sum(not is_made(paths[seed], row, guides.said(seed)) for seed, _, row in plan)
@@ -267,21 +261,6 @@ class Generate(Config):
         return anat_place(self.out, name_of(seed), entities_of(model, "synth"), model.kind)
 
 
-def batches(plan: list[Planned], size: int, model: TrainedGenerator) -> Iterator[list[Planned]]:
-    """Batches of one grid and exactly `size` brains, in which seed s always has place s % size.
-
-    Arithmetic can differ in the last bit from place to place, so the place is the seed's. A place
-    that no seed is left for repeats a neighbour.
-    """
-    for shape in sorted({model.grid_of(row).shape for _, _, row in plan}):
-        alike = [p for p in plan if model.grid_of(p[2]).shape == shape]
-        queues = [[p for p in alike if p[0] % size == place] for place in range(size)]
-        for i in range(max(map(len, queues))):
-            some = [q[i] if i < len(q) else None for q in queues]
-            filler = next(p for p in some if p is not None)
-            yield [p or filler for p in some]
-
-
 def is_made(path: Path, row: Row, guided: dict[str, Any]) -> bool:
     """Whether a brain is there; its sidecar is written last.
 
@@ -301,40 +280,29 @@ def is_made(path: Path, row: Row, guided: dict[str, Any]) -> bool:
 
 
 def write_brain(
-    path: Path,
-    x: torch.Tensor,
-    asked: Row,
-    row: Row,
-    model: TrainedGenerator,
-    seed: int,
-    sampler: Sampler,
-    guided: dict[str, Any],
+    path: Path, image: Volume, planned: Planned, model: TrainedGenerator, guided: dict[str, Any]
 ) -> None:
     """The image, its brain mask if it is a stripped brain, then its sidecar: with that it is complete."""
     make_folder(path.parent)
-    grid, codec = model.grid_of(row), model.codec
-    image = Volume(x.cpu().numpy(), grid.affine, model.fingerprint["space_code"])
-    if codec.is_labels:
-        Volume(image.data.astype(np.int16), image.affine, image.space_code).write(path)
-    else:
-        image.write(path, slope=STEP)
+    (seed, asked, row), codec = planned, model.codec
+    image.write(path, slope=None if codec.is_labels else STEP)
     if codec.brain_level is not None:
         mask = anat_place(path.parents[2], name_of(seed), entities_of(model, "brain"), "mask")
         solid(image).write(mask)
-        write_json(sidecar_of(mask), {"Type": "Brain", "Resolution": str(grid)})
+        write_json(sidecar_of(mask), {"Type": "Brain", "Resolution": str(image.grid)})
     write_json(
         sidecar_of(path),
         {
             "Description": f"synthetic {'label map' if codec.is_labels else model.kind}; nobody's",
             **({} if codec.is_labels else {"SkullStripped": codec.brain_level is not None}),
             "SpatialReference": model.fingerprint.get("entities", {}).get("space", "orig"),
-            "Resolution": str(grid),
+            "Resolution": str(image.grid),
             "Model": model.checksum,
             **({"Autoencoder": model.autoencoder.checksum} if model.autoencoder else {}),
             "Vol3d": vol3d.__version__,
             "Seed": seed,
-            "Sampler": sampler.dump(),
-            "Guidance": guidance_scales(sampler, model.schema, model.scales),
+            "Sampler": model.sampler.dump(),
+            "Guidance": guidance_scales(model.sampler, model.schema, model.scales),
             "Asked": {k: v for k, v in asked.items() if v is not None},
             "Covariates": row,
             **({"GuidedBy": guided} if guided else {}),

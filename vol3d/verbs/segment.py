@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
-from vol3d.config import Config, did_you_mean, several
+from vol3d.config import Config, several
 from vol3d.data.bids_writer import write_text
 from vol3d.data.dataset import Names
 from vol3d.data.datasets import Bids, OneImage, Source, settings_at
@@ -21,10 +21,10 @@ from vol3d.io.header import read_header
 from vol3d.io.lock import at_work
 from vol3d.io.progress import Bar
 from vol3d.io.reading import read_json
-from vol3d.metrics.ensemble import Ensemble
-from vol3d.trained.members import DiffusionSegmenter, Members, kind_at, open_members
+from vol3d.trained.members import open_all
 from vol3d.trained.mixture import Mixture, needs
 from vol3d.trained.results_folder import Place, is_complete
+from vol3d.trained.segmentation import Consensus, Wanted, segment
 from vol3d.trained.segmentation_folder import (
     claim,
     describe,
@@ -33,13 +33,7 @@ from vol3d.trained.segmentation_folder import (
     places,
     write_tables,
 )
-from vol3d.trained.segmented_visit import (
-    Calibration,
-    Consensus,
-    Wanted,
-    inputs,
-    write_visit,
-)
+from vol3d.trained.segmented_visit import inputs, write_visit
 from vol3d.training.engine import device_of, tell_precision
 from vol3d.verbs.train import generator_at
 from vol3d.volume import Volume
@@ -121,7 +115,7 @@ class Segment(Config):
         ours = share(visits, self.shard)
         with Bar("segment", len(ours)) as bar:
             for visit in ours:
-                files = inputs(visit, contrasts_of(mixture, visit))
+                files = inputs(visit, mixture.looks_at(visit.images))
                 if not is_complete(at[visit.who], files):
                     self.segment(mixture, visit, at[visit.who], wanted, files)
                 bar.advance()
@@ -136,10 +130,8 @@ class Segment(Config):
         self, mixture: Mixture, visit: Visit, at: Place, wanted: Wanted, files: dict[str, Any]
     ) -> None:
         """One visit."""
-        scan = NativeScan.read(visit, contrasts_of(mixture, visit))
-        ensemble = Ensemble(len(mixture.structures) + 1, scan.grid.shape, device_of(self.device))
-        for probabilities in mixture.of(scan):
-            ensemble.add(probabilities)
+        scan = NativeScan.read(visit, mixture.looks_at(visit.images))
+        found = segment(mixture, scan, wanted, device_of(self.device))
         told = {
             "Visit": visit.who,
             "Subject": visit.subject,
@@ -150,13 +142,13 @@ class Segment(Config):
             "Members": [
                 {"Segmenter": member.segmenter, "Seed": member.seed} for member in mixture.dealt
             ],
-            "Samplers": samplers(mixture.segmenters),
+            "Samplers": mixture.samplers,
             "Interval": self.interval,
         }
         if wanted.calibration:
             told["Temperature"] = wanted.calibration.temperature
             told["ConformalLevel"] = wanted.calibration.level
-        write_visit(at, scan, ensemble, wanted, told)
+        write_visit(at, found, told)
 
     def report(self, visits: list[Visit], at: dict[str, Place]) -> None:
         """Volumes and pictures as one page, where the BIDS validator does not mind."""
@@ -183,7 +175,7 @@ class Segment(Config):
         at = places(self.out, visits)
         if not is_free(self.out):
             self.claim(self.settings(mixture))
-        made = sum(is_complete(at[v.who], inputs(v, contrasts_of(mixture, v))) for v in visits)
+        made = sum(is_complete(at[v.who], inputs(v, mixture.looks_at(v.images))) for v in visits)
         log.info(
             "would segment %d visits, with %d members each; %d are there",
             *(len(visits) - made, len(mixture.dealt), made),
@@ -206,7 +198,8 @@ class Segment(Config):
         mixture.check(visits)
         for visit in visits:
             headers = [
-                read_header(visit.images[name], visit.form) for name in contrasts_of(mixture, visit)
+                read_header(visit.images[name], visit.form)
+                for name in mixture.looks_at(visit.images)
             ]
             for segmenter in mixture.segmenters:
                 mixture.grid(segmenter, headers[0])
@@ -217,13 +210,7 @@ class Segment(Config):
     ) -> Mixture:
         """The segmenters; with these samplers, or those that they have with the changes asked for."""
         paths = [generator_at(path) for path in self.bundle]
-        are_diffusion = [kind_at(path) == "diffusion" for path in paths]
-        if self.changes and not any(are_diffusion):
-            said = "sampler" if self.sampler else "micro_batch"
-            raise ConfigError(f"{said}: {self.bundle[0]} is no diffusion model, and has no sampler")
-        changes = samplers or [self.changes if it_is else None for it_is in are_diffusion]
-        opened = [open_members(p, device, c) for p, c in zip(paths, changes, strict=True)]
-        return Mixture(opened, self.members, self.seed)
+        return Mixture(open_all(paths, device, self.changes, samplers), self.members, self.seed)
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -258,29 +245,14 @@ class Segment(Config):
                 f"{self.bundle[0]}: finds {', '.join(known)}, which names of files, in letters and "
                 f"digits, cannot tell apart"
             )
-        for name in self.lesions:
-            if name not in known:
-                raise ConfigError(
-                    f"lesions: no structure '{name}'.{did_you_mean(name, known)} There are "
-                    f"{', '.join(known)}."
-                )
-        calibration = Calibration.read(self.calibration) if self.calibration else None
-        if calibration:
-            calibration.check(
-                self.calibration,
-                segmenters=[s.checksum for s in mixture.segmenters],
-                samplers=samplers(mixture.segmenters),
-                members=len(mixture.dealt),
-            )
-        return Wanted(
-            known, self.consensus, self.interval, self.lesions, self.keep_members, calibration
-        )
+        names = ("consensus", "interval", "lesions", "keep_members", "calibration")
+        return Wanted.of(mixture, **{name: getattr(self, name) for name in names})
 
     def settings(self, mixture: Mixture) -> dict[str, Any]:
         """What results depend on, beside the images."""
         return {
             "segmenters": [s.checksum for s in mixture.segmenters],
-            "samplers": samplers(mixture.segmenters),
+            "samplers": mixture.samplers,
             "members": self.members,
             "seed": self.seed,
             "consensus": self.consensus,
@@ -293,15 +265,3 @@ class Segment(Config):
     def claim(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Take the folder; the settings with which it is made."""
         return claim(self.out, settings, any_precision="precision" not in self.changes)
-
-
-def samplers(segmenters: Sequence[Members]) -> list[dict[str, Any] | None]:
-    """How each draws; None for one that draws nothing."""
-    return [
-        s.model.sampler.dump() if isinstance(s, DiffusionSegmenter) else None for s in segmenters
-    ]
-
-
-def contrasts_of(mixture: Mixture, visit: Visit) -> list[str]:
-    """The images of a visit that are looked at: the first, where nobody knows which are taken."""
-    return [c for c in visit.images if c in mixture.contrasts] or [*visit.images][:1]

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from vol3d.doctor.machine import cpu_quota, why_none
-from vol3d.doctor.report_lines import ask
+from vol3d.diagnosis.machine import cpu_quota, why_none
+from vol3d.diagnosis.report_lines import ask
 from vol3d.errors import RunError
 from vol3d.nn.cpu_features import cpu_flags
 from vol3d.nn.precision import UNITS, cap, kind, resolve, units_of, why

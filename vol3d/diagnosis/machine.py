@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from vol3d.doctor.report_lines import GIB, Lines, ask, reason, told
+from vol3d.diagnosis.report_lines import GIB, Lines, ask, reason, told
 from vol3d.io.lock import mount_of
 from vol3d.nn.cpu_features import cpu_flags, cpu_info, groups_of
 

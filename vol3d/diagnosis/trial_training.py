@@ -12,7 +12,7 @@ import torch
 from vol3d.data.fake import FakeImages, FakeLatents
 from vol3d.data.rng import numpy_rng, torch_rng
 from vol3d.data.visit import Visit
-from vol3d.doctor.report_lines import Lines
+from vol3d.diagnosis.report_lines import Lines
 from vol3d.errors import RunError
 from vol3d.nn.precision import units_of, why
 from vol3d.tasks import Task

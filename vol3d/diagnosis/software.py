@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from vol3d import __version__
-from vol3d.doctor.report_lines import FAILED, Lines, ask, version_of
+from vol3d.diagnosis.report_lines import FAILED, Lines, ask, version_of
 
 # torch is imported within the checks here and beside: where it is broken, one of them says so.
 EXTRAS = {"deepspeed": "deepspeed", "xformers": "xformers", "napari": "viewer"}

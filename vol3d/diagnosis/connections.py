@@ -5,7 +5,7 @@ import re
 import resource
 from pathlib import Path
 
-from vol3d.doctor.report_lines import Lines, ask
+from vol3d.diagnosis.report_lines import Lines, ask
 
 QUEUE = """
 SLURM_NNODES SLURM_NTASKS SLURM_NTASKS_PER_NODE SLURM_TASKS_PER_NODE SLURM_CPUS_PER_TASK

@@ -1,0 +1,228 @@
+"""What Python gets is what the command line writes, bit for bit; and nothing is loaded too early."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from scipy.spatial.transform import Rotation
+
+import vol3d as v
+from tests.conftest import verb
+from vol3d.cli import verbs
+from vol3d.data.tables import read_rows
+from vol3d.trained.segmented_visit import STEP as P_STEP
+from vol3d.verbs import generate as generate_verb
+
+ROOT = Path(__file__).parent.parent
+LIGHT = """
+import sys
+import vol3d as v
+assert "train" in dir(v) and "load" in dir(v)
+loaded = {name.partition(".")[0] for name in sys.modules}
+assert not loaded & {"torch", "numpy", "pydantic", "matplotlib", "nibabel"}, loaded
+v.read, v.show, v.Volume, v.DataError
+loaded = {name.partition(".")[0] for name in sys.modules}
+assert not loaded & {"torch", "pydantic", "matplotlib", "SimpleITK"}, loaded
+"""
+
+
+def image_of(cohort: Path, who: str) -> Path:
+    return next(cohort.glob(f"sub-{who}/anat/*desc-brain_T1w.nii.gz"))
+
+
+def stored(path: Path) -> np.ndarray:
+    """What a file holds, before its slope makes values of it."""
+    return np.asarray(nib.load(path).dataobj.get_unscaled())
+
+
+def test_nothing_is_loaded_before_it_is_used():
+    done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_every_verb_is_a_function_that_says_what_it_takes():
+    for name in verbs():
+        function = getattr(v, name.replace("-", "_").replace("import", "import_"))
+        assert callable(function)
+        assert f"vol3d {name}" in function.__doc__
+    assert list(v.train.__signature__.parameters)[1:3] == ["run", "total_nimg"]
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        v.trian  # noqa: B018
+
+
+def test_a_function_takes_the_same_words_as_its_verb(tmp_path: Path):
+    made = v.sample_cohort(tmp_path / "a=b", "spacing=4", n=1, anatomy={"shape_mm": 0})
+    assert made == tmp_path / "a=b"  # a Path is a folder, whatever its name
+    same = verb("sample-cohort", str(tmp_path / "same"), "n=1", "anatomy.shape_mm=0")
+    for path in sorted(same.rglob("*.nii.gz")):
+        assert (made / path.relative_to(same)).read_bytes() == path.read_bytes()
+
+
+def test_mistakes_are_one_line(diffusion: Path, tmp_path: Path):
+    with pytest.raises(v.ConfigError, match=r"unknown setting or covariate 'agee'\. Did you mean"):
+        v.load(diffusion).generate(agee=70)
+    with pytest.raises(v.ConfigError, match=r"unknown key 'optmi'\. Did you mean 'optim'"):
+        v.train(ROOT / "configs/demo/autoencoder.yaml", run=tmp_path, optmi={"lr": 1})
+    with pytest.raises(v.ConfigError, match=r"kind='segmentr': unknown\. Did you mean 'segmenter'"):
+        v.load("ready", "segmentr")
+    with pytest.raises(v.DataError, match=r"nobody.nii: no such image") as error:
+        v.read("nobody.nii")
+    assert error.value._render_traceback_() == ["vol3d: nobody.nii: no such image"]
+
+
+def test_a_brain_is_the_one_that_generate_writes(
+    diffusion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Drawn among others there, alone here."""
+    seen, write = {}, generate_verb.write_brain
+
+    def spy(path: Path, image: v.Volume, planned: tuple, *rest: object) -> None:
+        seen[planned[0]] = image, path
+        write(path, image, planned, *rest)
+
+    monkeypatch.setattr(generate_verb, "write_brain", spy)
+    words = ["n=5", "age=60", "sex=F", "micro_batch=2", "device=cpu"]
+    verb("generate", str(diffusion), str(tmp_path / "made"), *words)
+    model = v.load(diffusion, device="cpu", sampler={"micro_batch": 2})
+    brain = model.generate(age=60, sex="F", seed=3)
+    image, path = seen[3]
+    assert np.array_equal(brain.data, image.data)
+    assert np.array_equal(np.rint(brain.data / generate_verb.STEP), stored(path))
+    assert brain.grid.matches(v.read(path).grid)
+    assert brain.space_code == v.read(path).space_code
+    assert brain.covariates["age"] == 60
+    assert brain.caption.startswith("age 60 years, sex F, brain ")
+    assert not np.array_equal(brain.data, model.generate(age=60, sex="F", seed=4).data)
+
+
+def oblique(image: Path) -> v.Volume:
+    """A brain with other axes, in an oblique place."""
+    brain = v.read(image).reorient("LSA")
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("xyz", [9, -14, 5], degrees=True).as_matrix()
+    return v.Volume(brain.data, turn @ brain.affine, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "in_memory"), [("dropout_segmenter", False), ("label_diffusion", True)]
+)
+def test_a_segmentation_is_the_one_that_segment_writes(
+    kind: str, in_memory: bool, cohort: Path, tmp_path: Path, request: pytest.FixtureRequest
+):
+    bundle, image = request.getfixturevalue(kind), oblique(image_of(cohort, "0002"))
+    path = tmp_path / "scan_T1w.nii.gz"
+    image.write(path)
+    settings = {"members": 2, "seed": 1, "interval": 0.5}
+    out = v.segment(bundle, path, tmp_path / "out", pictures=False, device="cpu", **settings)
+    model = v.load(bundle, device="cpu")
+    assert isinstance(model, v.Segmenter)
+    found = model.segment(image if in_memory else path, **settings)
+    (labels,) = [p for p in out.rglob("*_dseg.nii.gz") if "_desc-" not in p.name]
+    assert np.array_equal(found.labels.data, stored(labels))
+    assert found.labels.grid.matches(v.read(labels).grid)
+    for name, p in found.probabilities.items():
+        (there,) = out.rglob(f"*_label-{name.removesuffix('_ml')}_probseg.nii.gz")
+        assert np.array_equal(np.rint(p.data / P_STEP), stored(there))
+    (there,) = out.rglob("*_desc-entropy_probseg.nii.gz")
+    assert np.allclose(found.entropy.data, v.read(there).data, atol=2e-5)
+    (there,) = out.rglob("*_desc-staple_dseg.nii.gz")
+    assert np.array_equal(found.labels_by("staple").data, stored(there))
+    written = {row["structure"]: row for row in read_rows(out / "volumes.tsv")}
+    for name, told in found.volumes.items():  # a file keeps its affine in float32
+        for key in ("mean_ml", "low_ml", "high_ml", "consensus_ml"):
+            assert told[key] == pytest.approx(float(written[name][key]), rel=1e-7)
+    assert found._repr_png_().startswith(b"\x89PNG")
+
+
+def test_latents_and_holes_are_those_of_the_verbs(
+    cohort: Path, autoencoder: Path, latents: Path, diffusion: Path, tmp_path: Path
+):
+    image = image_of(cohort, "0003")
+    model = v.load(autoencoder, device="cpu")
+    latent = model.encode(image)
+    written = load_file(next(latents.glob("sub-0003*_latent.safetensors")))
+    assert np.array_equal(latent.mean, written["mean"])
+    assert np.array_equal(latent.logvar, written["logvar"])
+    assert np.allclose(latent.grid.spacing, 4 * model.model.downsample)
+    back = model.reconstruct(image)
+    assert back.grid.matches(v.read(image).grid)
+    assert np.array_equal(back.data, model.decode(latent).data)
+
+    scan = v.read(image)
+    hole = np.zeros(scan.shape, np.uint8)
+    hole[16:22, 24:30, 18:24] = 1
+    hole = v.Volume(hole, scan.affine)
+    hole.write(tmp_path / "hole.nii.gz")
+    words = [diffusion, image, tmp_path / "hole.nii.gz", tmp_path / "filled.nii.gz"]
+    filled = v.read(v.inpaint(*words, age=60, seed=2, device="cpu"))
+    again = v.load(diffusion, device="cpu").inpaint(scan, hole, age=60, seed=2)
+    assert np.array_equal(filled.data, again.data)
+    with pytest.raises(v.DataError, match="mask: covers nothing"):
+        v.load(diffusion).inpaint(scan, v.Volume(0 * hole.data, hole.affine))
+
+
+def test_what_kind_of_model_it_is(autoencoder: Path, segmenter: Path, diffusion: Path):
+    found = [v.load("ready"), v.load("ready", "segmenter"), v.load("ready", "autoencoder")]
+    assert [type(m) for m in found] == [v.Generator, v.Segmenter, v.Autoencoder]
+    assert "ventricles_ml: 9." in repr(found[0])
+    both = v.load([segmenter, "ready"], "segmenter")
+    assert len(both.segmenters) == 2
+    with pytest.raises(v.ConfigError, match="is a segmenter bundle, a diffusion bundle is due"):
+        v.load(segmenter, "generator")
+    with pytest.raises(v.ConfigError, match="is no diffusion model, and has no sampler"):
+        v.load(autoencoder, sampler={"steps": 3})
+
+
+def bright() -> v.Volume:
+    """One bright voxel to the right, in front and above; the axes point left, down and back."""
+    data = np.zeros((10, 12, 6), np.float32)
+    data[3:7, 3:9, 2:4] = 0.4
+    data[8, 10, 4] = 1
+    affine = np.diag([2.0, 3.0, 4.0, 1.0])
+    affine[:3, 3] = [-10, -20, 5]
+    return v.Volume(data, affine).reorient("LIP")
+
+
+def test_a_picture_has_right_on_the_right_and_says_where():
+    figure = bright().figure("one", at=(6, 10, 21))
+    axial, coronal, sagittal = figure.axes
+    assert [[t.get_text() for t in a.texts][:4] for a in figure.axes] == [
+        [*"LRAP"],
+        [*"LRSI"],
+        [*"PASI"],
+    ]
+    for axes, width, height in ((axial, 20, 36), (coronal, 20, 24), (sagittal, 36, 24)):
+        image = axes.images[0]
+        left, right, low, high = image.get_extent()
+        assert (right - left, high - low) == pytest.approx((width, height))
+        picture = image.get_array()
+        row, column = np.unravel_index(picture.argmax(), picture.shape)
+        assert column >= 0.8 * picture.shape[1]  # the right side, or in front
+        assert row <= 0.2 * picture.shape[0]  # in front, or above
+    words = " ".join(t.get_text() for t in figure.texts)
+    assert "through 6, 10, 21 mm (RAS+)" in words
+    assert "10x6x12 voxels of 2x4x3 mm, LIP" in words
+    assert "black 0, white 0.856" in words  # 99.5 % are not above
+    assert bright()._repr_png_().startswith(b"\x89PNG")
+
+
+def test_pictures_of_volumes_that_lie_elsewhere_are_refused():
+    with pytest.raises(v.ConfigError, match=r"other: lies on a grid of .* resample it"):
+        v.show({"one": bright(), "other": v.Volume(bright().data, np.eye(4))})
+    with pytest.raises(v.ConfigError, match=r"at=\(99, 0, 0\) mm: lies outside"):
+        bright().figure(at=(99, 0, 0))
+
+
+def test_without_a_display_it_says_so(caplog: pytest.LogCaptureFixture):
+    code = "import vol3d as v, numpy as np; v.Volume(np.ones((4, 4, 4)), np.eye(4)).show()"
+    env = {**os.environ, "MPLBACKEND": "agg"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=env, cwd=ROOT
+    )
+    assert done.returncode == 0
+    assert done.stderr.startswith("warning: no display here; figure().savefig(")

@@ -1,0 +1,65 @@
+"""Open what vol3d has trained, of whichever kind."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from vol3d.api.autoencoder import Autoencoder
+from vol3d.api.generator import Generator
+from vol3d.api.segmenter import Segmenter
+from vol3d.bundle import Bundle
+from vol3d.config import did_you_mean
+from vol3d.errors import ConfigError
+from vol3d.trained import TrainedAutoencoder, TrainedGenerator
+from vol3d.trained.members import open_all
+from vol3d.training.engine import device_of
+from vol3d.verbs.train import generator_at
+
+Kind = Literal["generator", "segmenter", "autoencoder"]
+IN_BUNDLES = {"generator": "diffusion", "segmenter": "segmenter", "autoencoder": "autoencoder"}
+"""What a bundle calls each kind."""
+
+
+def load(
+    bundle: Path | str | Sequence[Path | str],
+    kind: Kind | None = None,
+    *,
+    device: str = "auto",
+    sampler: dict[str, Any] | None = None,
+) -> Generator | Segmenter | Autoencoder:
+    """Open a trained model.
+
+    Args:
+        bundle: a bundle or a run; of a diffusion model that has not finished its training, its last
+            checkpoint. `ready` names the models that come with vol3d. Several make one ensemble of
+            segmenters.
+        kind: generator, segmenter or autoencoder. Without it what the bundle is: a diffusion model
+            that draws label maps of an image is a segmenter. `ready` by itself is the generator.
+        device: auto, cpu, cuda or cuda:1.
+        sampler: changes to the sampler of a diffusion model: {"steps": 8, "guidance": 2}.
+
+    Raises:
+        ConfigError: there is none, it is of another kind, or a setting is off.
+        DataError: a file of the bundle is damaged.
+    """
+    if kind is not None and kind not in IN_BUNDLES:
+        raise ConfigError(
+            f"kind={kind!r}: unknown.{did_you_mean(str(kind), [*IN_BUNDLES])} "
+            f"Known: {', '.join(IN_BUNDLES)}."
+        )
+    where, changes = device_of(device), sampler or {}
+    is_one = isinstance(bundle, Path | str)
+    paths = [generator_at(Path(path)) for path in ([bundle] if is_one else bundle)]
+    if not is_one or kind == "segmenter":
+        return Segmenter(open_all(paths, where, changes), where)
+    found = IN_BUNDLES[kind] if kind else str(Bundle(paths[0]).config.get("kind"))
+    if found != "diffusion" and changes:
+        raise ConfigError(f"sampler: {bundle} is no diffusion model, and has no sampler")
+    if found == "autoencoder":
+        return Autoencoder(TrainedAutoencoder(paths[0], where))
+    if found == "segmenter":
+        return Segmenter(open_all(paths, where, changes), where)
+    model = TrainedGenerator(paths[0], where, changes)
+    if kind is None and model.codec.is_labels and model.channels:
+        return Segmenter(open_all(paths, where, changes), where)
+    return Generator(model)
