@@ -12,8 +12,9 @@ from vol3d.data.bids_writer import anat_path
 from vol3d.data.native_scan import NativeScan
 from vol3d.metrics.ensemble import Ensemble
 from vol3d.trained.results_folder import Place
+from vol3d.trained.segmentation import Segmentation, Wanted
 from vol3d.trained.segmentation_folder import claim, describe
-from vol3d.trained.segmented_visit import Wanted, write_visit
+from vol3d.trained.segmented_visit import write_visit
 from vol3d.volume import Volume
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
         ensemble.add(np.stack([1 - turned, turned]))
     told = {"Visit": "sub-01", "Inputs": {"T1w": {"File": visit.image.name}}, "Interval": 0.9}
     wanted = Wanted([STRUCTURE], lesions=[STRUCTURE], keep_members=True)
-    write_visit(Place.of(out, visit), scan, ensemble, wanted, told)
+    write_visit(Place.of(out, visit), Segmentation(scan, ensemble, wanted), told)
     assert anat_path(data, "sub-01", {}, "T1w") == visit.image
     return out, data
 
