@@ -29,6 +29,14 @@ def optimised(
         objective: what is lowered.
         steps: of Adam.
     """
+    with torch.inference_mode(False), torch.enable_grad():
+        return searched(start, moving.clone(), fixed.clone(), objective, steps)
+
+
+def searched(
+    start: Deformation, moving: Tensor, fixed: Tensor, objective: Objective, steps: int
+) -> Deformation:
+    """The same, where gradients are kept."""
     box = start.box
     around = [n for i in (2, 1, 0) for n in (0, box[i] - start.shape[i])]
     images = [pad(x, around) for x in (moving, fixed)]
@@ -36,18 +44,17 @@ def optimised(
     free = [v.detach().clone() for v in start.velocities]
     rates = [STEP_VOXELS * v.shape[2] / box[0] for v in free]
     optim = torch.optim.Adam([{"params": [v]} for v in free], betas=BETAS)
-    with torch.enable_grad():
-        for step in range(steps):
-            is_coarse = step < COARSE * steps - 1
-            seen = halves if is_coarse else images
-            for v in free:  # of a single velocity, as of the coarsest, there is no coarser one
-                v.requires_grad_(not is_coarse or 4 * v.shape[2] <= box[0] or v is free[0])
-            moves = [v for v in free if v.requires_grad or v.any()]
-            found = Deformation(moves, seen[1].shape[2:])
-            loss = torch.stack([*objective.terms(found, *seen).values()]).sum()
-            optim.zero_grad()
-            loss.backward()
-            for group, rate in zip(optim.param_groups, rates, strict=True):
-                group["lr"] = rate * (1 - step / steps)
-            optim.step()
+    for step in range(steps):
+        is_coarse = step < COARSE * steps - 1
+        seen = halves if is_coarse else images
+        for v in free:  # of a single velocity, as of the coarsest, there is no coarser one
+            v.requires_grad_(not is_coarse or 4 * v.shape[2] <= box[0] or v is free[0])
+        moves = [v for v in free if v.requires_grad or v.any()]
+        found = Deformation(moves, seen[1].shape[2:])
+        loss = torch.stack([*objective.terms(found, *seen).values()]).sum()
+        optim.zero_grad()
+        loss.backward()
+        for group, rate in zip(optim.param_groups, rates, strict=True):
+            group["lr"] = rate * (1 - step / steps)
+        optim.step()
     return Deformation([v.detach() for v in free], start.shape, box)
