@@ -246,7 +246,7 @@ def test_a_trained_registrar_and_what_it_has_not_learnt(
     assert told["Grid"] == str(Volume.read(b).grid)
     other = tmp_path / "sub-x_T2w.nii.gz"
     other.write_bytes(a.read_bytes())
-    with pytest.raises(DataError, match="is a T2w, the registrar .* learnt from T1w"):
+    with pytest.raises(DataError, match=r"is a T2w, the registrar .* learnt from T1w"):
         verb("register", str(other), str(b), f"{tmp_path}/no", *words)
     with pytest.raises(DataError, match=r"learnt from voxels of \(4"):
         verb("register", str(a), str(b), f"{tmp_path}/no", *words, "spacing=2")

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 import vol3d
-from vol3d.data.bids_writer import MNI_SPACE, bids_name, write_json, write_tsv
+from vol3d.data.bids_writer import MNI_SPACE, bids_name, sidecar_of, write_json, write_tsv
 from vol3d.data.datasets.bids import parse_entities
 from vol3d.data.native_scan import NativeScan
 from vol3d.data.preparation.alignment import template_volume
@@ -249,7 +249,14 @@ def moved_labels(pair: Pair, found: Registration) -> dict[str, Any]:
     ours, grid = read_labels(pair.moving, found.moving.scan), found.fixed.brain.grid
     moved = move_labels(ours, found.transform, grid)
     make_folder(pair.at.sidecar.parent)
-    found.fixed.scan.write(moved.data, pair.at.file("dseg"))
+    image = pair.at.file("dseg")
+    found.fixed.scan.write(moved.data, image)
+    about = {
+        "Description": f"label map of {pair.moving.who}, registered to {pair.to}",
+        "Manual": False,
+        "SpatialReference": pair.fixed.image.name,
+    }
+    write_json(sidecar_of(image), about)
     if pair.fixed.label_map is None:
         return {}
     theirs = read_labels(pair.fixed, found.fixed.scan).data
@@ -268,7 +275,8 @@ def mean(overlaps: dict[int, float]) -> float | None:
 
 def finished(out: Path) -> list[dict[str, Any]]:
     """The sidecars of all pairs that are complete, by name."""
-    return [read_json(path) for path in sorted(out.glob(f"sub-*/**/anat/*_desc-{DESC}_*.json"))]
+    found = sorted(out.glob(f"sub-*/**/anat/*_desc-{DESC}_*.json"))
+    return [read_json(path) for path in found if not path.name.endswith("_dseg.json")]
 
 
 def write_table(out: Path, sidecars: Sequence[dict[str, Any]]) -> None:
