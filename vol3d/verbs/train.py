@@ -1,4 +1,4 @@
-"""Train an autoencoder, a diffusion model or a segmenter from a config."""
+"""Train an autoencoder, a diffusion model, a segmenter or a registrar from a config."""
 
 import logging
 from contextlib import ExitStack
