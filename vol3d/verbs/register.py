@@ -29,6 +29,7 @@ from vol3d.trained.registration_folder import (
     check_names,
     finished,
     keep_template,
+    read_labels,
     template_visit,
     write_pair,
     write_table,
@@ -146,6 +147,9 @@ class Register(Config):
         """One pair."""
         moving = Side.read(pair.moving, pair.contrast)
         fixed = Side.read(pair.fixed, next(iter(pair.fixed.images)))
+        labels = [
+            read_labels(s.visit, s.scan) if s.visit.label_map else None for s in (moving, fixed)
+        ]
         start = time.monotonic()
         found = register(
             *(moving, fixed, registrar),
@@ -157,7 +161,7 @@ class Register(Config):
             "Inputs": files,
             "Registrar": registrar.checksum,
             "Optimise": self.optimise,
-            "Affine": str(self.affine),
+            "Affine": self.affine if isinstance(self.affine, bool) else self.affine.name,
             "Device": str(registrar.device),
             "Seconds": round(time.monotonic() - start, 1),
         }
@@ -167,7 +171,7 @@ class Register(Config):
 
             save(registration_figure(found, pair.name), pair.picture)
         kept = {"interpolation": self.interpolation, "velocities": self.velocities}
-        write_pair(pair, found, told, **kept)
+        write_pair(pair, found, *labels, told, **kept)
 
     def foresee(self) -> None:
         """What a dry run says beside the settings; it refuses what a run would."""
@@ -230,7 +234,8 @@ class Register(Config):
     def fixed_visit(self) -> Visit:
         """The image that stays."""
         if not self.is_template:
-            return visit_of(self.fixed, self.fixed_mask, self.fixed_labels)
+            visit = visit_of(self.fixed, self.fixed_mask, self.fixed_labels)
+            return replace(visit, form=self.data.form)
         visit = template_visit(self.out, str(self.fixed))
         return replace(
             visit, labels={MAIN_LABELS: there(self.fixed_labels)} if self.fixed_labels else {}
