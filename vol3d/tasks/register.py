@@ -283,7 +283,7 @@ class RegisterJob:
             "config": {
                 "kind": "registrar",
                 **{name: kept[name] for name in RegistrarSettings.model_fields},
-                "contrasts": [self.images.main],
+                "contrasts": [] if self.task.synthetic else [self.images.main],
             },
             "weights": engine.averaged["registrar"].state_dict(),
             "documents": {"fingerprint": fingerprint, "quality": quality},

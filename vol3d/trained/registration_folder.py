@@ -25,7 +25,14 @@ from typing import Any
 import numpy as np
 
 import vol3d
-from vol3d.data.bids_writer import MNI_SPACE, bids_name, parse_entities, write_json, write_tsv
+from vol3d.data.bids_writer import (
+    MNI_SPACE,
+    bids_name,
+    parse_entities,
+    sidecar_of,
+    write_json,
+    write_tsv,
+)
 from vol3d.data.native_scan import NativeScan
 from vol3d.data.preparation.alignment import template_volume
 from vol3d.data.visit import Visit
@@ -145,7 +152,7 @@ class Pair:
 def called(fixed: Visit) -> str:
     """A fixed image in a word: its template, or its person and session."""
     template = parse_entities(fixed.image).get("tpl")
-    return word(template or f"{fixed.subject}{fixed.session or ''}")
+    return word(template or fixed.subject + (f"ses{fixed.session}" if fixed.session else ""))
 
 
 def template_visit(out: Path, name: str) -> Visit:
@@ -196,6 +203,8 @@ def read_labels(visit: Visit, scan: NativeScan) -> Volume:
 def write_pair(
     pair: Pair,
     found: Registration,
+    labels: Volume | None,
+    fixed_labels: Volume | None,
     told: dict[str, Any],
     *,
     interpolation: Interpolation,
@@ -203,11 +212,17 @@ def write_pair(
 ) -> None:
     """All files of a pair, the sidecar last: with it the pair is complete.
 
-    Raises:
-        DataError: a label map has values that are no labels, or lies elsewhere.
+    Args:
+        pair: where they go.
+        found: on the pair.
+        labels: of the moving image (see `read_labels`), to go along.
+        fixed_labels: of the fixed image, for the overlap.
+        told: what else the sidecar says.
+        interpolation: of the registered image.
+        velocities: keep them.
     """
-    overlaps = moved_labels(pair, found)  # first: what is wrong with them is told at once
     make_folder(pair.at.sidecar.parent)
+    overlaps = {} if labels is None else moved_labels(pair, found, labels, fixed_labels)
     fixed, flow = found.fixed.scan, found.flow
     fixed.write(found.registered(interpolation).data, pair.at.file(pair.contrast))
     write_transform(pair.xfm(".h5"), found.transform)
@@ -241,19 +256,23 @@ def write_pair(
     )
 
 
-def moved_labels(pair: Pair, found: Registration) -> dict[str, Any]:
+def moved_labels(
+    pair: Pair, found: Registration, ours: Volume, theirs: Volume | None
+) -> dict[str, Any]:
     """Write the moving label map on the fixed grid; Dice of each label, where the fixed one has some."""
-    if pair.moving.label_map is None:
-        return {}
-    ours, grid = read_labels(pair.moving, found.moving.scan), found.fixed.brain.grid
+    grid, image = found.fixed.brain.grid, pair.at.file("dseg")
     moved = move_labels(ours, found.transform, grid)
-    make_folder(pair.at.sidecar.parent)
-    found.fixed.scan.write(moved.data, pair.at.file("dseg"))
-    if pair.fixed.label_map is None:
+    found.fixed.scan.write(moved.data, image)
+    about = {
+        "Description": f"label map of {pair.moving.who}, registered to {pair.to}",
+        "Manual": False,
+        "SpatialReference": pair.fixed.image.name,
+    }
+    write_json(sidecar_of(image), about)
+    if theirs is None:
         return {}
-    theirs = read_labels(pair.fixed, found.fixed.scan).data
-    before = label_overlap(move_labels(ours, found.flow.affine, grid).data, theirs)
-    after = label_overlap(moved.data, theirs)
+    before = label_overlap(move_labels(ours, found.flow.affine, grid).data, theirs.data)
+    after = label_overlap(moved.data, theirs.data)
     return {
         "Dice": {"affine": mean(before), "after": mean(after)},
         "DiceOfLabels": {str(k): round(v, 5) for k, v in after.items()},
@@ -267,7 +286,8 @@ def mean(overlaps: dict[int, float]) -> float | None:
 
 def finished(out: Path) -> list[dict[str, Any]]:
     """The sidecars of all pairs that are complete, by name."""
-    return [read_json(path) for path in sorted(out.glob(f"sub-*/**/anat/*_desc-{DESC}_*.json"))]
+    found = sorted(out.glob(f"sub-*/**/anat/*_desc-{DESC}_*.json"))
+    return [read_json(path) for path in found if not path.name.endswith("_dseg.json")]
 
 
 def write_table(out: Path, sidecars: Sequence[dict[str, Any]]) -> None:

@@ -11,6 +11,7 @@ from pydantic import Field, NonNegativeInt, model_validator
 from vol3d.config import Config, did_you_mean
 from vol3d.data.bids_writer import MNI_SPACE
 from vol3d.data.datasets import OneImage, Source, settings_at
+from vol3d.data.scan_checks import ras_grid
 from vol3d.data.tables import cell, read_rows
 from vol3d.data.visit import MAIN_LABELS, Visit, kind_said
 from vol3d.distributed.shards import ALL, Shard, share, sum_up, tell
@@ -20,7 +21,7 @@ from vol3d.io.header import read_header
 from vol3d.io.lock import at_work
 from vol3d.io.progress import Bar
 from vol3d.trained.registrar import Registrar, open_registrar
-from vol3d.trained.registration import Side, register
+from vol3d.trained.registration import Side, common_grid, register
 from vol3d.trained.registration_folder import (
     KIND,
     TEMPLATES,
@@ -28,6 +29,7 @@ from vol3d.trained.registration_folder import (
     check_names,
     finished,
     keep_template,
+    read_labels,
     template_visit,
     write_pair,
     write_table,
@@ -36,6 +38,7 @@ from vol3d.trained.results_folder import check_begun, claim_folder, is_complete,
 from vol3d.training.engine import device_of
 from vol3d.transforms.resample import Interpolation
 from vol3d.verbs.train import generator_at
+from vol3d.volume import Grid, mni_grid
 
 log = logging.getLogger(__name__)
 COLUMNS = ("moving", "fixed", "moving_mask", "fixed_mask", "moving_labels", "fixed_labels")
@@ -144,6 +147,9 @@ class Register(Config):
         """One pair."""
         moving = Side.read(pair.moving, pair.contrast)
         fixed = Side.read(pair.fixed, next(iter(pair.fixed.images)))
+        labels = [
+            read_labels(s.visit, s.scan) if s.visit.label_map else None for s in (moving, fixed)
+        ]
         start = time.monotonic()
         found = register(
             *(moving, fixed, registrar),
@@ -155,7 +161,7 @@ class Register(Config):
             "Inputs": files,
             "Registrar": registrar.checksum,
             "Optimise": self.optimise,
-            "Affine": str(self.affine),
+            "Affine": self.affine if isinstance(self.affine, bool) else self.affine.name,
             "Device": str(registrar.device),
             "Seconds": round(time.monotonic() - start, 1),
         }
@@ -165,7 +171,7 @@ class Register(Config):
 
             save(registration_figure(found, pair.name), pair.picture)
         kept = {"interpolation": self.interpolation, "velocities": self.velocities}
-        write_pair(pair, found, told, **kept)
+        write_pair(pair, found, *labels, told, **kept)
 
     def foresee(self) -> None:
         """What a dry run says beside the settings; it refuses what a run would."""
@@ -198,9 +204,12 @@ class Register(Config):
         check_names(pairs)
         for visit in {v.image: v for pair in pairs for v in (pair.moving, pair.fixed)}.values():
             check_contrast(visit, registrar)
-            there_already = [] if visit.subject == MNI_SPACE else [*visit.images.values()]
-            for path in [*there_already, *visit.labels.values()]:
+            is_written_later = visit.subject == MNI_SPACE
+            images = [] if is_written_later else [*visit.images.values()]
+            for path in [*images, *visit.labels.values()]:
                 read_header(path, visit.form)
+        for fixed in {pair.fixed.image: pair.fixed for pair in pairs}.values():
+            registrar.check_grid(common_grid(self.grid_of(fixed), registrar, self.spacing))
         return pairs
 
     def moving_visits(self) -> list[Visit]:
@@ -225,11 +234,18 @@ class Register(Config):
     def fixed_visit(self) -> Visit:
         """The image that stays."""
         if not self.is_template:
-            return visit_of(self.fixed, self.fixed_mask, self.fixed_labels)
+            visit = visit_of(self.fixed, self.fixed_mask, self.fixed_labels)
+            return replace(visit, form=self.data.form)
         visit = template_visit(self.out, str(self.fixed))
         return replace(
             visit, labels={MAIN_LABELS: there(self.fixed_labels)} if self.fixed_labels else {}
         )
+
+    def grid_of(self, fixed: Visit) -> Grid:
+        """Where a fixed image lies, in RAS+."""
+        if fixed.subject == MNI_SPACE:
+            return mni_grid(TEMPLATES[str(self.fixed)])
+        return ras_grid(read_header(fixed.image, fixed.form))
 
     @property
     def is_template(self) -> bool:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from tests.conftest import assert_valid_bids, verb
+from tests.conftest import TINY, assert_valid_bids, data_words, verb
 from tests.transforms.scenes import oblique, points_of
+from vol3d.bundle import Bundle
 from vol3d.data.synthetic.person import Anatomy
 from vol3d.data.synthetic.subject import make_subject
 from vol3d.data.tables import read_rows
@@ -223,6 +224,33 @@ def test_a_cohort_to_the_template_by_shards(cohort: Path, tmp_path: Path):
     assert first.stat().st_mtime_ns == before
     with pytest.raises(ConfigError, match="begun with other optimise"):
         verb("register", *words, "optimise=3")
+
+
+@pytest.fixture(scope="module")
+def registrar(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that has seen four images."""
+    words = ["task.kind=register", "task.model={kind: symmetric, channels: [8, 8]}", "batch=2"]
+    run = tmp_path_factory.mktemp("registrar") / "run"
+    return verb("train", f"run={run}", *data_words(cohort), *words, *TINY, "total_nimg=4")
+
+
+def test_a_trained_registrar_and_what_it_has_not_learnt(
+    registrar: Path, cohort: Path, tmp_path: Path
+):
+    """Its answer moves one brain to the other; other contrasts and voxels are refused before that."""
+    a, b = (next(cohort.glob(f"sub-000{n}/anat/*T1w.nii.gz")) for n in (1, 2))
+    words = [f"registrar={registrar}", "optimise=0", "device=cpu", "pictures=false"]
+    verb("register", str(a), str(b), f"{tmp_path}/out", *words)
+    told = read_json(of(tmp_path / "out", "*registered_T1w.json"))
+    assert told["Registrar"] == Bundle(registrar).checksum
+    assert told["Grid"] == str(Volume.read(b).grid)
+    other = tmp_path / "sub-x_T2w.nii.gz"
+    other.write_bytes(a.read_bytes())
+    with pytest.raises(DataError, match=r"is a T2w, the registrar .* learnt from T1w"):
+        verb("register", str(other), str(b), f"{tmp_path}/no", *words)
+    with pytest.raises(DataError, match=r"learnt from voxels of \(4"):
+        verb("register", str(a), str(b), f"{tmp_path}/no", *words, "spacing=2")
+    assert not (tmp_path / "no").exists()
 
 
 def test_a_table_of_pairs(heads: Path, tmp_path: Path):
