@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from vol3d.io.files import whole
 from vol3d.viewer.folders import facts_of_model, kind_of
 from vol3d.viewer.gathered import gather
+from vol3d.viewer.layers import OURS, Original
 from vol3d.viewer.window import Plane, add, go_to, prepare, show_plane
 
 if TYPE_CHECKING:
@@ -52,13 +53,19 @@ def open_window(
 
 
 def add_cohort(viewer: "Viewer", folder: Path) -> None:
-    """Put a cohort's table beside the picture; its first person's layers are there already."""
+    """Put a cohort's table beside the picture; the layers of its first person are there already."""
     from vol3d.viewer.cohort_widget import CohortWidget
 
     table = CohortWidget(viewer)
-    table.loaded = list(viewer.layers)
+    table.loaded = [layer for layer in viewer.layers if is_of(layer.metadata.get(OURS), folder)]
     table.open(folder)
     viewer.window.add_dock_widget(table, name="Cohort", area="right")
+
+
+def is_of(original: Original | None, folder: Path) -> bool:
+    """Whether a layer was made of a file in a folder."""
+    path = original and original.path
+    return path is not None and path.is_relative_to(folder)
 
 
 def add_facts(viewer: "Viewer", path: Path) -> None:
