@@ -1,4 +1,4 @@
-"""Make the pictures of docs/viewer.md: the embedded cohort and the model in the box, as vol3d view shows them.
+"""Make the pictures of docs/viewer.md: the embedded cohort, as vol3d view shows it.
 
     python scripts/viewer_pictures.py FOLDER [docs/pictures]
 
@@ -23,10 +23,9 @@ def vol3d(*words: object) -> None:
 
 
 def make(folder: Path) -> None:
-    """A cohort, brains, and segmentations of both."""
+    """A cohort, and what the segmenter in the box finds in it."""
     extras = ["spacing=2", "lesions=true", "raters=2", "contrasts=[FLAIR]"]
     vol3d("sample-cohort", folder / "cohort", "n=12", *extras)
-    vol3d("generate", "ready", folder / "brains", "n=4", "age=70", "ventricles_ml=45")
     segmented = folder / "segmented"
     vol3d("segment", "ready", folder / "cohort", segmented, "data.entities.desc=brain")
 
@@ -47,7 +46,7 @@ def pictures(folder: Path) -> dict[str, list[object]]:
         ],
         "viewer_field": [image, warp, "plane=coronal", "at=[0,-16,16]"],
         "viewer_lesions": [image, lesions, "plane=sagittal", "at=[-22,-16,22]"],
-        "viewer_3d": [folder / "brains", "plane=3d"],
+        "viewer_3d": [image, "plane=3d"],
     }
 
 
@@ -74,7 +73,8 @@ def main() -> None:
         file = out / "viewer_page.png"
         words = [f"--screenshot={file.absolute()}", f"file://{page.absolute()}"]
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000"]
-        subprocess.run([chromium, *flags, "--window-size=1240,960", *words], check=True)
+        size = "--window-size=1240,960"
+        subprocess.run([chromium, *flags, size, *words], check=True, stderr=subprocess.DEVNULL)
         smaller(file)
 
 
