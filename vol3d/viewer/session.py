@@ -1,12 +1,14 @@
 """A session with napari: a window with the layers of some paths, which stays open or is pictured."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vol3d.io.files import whole
 from vol3d.viewer.folders import facts_of_model, kind_of
 from vol3d.viewer.gathered import gather
+from vol3d.viewer.layers import OURS, Original
 from vol3d.viewer.window import Plane, add, go_to, prepare, show_plane
 
 if TYPE_CHECKING:
@@ -34,31 +36,40 @@ def open_window(
         DataError: a file is damaged, or there is nothing to show.
         ConfigError: there is no such path or person.
     """
-    layers = gather(paths, who)  # before a window is there: what is amiss is said at once
-    import napari
+    kinds = {path: kind_of(path) for path in paths}  # what is not there is said at once
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(gather, paths, who)  # while napari loads
+        import napari
 
+        layers = reading.result()
     viewer = prepare(napari.Viewer(title=", ".join(p.name for p in paths), show=True))
     viewer.window._qt_window.resize(*WINDOW)
     add(viewer, layers)
     show_plane(viewer, plane)
     if at is not None:
         go_to(viewer, at, centred=False)
-    for path in paths:
-        if kind_of(path) == "cohort":
+    for path, kind in kinds.items():
+        if kind == "cohort":
             add_cohort(viewer, path)
-        if kind_of(path) == "model":
+        if kind == "model":
             add_facts(viewer, path)
     return viewer
 
 
 def add_cohort(viewer: "Viewer", folder: Path) -> None:
-    """Put a cohort's table beside the picture; its first person's layers are there already."""
+    """Put a cohort's table beside the picture; the layers of its first person are there already."""
     from vol3d.viewer.cohort_widget import CohortWidget
 
     table = CohortWidget(viewer)
-    table.loaded = list(viewer.layers)
+    table.loaded = [layer for layer in viewer.layers if is_of(layer.metadata.get(OURS), folder)]
     table.open(folder)
     viewer.window.add_dock_widget(table, name="Cohort", area="right")
+
+
+def is_of(original: Original | None, folder: Path) -> bool:
+    """Whether a layer was made of a file in a folder."""
+    path = original and original.path
+    return path is not None and path.is_relative_to(folder)
 
 
 def add_facts(viewer: "Viewer", path: Path) -> None:
