@@ -176,9 +176,8 @@ class CohortWidget(QWidget):
         self.wanted = row
         if self.worker is not None:
             return
-        self.worker = create_worker(self.cohort.layers, row)
+        self.worker = create_worker(opened, self.cohort, row)
         self.worker.returned.connect(self.show_layers)
-        self.worker.errored.connect(self.say)
         self.worker.finished.connect(lambda: self.go_on(row))
         self.worker.start()
 
@@ -188,12 +187,11 @@ class CohortWidget(QWidget):
         if self.wanted != row:
             self.load(self.wanted)
 
-    def say(self, error: Exception) -> None:
-        """What is amiss with somebody's images."""
-        self.line.setText(str(error))
-
-    def show_layers(self, layers: list[LayerTuple]) -> None:
-        """Show somebody in place of who was there, at the same place in the head."""
+    def show_layers(self, layers: list[LayerTuple] | str) -> None:
+        """Show somebody in place of who was there, at the same place in the head; or what is amiss."""
+        if isinstance(layers, str):
+            self.line.setText(layers)
+            return
         place = place_of(self.viewer) if self.loaded else None
         if not self.keep.isChecked():
             for layer in self.loaded:
@@ -202,3 +200,11 @@ class CohortWidget(QWidget):
         self.loaded = add(self.viewer, layers)
         if place is not None:
             go_to(self.viewer, place, centred=False)
+
+
+def opened(cohort: Cohort, row: int) -> list[LayerTuple] | str:
+    """Somebody's layers, or what is amiss: Qt ends the program where a thread raises an error."""
+    try:
+        return cohort.layers(row)
+    except Vol3dError as error:
+        return str(error)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vol3d.errors import ConfigError
-from vol3d.viewer.folders import images_of, kind_of, layers_at, visits_of, who_of
+from vol3d.viewer.folders import images_of, kind_of, layers_at, preview_of, visits_of, who_of
 from vol3d.viewer.layers import LayerTuple
 
 OVER = {"image": 0, "labels": 2, "vectors": 3, "points": 4}
@@ -28,6 +28,8 @@ def gather(paths: Sequence[Path], who: str | None = None) -> list[LayerTuple]:
     whose = who or next((w for p in paths if p.is_file() and (w := who_of(p))), None)
     layers: list[LayerTuple] = []
     for path in paths:
+        if kind_of(path) == "model" and not preview_of(path):  # there is nothing but words
+            continue
         found = layers_at(path, whose if knows(path, whose, must=who is not None) else None)
         if (
             len(paths) > 1 and kind_of(path) == "cohort"

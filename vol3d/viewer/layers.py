@@ -112,7 +112,7 @@ def labels_layer(
     """
     whole = [Volume(as_labels(v.data), v.affine, v.space_code) for v in frames_of(volume)]
     original = Original(whole, True, names or {}, path=path)
-    look: dict[str, Any] = {"opacity": 0.6, **settings}
+    look: dict[str, Any] = {"opacity": 0.4, **settings}
     if names:
         look["features"] = features_of(names)
     if colours:

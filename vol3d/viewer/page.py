@@ -5,11 +5,13 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 from vol3d.errors import DataError
-from vol3d.report.page import Section, Table, page
+from vol3d.report.page import Picture, Section, Table, page
 from vol3d.report.slices import Overlay, Scan, Slices
-from vol3d.viewer.folders import facts_of_model, is_model
+from vol3d.viewer.folders import facts_of_model, is_model, preview_of
 from vol3d.viewer.gathered import gather
 from vol3d.viewer.layers import OURS, LayerTuple, Original
 from vol3d.viewer.straight import lattice, straight
@@ -31,16 +33,27 @@ def page_of(paths: Sequence[Path], who: str | None, at: Sequence[float] | None) 
         DataError: none of them holds volumes or says what it is.
     """
     layers = [layer for layer in gather(paths, who) if original_of(layer)]
-    sections = [
-        Section(path.name, tables=[Table("What the model says of itself", ["", ""], rows)])
-        for path in paths
-        if is_model(path) and (rows := [list(fact) for fact in facts_of_model(path)])
-    ]
+    sections = [section_of_model(path) for path in paths if is_model(path)]
     if layers:
         sections.insert(0, Section("Slices", slices=[slices_of(layers, at)]))
     if not sections:
         raise DataError(f"{paths[0]}: holds no volume that a page can show; open it in napari")
     return page(", ".join(path.name for path in paths), sections)
+
+
+def section_of_model(path: Path) -> Section:
+    """What a model says of itself, and the last picture of its training, where there is one."""
+    facts = Table(
+        "What the model says of itself", ["", ""], [list(f) for f in facts_of_model(path)]
+    )
+    shown = []
+    if preview := preview_of(path):
+        figure = Figure(figsize=(10, 4), layout="constrained")
+        axes = figure.add_subplot()
+        axes.imshow(imread(preview), cmap="gray")
+        axes.set_axis_off()
+        shown = [Picture(figure, f"Preview at the end of training: {preview.stem}")]
+    return Section(path.name, tables=[facts], pictures=shown)
 
 
 def slices_of(layers: Sequence[LayerTuple], at: Sequence[float] | None = None) -> Slices:

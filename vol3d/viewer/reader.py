@@ -13,9 +13,9 @@ from vol3d.viewer.layers import LayerTuple
 Paths = str | Sequence[str]
 
 
-def get_reader(paths: Paths) -> Callable[[Paths], list[LayerTuple]] | None:
-    """What opens the paths; None where one of them is none of ours."""
-    return read if all(map(is_ours, listed(paths))) else None
+def get_reader(path: Paths) -> Callable[[Paths], list[LayerTuple]] | None:
+    """What opens a path, or several; None where one of them is none of ours."""
+    return read if all(map(is_ours, listed(path))) else None
 
 
 def read(paths: Paths) -> list[LayerTuple]:

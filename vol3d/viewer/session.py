@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vol3d.io.files import whole
-from vol3d.viewer.folders import facts_of_model, kind_of, preview_of
+from vol3d.viewer.folders import facts_of_model, kind_of
 from vol3d.viewer.gathered import gather
+from vol3d.viewer.layers import OURS, Original
 from vol3d.viewer.window import Plane, add, go_to, prepare, show_plane
 
 if TYPE_CHECKING:
@@ -34,9 +35,7 @@ def open_window(
         DataError: a file is damaged, or there is nothing to show.
         ConfigError: there is no such path or person.
     """
-    models = [path for path in paths if kind_of(path) == "model"]
-    with_layers = [path for path in paths if path not in models or preview_of(path)]
-    layers = gather(with_layers, who)  # before a window is there: what is amiss is said at once
+    layers = gather(paths, who)  # before a window is there: what is amiss is said at once
     import napari
 
     viewer = prepare(napari.Viewer(title=", ".join(p.name for p in paths), show=True))
@@ -48,19 +47,25 @@ def open_window(
     for path in paths:
         if kind_of(path) == "cohort":
             add_cohort(viewer, path)
-    for path in models:
-        add_facts(viewer, path)
+        if kind_of(path) == "model":
+            add_facts(viewer, path)
     return viewer
 
 
 def add_cohort(viewer: "Viewer", folder: Path) -> None:
-    """Put a cohort's table beside the picture; its first person's layers are there already."""
+    """Put a cohort's table beside the picture; the layers of its first person are there already."""
     from vol3d.viewer.cohort_widget import CohortWidget
 
     table = CohortWidget(viewer)
-    table.loaded = list(viewer.layers)
+    table.loaded = [layer for layer in viewer.layers if is_of(layer.metadata.get(OURS), folder)]
     table.open(folder)
     viewer.window.add_dock_widget(table, name="Cohort", area="right")
+
+
+def is_of(original: Original | None, folder: Path) -> bool:
+    """Whether a layer was made of a file in a folder."""
+    path = original and original.path
+    return path is not None and path.is_relative_to(folder)
 
 
 def add_facts(viewer: "Viewer", path: Path) -> None:

@@ -1,0 +1,149 @@
+"""vol3d view: a page without napari, a picture without a display, and one line where neither goes."""
+
+import base64
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import verb, vol3d
+from tests.viewer import scenes
+from vol3d.cli import fill, load_verb
+from vol3d.errors import ConfigError
+from vol3d.report.slices import SCALE
+from vol3d.viewer.page import page_of
+from vol3d.volume import Volume
+
+WITHOUT_NAPARI = """
+import sys
+for name in ("napari", "qtpy", "PyQt6", "torch"):
+    sys.modules[name] = None
+from vol3d.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    """An oblique image, and a label map on it."""
+    grid = scenes.GRIDS["oblique"]
+    image, labels = tmp_path / "sub-01_T1w.nii.gz", tmp_path / "sub-01_dseg.nii.gz"
+    scenes.image(grid).write(image)
+    Volume(scenes.cubes(grid), grid.affine).write(labels)
+    (tmp_path / "dseg.tsv").write_text("index\tname\n3\tthe third <cube>\n")
+    return [image, labels]
+
+
+def data_in(page: str) -> dict:
+    """What the script of a page reads."""
+    return json.loads(re.search(r'<script type="application/json">(.*?)</script>', page)[1])
+
+
+def voxels_in(uri: str, shape: list[int], columns: int) -> np.ndarray:
+    """[X, Y, Z] as the script puts them together."""
+    from PIL import Image
+
+    sheet = np.array(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
+    x, y, z = shape
+    tiles = [(k // columns * y, k % columns * x) for k in range(z)]
+    return np.stack([sheet[r : r + y, c : c + x].T for r, c in tiles], axis=-1)
+
+
+def test_a_page_holds_every_voxel_where_it_is(files: list[Path]):
+    told = data_in(page_of(files, None, None))
+    shape, spacing, origin = (np.array(told[k]) for k in ("shape", "spacing", "origin"))
+    scan, overlay = told["images"][0], told["overlays"][0]
+    image = voxels_in(scan["uri"], told["shape"], told["columns"])
+    labels = voxels_in(overlay["uri"], told["shape"], told["columns"])
+    assert overlay["names"][3] == "the third <cube> (3)"
+    for i, place in enumerate(scenes.places(scenes.GRIDS["oblique"]), start=1):
+        at = tuple(np.rint((place - origin) / spacing).astype(int))
+        assert all(0 <= a < n for a, n in zip(at, shape, strict=True))
+        assert labels[at] == i
+        value = scan["low"] + image[at] / 255 * (scan["high"] - scan["low"])
+        assert value == pytest.approx(100, abs=1)
+        voxel = np.array(told["to_voxel"]) @ [*place, 1]
+        assert np.allclose(voxel, scenes.LANDMARKS[i - 1], atol=1e-6)
+    assert scan["white"] == pytest.approx(255 / SCALE)
+
+
+def test_a_page_needs_nothing_else_and_is_small(files: list[Path]):
+    page = page_of(files, None, None)
+    assert not re.search(r"(src|href)\s*=\s*.?https?:|@import|fetch\(", page)
+    assert "the third \\u003ccube>" in page  # no text ends the script
+    assert len(page) < 300_000
+
+
+@pytest.mark.parametrize("words", [["format=html", "out=a.html"]])
+def test_a_page_is_made_without_napari_and_torch(
+    files: list[Path], tmp_path: Path, words: list[str]
+):
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_NAPARI, "view", *map(str, files), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "a.html\n"
+    assert 'class="slices"' in (tmp_path / "a.html").read_text()
+
+
+def test_a_model_is_a_page_too(tmp_path: Path):
+    verb("view", "ready", "format=html", f"out={tmp_path / 'm.html'}")
+    assert "20.06 to 88.62 years" in (tmp_path / "m.html").read_text()
+
+
+def test_any_number_of_paths_may_be_named():
+    view = fill("view", load_verb("view"), ["a.nii", "b", "c", "plane=coronal", "at=[1,2,3]"])
+    assert view.paths == [Path("a.nii"), Path("b"), Path("c")]
+    assert view.at == [1.0, 2.0, 3.0]
+    assert fill("view", load_verb("view"), ["paths=[a,b]"]).paths == [Path("a"), Path("b")]
+    with pytest.raises(ConfigError, match="one word too many"):
+        fill("view", load_verb("view"), ["c", "paths=[a,b]"])
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["format=html", "screenshot=a.png"], "screenshot: is of napari's window"),
+        (["format=html", "out=a.htm"], "the name of a .html is due"),
+        (["screenshot=a.jpg"], "the name of a .png is due"),
+        (["at=[1,2]"], "at: "),
+        (["plane=top"], "plane: "),
+    ],
+)
+def test_what_does_not_go_is_one_line(files: list[Path], words: list[str], line: str):
+    with pytest.raises(ConfigError, match=line):
+        verb("view", str(files[0]), *words)
+
+
+def test_without_a_display_a_line_says_what_to_do(files: list[Path]):
+    pytest.importorskip("napari")
+    done = vol3d("view", files[0], env={k: v for k, v in os.environ.items() if k != "DISPLAY"})
+    assert done.returncode == 2
+    assert re.fullmatch(
+        "vol3d: (there is no display|Qt, which napari needs, is not installed).*format=html.*\n",
+        done.stderr,
+    )
+
+
+def test_without_napari_a_line_says_what_to_install(files: list[Path]):
+    code = WITHOUT_NAPARI.replace("sys.modules[name] = None", "pass").replace(
+        "from vol3d.cli", "import importlib.util as u; u.find_spec = lambda n: None\nfrom vol3d.cli"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "view", str(files[0])],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "napari is not installed: pip install 'vol3d[viewer]'" in done.stderr
