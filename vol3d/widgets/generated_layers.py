@@ -59,7 +59,6 @@ class GeneratedLayers:
         if request.sweep:
             self.show_in_sweep(model, request, brain)
             return
-        self.looks_anew |= not self.viewer.layers
         name = f"seed {brain.seed}"
         if brain.number < len(self.samples) and self.samples[brain.number] in self.viewer.layers:
             layer = self.samples[brain.number]
@@ -67,6 +66,7 @@ class GeneratedLayers:
         else:
             (layer,) = add(self.viewer, [layer_of(model, brain.volume, name)])
             self.samples[brain.number :] = [layer]
+            self.looks_anew = True
         layer.name = name
         layer.metadata = {**layer.metadata, TOLD: told(model, request, brain)}
         if self.looks_anew:
