@@ -86,9 +86,10 @@ def test_folds_are_where_points_cross():
     assert np.abs(folded - at).max() <= 1
     lowest = np.unravel_index(np.nanargmin(step.log_jacobian().data), GRID.shape)
     assert np.abs(np.array(lowest) - at).max() <= 2
-    assert "folded voxels 0.0" in step.summary()
+    assert "folded voxels 0.000 %" not in step.summary()
     still = Registration(FIXED, MOVING, u * 0.1).step(1.0)
     assert not still.folded().data.any()
+    assert "folded voxels 0.000 %, folded volume (NDV) 0.000 %" in still.summary()
 
 
 def test_the_log_jacobian_is_that_of_a_known_growth():
