@@ -2,7 +2,8 @@
 
     python scripts/viewer_pictures.py FOLDER [docs/pictures]
 
-FOLDER keeps what is shown, and is used again where it is there. Takes napari, and a display or xvfb-run;
+FOLDER keeps what is shown, and is used again where it is there; a training in it takes most of an hour. To be
+run where `configs` is. Takes napari, and a display or xvfb-run;
 the page is pictured where a chromium is installed. Nobody in the pictures is real.
 """
 
@@ -18,7 +19,7 @@ from PIL import Image
 
 WINDOW = (1280, 860)
 """Of a widget's picture, in pixels."""
-RATERS, REGISTERED = "sub-0012", ("sub-0012", "sub-0003")
+SEGMENTED, REGISTERED = "sub-0030", ("sub-0012", "sub-0003")
 """Who is segmented, and who is registered to whom."""
 COLOURS = 200
 """Of a picture: fewer make smaller files."""
@@ -30,10 +31,9 @@ def vol3d(*words: object) -> None:
 
 
 def make(folder: Path) -> None:
-    """A cohort, brains, and segmentations of both."""
+    """A cohort, and what the segmenter in the box finds in it."""
     extras = ["spacing=2", "lesions=true", "raters=2", "contrasts=[FLAIR]"]
     vol3d("sample-cohort", folder / "cohort", "n=12", *extras)
-    vol3d("generate", "ready", folder / "brains", "n=4", "age=70", "ventricles_ml=45")
     segmented = folder / "segmented"
     vol3d("segment", "ready", folder / "cohort", segmented, "data.entities.desc=brain")
 
@@ -54,19 +54,18 @@ def pictures(folder: Path) -> dict[str, list[object]]:
         ],
         "viewer_field": [image, warp, "plane=coronal", "at=[0,-16,16]"],
         "viewer_lesions": [image, lesions, "plane=sagittal", "at=[-22,-16,22]"],
-        "viewer_3d": [folder / "brains", "plane=3d"],
+        "viewer_3d": [image, "plane=3d"],
     }
 
 
 def make_for_widgets(folder: Path) -> None:
     """Lesions outlined by four raters, an ensemble that learnt from them, and a registration."""
-    raters, unet = folder / "raters", folder / "unet"
-    vol3d("sample-cohort", raters, "n=40", "contrasts=FLAIR", "lesions=true", "raters=4")
-    few = ["task.model.channels=[16,32,32]", "total_nimg=600", f"run={unet}"]
-    vol3d("train", "configs/raters/unet.yaml", f"data.path={raters}", *few)
-    kept = ["members=16", "lesions=lesions_ml", "keep_members=true"]
-    kept += [f"data.path={raters}", f"data.subjects={RATERS[4:]}"]
-    vol3d("segment", unet, raters, folder / "lesions", "configs/raters/data.yaml", *kept)
+    raters, flow = folder / "raters", folder / "flow"
+    vol3d("sample-cohort", raters, "contrasts=FLAIR", "lesions=true", "raters=4")
+    vol3d("train", "configs/raters/flow.yaml", f"data.path={raters}", f"run={flow}")
+    kept = ["members=12", "lesions=lesions_ml", "keep_members=true", "pictures=false"]
+    kept += [f"data.path={raters}", f"data.subjects={SEGMENTED[4:]}"]
+    vol3d("segment", flow, raters, folder / "lesions", "configs/raters/data.yaml", *kept)
     two = [next((raters / who).rglob("*_T1w.nii.gz")) for who in REGISTERED]
     vol3d("register", *two, folder / "registered", "spacing=4")
 
@@ -197,7 +196,8 @@ def main() -> None:
         file = out / "viewer_page.png"
         words = [f"--screenshot={file.absolute()}", f"file://{page.absolute()}"]
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000"]
-        subprocess.run([chromium, *flags, "--window-size=1240,960", *words], check=True)
+        size = "--window-size=1240,960"
+        subprocess.run([chromium, *flags, size, *words], check=True, stderr=subprocess.DEVNULL)
         smaller(file)
 
 

@@ -161,6 +161,8 @@ def test_in_3d_every_layer_shows_a_landmark_where_it_is(viewer: "Viewer"):
     shown = add(viewer, [*tuples(grid)[:3]])
     show_plane(viewer, "3d")
     viewer.scene.camera.zoom = 8
+    for layer in (shown[0], shown[2]):
+        layer.rendering = "mip"  # as bright as it is, not shaded
     spots = []
     for layer in shown:
         for other in shown:

@@ -14,7 +14,7 @@ from vol3d.config import did_you_mean
 from vol3d.data.tables import cell, parse_value, participants_table, read_rows, spelt
 from vol3d.errors import ConfigError, DataError
 from vol3d.io.reading import read_json
-from vol3d.viewer.folders import images_of, layers_of_person
+from vol3d.viewer.folders import cohort_at, images_of, layers_of_person
 from vol3d.viewer.layers import LayerTuple
 
 Cell = float | str | None
@@ -76,8 +76,7 @@ class Cohort:
         Raises:
             DataError: there is no table of people, and nobody's folder.
         """
-        if (folder / "closed_loop").is_dir():
-            folder = folder / "closed_loop"
+        folder = cohort_at(folder)
         table = participants_table(folder)
         if table is None:
             people = sorted(p.name for p in folder.glob("sub-*") if p.is_dir())

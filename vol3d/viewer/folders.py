@@ -38,7 +38,7 @@ def kind_of(path: Path) -> Kind:
         raise ConfigError(f"{path}: no such file or folder")
     if read_maker(path).get("Name") == SEGMENTER:
         return "segmentations"
-    if participants_table(path) or any(path.glob("sub-*")):
+    if participants_table(cohort_at(path)) or any(cohort_at(path).glob("sub-*")):
         return "cohort"
     raise ConfigError(
         f"{path}: holds nothing that can be shown; name an image, a cohort (a BIDS folder), what vol3d "
@@ -125,6 +125,12 @@ def place_in_list(path: Path) -> tuple[int, str]:
 
 
 # -- cohorts ----------------------------------------------------------------------------------------
+
+
+def cohort_at(path: Path) -> Path:
+    """A cohort's folder; of what `vol3d evaluate` wrote, that of the brains which it generated."""
+    inner = path / "closed_loop"
+    return inner if inner.is_dir() else path
 
 
 def images_of(folder: Path, who: str) -> list[Path]:
@@ -257,4 +263,5 @@ def layers_at(path: Path, who: str | None = None) -> list[LayerTuple]:
         return layers_of_model(path)
     if kind == "segmentations":
         return layers_of_segmentations(path, whose)
-    return layers_of_person(path, whose or first_person(path))
+    folder = cohort_at(path)
+    return layers_of_person(folder, whose or first_person(folder))

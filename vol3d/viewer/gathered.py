@@ -4,7 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vol3d.errors import ConfigError
-from vol3d.viewer.folders import images_of, kind_of, layers_at, preview_of, visits_of, who_of
+from vol3d.viewer.folders import (
+    cohort_at,
+    images_of,
+    kind_of,
+    layers_at,
+    preview_of,
+    visits_of,
+    who_of,
+)
 from vol3d.viewer.layers import LayerTuple
 
 OVER = {"image": 0, "labels": 2, "vectors": 3, "points": 4}
@@ -64,7 +72,11 @@ def knows(path: Path, who: str | None, *, must: bool) -> bool:
     kind = kind_of(path)
     if kind == "model":
         return False
-    there = name in visits_of(path) if kind == "segmentations" else bool(images_of(path, name))
+    there = (
+        name in visits_of(path)
+        if kind == "segmentations"
+        else bool(images_of(cohort_at(path), name))
+    )
     if must and not there:
         raise ConfigError(f"who={who}: {path} has nobody of that name")
     return there

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from vol3d.report.slices import PALETTE
 from vol3d.viewer.axes import turned, turned_affine, turned_array
 from vol3d.viewer.straight import lattice, straight
 from vol3d.volume import Grid, Volume
@@ -70,7 +71,8 @@ def image_layer(
     """
     original = Original(frames_of(volume), unit=unit, path=path)
     limits = limits or limits_of(original.frames[0])
-    look = {"colormap": "gray", "contrast_limits": limits, "interpolation2d": "nearest", **settings}
+    look = {"colormap": "gray", "contrast_limits": limits, "interpolation2d": "nearest"}
+    look |= {"rendering": "attenuated_mip", "attenuation": 0.3, **settings}  # of 3-D
     return placed(original, name, look)
 
 
@@ -106,7 +108,7 @@ def labels_layer(
         volume: whole numbers.
         name: of the layer.
         names: of labels.
-        colours: of labels, such as #ff0000; the others' are napari's.
+        colours: of labels, such as #ff0000; of those that have a name alone, ours.
         path: of the file.
         settings: further ones of napari's labels layer.
     """
@@ -115,8 +117,8 @@ def labels_layer(
     look: dict[str, Any] = {"opacity": 0.4, **settings}
     if names:
         look["features"] = features_of(names)
-    if colours:
-        look["colormap"] = {None: "#bbbbbb", 0: "transparent", **colours}
+        ours = {label: PALETTE[i % len(PALETTE)] for i, label in enumerate(filter(None, names))}
+        look["colormap"] = {None: "#bbbbbb", 0: "transparent", **ours, **(colours or {})}
     return placed(original, name, look)
 
 
