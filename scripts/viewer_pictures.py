@@ -2,9 +2,9 @@
 
     python scripts/viewer_pictures.py FOLDER [docs/pictures]
 
-FOLDER keeps what is shown, and is used again where it is there; a training in it takes most of an hour. To be
-run where `configs` is. Takes napari, and a display or xvfb-run;
-the page is pictured where a chromium is installed. Nobody in the pictures is real.
+To be run where `configs` is. FOLDER keeps what is shown, and is used again where it is there; one training
+takes most of an hour. Takes napari, and a display or xvfb-run; the page is pictured where a chromium is
+installed. Nobody in the pictures is real.
 """
 
 import shutil

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vol3d.viewer.folders import GENERATED_LIMITS
 from vol3d.viewer.layers import image_layer, labels_layer, replaced
 from vol3d.viewer.window import add
 
@@ -110,7 +111,7 @@ class GeneratedLayers:
 def layer_of(model: "TrainedGenerator", volume: Any, name: str) -> Any:
     """An image, or labels of a model that draws those."""
     if not model.codec.is_labels:
-        return image_layer(volume, name)
+        return image_layer(volume, name, limits=GENERATED_LIMITS)
     names = dict(enumerate(model.codec.structures, 1))
     return labels_layer(volume, name, names=names)
 
