@@ -2,7 +2,7 @@
 
     python scripts/viewer_pictures.py FOLDER [docs/pictures]
 
-To be run where `configs` is. FOLDER keeps what is shown, and is used again where it is there; one training
+To be run where `configs` is. FOLDER keeps what is shown, and is used again where it is there; a training
 takes most of an hour. Takes napari, and a display or xvfb-run; the page is pictured where a chromium is
 installed. Nobody in the pictures is real.
 """

@@ -128,6 +128,11 @@ def test_samples_side_by_side_a_sweep_and_a_cohort(viewer: "Viewer", tmp_path: P
         pictures.append(picture(viewer).astype(float))
     assert np.abs(pictures[0] - pictures[1]).mean() > 3
 
+    widget.button.click()  # back to the samples
+    drawn(widget)
+    assert [layer.visible for layer in viewer.layers] == [True, True, False]
+    assert not viewer.canvas.overlays.text.visible
+
 
 def test_what_is_wrong_is_told_below(viewer: "Viewer", tmp_path: Path):
     _, widget = viewer.window.add_plugin_dock_widget("vol3d", "Generate")  # as from the menu

@@ -46,6 +46,11 @@ class GeneratedLayers:
             return
         while len(self.samples) > len(request.seeds):
             self.remove(self.samples.pop())
+        if self.sweep is not None:
+            self.sweep.visible = False
+            for layer in self.samples:
+                layer.visible = True
+            self.tell_value()
         if self.viewer.canvas.grid.enabled != (side_by_side := len(request.seeds) > 1):
             self.viewer.canvas.grid.enabled = side_by_side
             self.viewer.canvas.grid.stride = -1  # the first seed comes first
@@ -97,10 +102,9 @@ class GeneratedLayers:
 
     def tell_value(self, event: Any = None) -> None:
         """Say over the picture which value of a sweep is seen."""
-        is_swept = self.sweep is not None and self.sweep in self.viewer.layers
         overlay = self.viewer.canvas.overlays.text
-        if not is_swept or self.viewer.dims.ndim < 4:
-            overlay.visible = overlay.visible and not self.values
+        if self.sweep not in self.viewer.layers or not self.sweep.visible:
+            overlay.visible &= not self.values  # what somebody else wrote there stays
             return
         at = int(np.clip(round(self.viewer.dims.point[0]), 0, len(self.values) - 1))
         name, _, unit = self.axis_words.partition("|")
