@@ -1,18 +1,26 @@
-"""Make the pictures of docs/viewer.md: the embedded cohort, as vol3d view shows it.
+"""Make the pictures of docs/viewer.md and docs/widgets.md: the embedded cohort, and the model in the box.
 
     python scripts/viewer_pictures.py FOLDER [docs/pictures]
 
-FOLDER keeps what is shown, and is used again where it is there. Takes napari, and a display or xvfb-run;
-the page is pictured where a chromium is installed. Nobody in the pictures is real.
+To be run where `configs` is. FOLDER keeps what is shown, and is used again where it is there; a training
+takes most of an hour. Takes napari, and a display or xvfb-run; the page is pictured where a chromium is
+installed. Nobody in the pictures is real.
 """
 
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
+WINDOW = (1280, 860)
+"""Of a widget's picture, in pixels."""
+SEGMENTED, REGISTERED = "sub-0030", ("sub-0012", "sub-0003")
+"""Who is segmented, and who is registered to whom."""
 COLOURS = 200
 """Of a picture: fewer make smaller files."""
 
@@ -50,6 +58,119 @@ def pictures(folder: Path) -> dict[str, list[object]]:
     }
 
 
+def make_for_widgets(folder: Path) -> None:
+    """Lesions outlined by four raters, an ensemble that learnt from them, and a registration."""
+    raters, flow = folder / "raters", folder / "flow"
+    vol3d("sample-cohort", raters, "contrasts=FLAIR", "lesions=true", "raters=4")
+    vol3d("train", "configs/raters/flow.yaml", f"data.path={raters}", f"run={flow}")
+    kept = ["members=12", "lesions=lesions_ml", "keep_members=true", "pictures=false"]
+    kept += [f"data.path={raters}", f"data.subjects={SEGMENTED[4:]}"]
+    vol3d("segment", flow, raters, folder / "lesions", "configs/raters/data.yaml", *kept)
+    two = [next((raters / who).rglob("*_T1w.nii.gz")) for who in REGISTERED]
+    vol3d("register", *two, folder / "registered", "spacing=4")
+
+
+# -- widgets ----------------------------------------------------------------------------------------
+
+
+def widget_pictures(folder: Path, out: Path) -> None:
+    """A picture of each widget, driven through its controls."""
+    import napari
+
+    from vol3d.viewer.window import prepare
+
+    for name, drive in (
+        ("generate", generate),
+        ("generate_sweep", generate_sweep),
+        ("ensemble", ensemble),
+        ("registration", registration),
+    ):
+        viewer = prepare(napari.Viewer(show=True))
+        viewer.window._qt_window.resize(*WINDOW)
+        drive(viewer, folder)
+        file = out / f"widget_{name}.png"
+        settle()
+        viewer.window.screenshot(str(file), canvas_only=False, flash=False)
+        smaller(file)
+        viewer.close()
+
+
+def settle(seconds: float = 0.5) -> None:
+    """Let Qt draw."""
+    from qtpy.QtWidgets import QApplication
+
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        QApplication.processEvents()
+
+
+def until(is_so: Callable[[], Any]) -> None:
+    """Let Qt work until something is so."""
+    while not is_so():
+        settle(0.02)
+    settle()
+
+
+def generate(viewer: Any, folder: Path) -> None:
+    """Four brains with larger ventricles than training had."""
+    from vol3d.widgets.generate import GenerateWidget
+
+    widget = GenerateWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Generate")
+    until(lambda: viewer.layers and not widget.work.is_busy)
+    for name, value in (("age", 70.0), ("ventricles_ml", 80.0)):
+        line = widget.sliders.lines[name]
+        line.slider.setValue(line.slider.step_of(value))
+    widget.draws.set("n", 4)
+    until(lambda: not widget.work.is_busy)
+
+
+def generate_sweep(viewer: Any, folder: Path) -> None:
+    """A brain whose ventricles grow."""
+    from qtpy.QtWidgets import QScrollArea
+
+    from vol3d.widgets.generate import GenerateWidget
+
+    widget = GenerateWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Generate")
+    until(lambda: viewer.layers and not widget.work.is_busy)
+    widget.swept.setCurrentText("ventricles_ml")
+    widget.sweep_button.click()
+    until(lambda: not widget.work.is_busy)
+    widget.findChild(QScrollArea).ensureWidgetVisible(widget.save_button)
+
+
+def ensemble(viewer: Any, folder: Path) -> None:
+    """Lesions: how probable, contours, the volumes of members, and one that was chosen."""
+    from vol3d.widgets.ensemble import EnsembleWidget
+
+    widget = EnsembleWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Ensemble")
+    widget.folders.set("out", str(folder / "lesions"))
+    widget.folders.set("data", str(folder / "raters"))
+    widget.folders.changed.emit()
+    until(lambda: widget.visit and not widget.work.is_busy)
+    widget.maps["probability of lesions_ml"].setChecked(True)
+    widget.lesions.selectRow(0)
+
+
+def registration(viewer: Any, folder: Path) -> None:
+    """Two people: swipe, the warped grid, and the log-Jacobian, halfway along the flow."""
+    from vol3d.widgets.registration import RegistrationWidget
+
+    widget = RegistrationWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Registration")
+    moving, fixed = (next((folder / "raters" / w).rglob("*_T1w.nii.gz")) for w in REGISTERED)
+    xfm = next((folder / "registered").rglob("*_from-T1w_to-*_mode-image_xfm.h5"))
+    for name, path in (("fixed", fixed), ("moving", moving), ("transform", xfm)):
+        widget.files.set(name, str(path))
+    widget.files.changed.emit()
+    until(lambda: widget.step and not widget.work.is_busy)
+    widget.mode.setCurrentText("checkerboard")
+    for name in ("warped grid", "log-Jacobian"):
+        widget.overlays[name].setChecked(True)
+
+
 def smaller(file: Path) -> None:
     """Write a PNG again with a palette."""
     with Image.open(file) as picture:
@@ -62,6 +183,8 @@ def main() -> None:
     folder = Path(sys.argv[1])
     out = Path(sys.argv[2]) if len(sys.argv) > 2 else Path("docs/pictures")
     make(folder)
+    make_for_widgets(folder)
+    widget_pictures(folder, out)
     for name, words in pictures(folder).items():
         file = out / f"{name}.png"
         vol3d("view", *words, f"screenshot={file}", "overwrite=true")

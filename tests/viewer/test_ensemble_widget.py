@@ -63,7 +63,7 @@ def opened(viewer: "Viewer", folders: tuple[Path, Path]) -> "EnsembleWidget":
     for name, folder in zip(("out", "data"), folders, strict=True):
         widget.folders.set(name, str(folder))
     widget.folders.changed.emit()
-    until(lambda: widget.visit is not None and not widget.work.is_busy)
+    until(lambda: widget.visit is not None and not widget.work.is_busy, 60)
     return widget
 
 
@@ -133,10 +133,8 @@ def test_a_click_on_a_lesion_goes_there(viewer: "Viewer", folders: tuple[Path, P
 
 
 def test_another_folder_is_refused_in_a_line(viewer: "Viewer", folders: tuple[Path, Path]):
-    from vol3d.widgets.ensemble import EnsembleWidget
-
-    widget = EnsembleWidget(viewer)
+    _, widget = viewer.window.add_plugin_dock_widget("vol3d", "Ensemble")  # as from the menu
     widget.folders.set("out", str(folders[1]))
     widget.folders.changed.emit()
-    until(lambda: not widget.work.is_busy)
+    until(lambda: not widget.work.is_busy, 60)
     assert "is no folder that vol3d segment wrote" in widget.work.message.text()

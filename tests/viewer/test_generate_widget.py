@@ -70,9 +70,9 @@ def test_a_slider_asks_for_another_brain_and_cancel_stops_it(viewer: "Viewer"):
     widget.live.setChecked(False)
     widget.sampler.set("steps", 400)
     widget.button.click()
-    until(lambda: widget.work.bar.value() > 0)
+    until(lambda: widget.work.bar.value() > 0, 60)
     widget.work.cancel.click()
-    until(lambda: not widget.work.is_busy, 3)
+    until(lambda: not widget.work.is_busy, 60)
     assert widget.work.message.text() == "stopped"
     assert not widget.work.cancel.isEnabled()
     between = np.array(layer.data)
@@ -95,6 +95,10 @@ def test_samples_side_by_side_a_sweep_and_a_cohort(viewer: "Viewer", tmp_path: P
     assert shown[:, :half].std() > 20
     assert shown[:, half:].std() > 20
     assert not np.array_equal(viewer.layers[0].data, viewer.layers[1].data)
+    viewer.layers[1].visible = False
+    shown = picture(viewer).mean(2)
+    assert shown[:, :half].std() > 20 > shown[:, half:].std()  # the first seed is on the left
+    viewer.layers[1].visible = True
 
     widget.saving.set("out", str(tmp_path / "cohort"))
     widget.save_button.click()
@@ -124,9 +128,15 @@ def test_samples_side_by_side_a_sweep_and_a_cohort(viewer: "Viewer", tmp_path: P
         pictures.append(picture(viewer).astype(float))
     assert np.abs(pictures[0] - pictures[1]).mean() > 3
 
+    widget.button.click()  # back to the samples
+    drawn(widget)
+    assert [layer.visible for layer in viewer.layers] == [True, True, False]
+    assert not viewer.canvas.overlays.text.visible
+
 
 def test_what_is_wrong_is_told_below(viewer: "Viewer", tmp_path: Path):
-    widget = opened(viewer)
+    _, widget = viewer.window.add_plugin_dock_widget("vol3d", "Generate")  # as from the menu
+    until(lambda: widget.model is not None, 60)
     widget.source.set("bundle", str(tmp_path / "nothing"))
     widget.source.changed.emit()
     drawn(widget)

@@ -40,7 +40,7 @@ def opened(viewer: "Viewer", files: dict[str, Path]) -> "RegistrationWidget":
     for name, path in files.items():
         widget.files.set(name, str(path))
     widget.files.changed.emit()
-    until(lambda: widget.step is not None and not widget.work.is_busy)
+    until(lambda: widget.step is not None and not widget.work.is_busy, 60)
     return widget
 
 
@@ -56,7 +56,7 @@ def test_both_images_are_seen_along_the_path(viewer: "Viewer", files: dict[str, 
     assert np.abs(fixed - moved).mean() < 1e-3
     together = picture(viewer).astype(float)
     widget.path.setValue(0)
-    until(lambda: widget.step.t == 0 and not widget.work.is_busy)
+    until(lambda: widget.step.t == 0 and not widget.work.is_busy, 60)
     settle()
     apart = as_volume(widget.shown["moved"])
     assert np.abs(apart - MOVING.reorient("RAS").data).max() < 1e-5
@@ -122,12 +122,10 @@ def test_vectors_grid_jacobian_and_folds(viewer: "Viewer", files: dict[str, Path
 
 
 def test_a_file_that_is_no_transform_is_told_below(viewer: "Viewer", files: dict[str, Path]):
-    from vol3d.widgets.registration import RegistrationWidget
-
-    widget = RegistrationWidget(viewer)
+    _, widget = viewer.window.add_plugin_dock_widget("vol3d", "Registration")  # as from the menu
     for name, path in {**files, "transform": files["fixed"]}.items():
         widget.files.set(name, str(path))
     widget.files.changed.emit()
-    until(lambda: not widget.work.is_busy)
+    until(lambda: not widget.work.is_busy, 60)
     assert "is no displacement field" in widget.work.message.text()
     assert not viewer.layers

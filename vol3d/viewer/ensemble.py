@@ -13,6 +13,7 @@ from vol3d.errors import DataError
 from vol3d.io.header import unreadable
 from vol3d.io.reading import read_json, understood
 from vol3d.trained.segmentation_folder import MAKER, label_word
+from vol3d.viewer.folders import visits_of
 from vol3d.volume import Volume
 
 UNCERTAINTY = {
@@ -74,15 +75,14 @@ class FoundLesion:
 
 
 def visits_in(out: Path) -> dict[str, Path]:
-    """The sidecars of the visits of a folder, by their names.
+    """The sidecars of the visits of a folder: sub-X or sub-X_ses-Y -> the file.
 
     Raises:
         DataError: it was not written by `vol3d segment`, or holds no visit yet.
     """
     if not out.is_dir() or read_maker(out).get("Name") != MAKER:
         raise DataError(f"{out}: is no folder that {MAKER} wrote; choose the one that it was given")
-    found = {p.name.removesuffix("_dseg.json"): p for p in sorted(out.glob("sub-*/**/*_dseg.json"))}
-    if not found:
+    if not (found := visits_of(out)):
         raise DataError(f"{out}: no visit is complete yet; run {MAKER} again to go on")
     return found
 

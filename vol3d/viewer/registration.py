@@ -117,11 +117,13 @@ class Step:
     def log_jacobian(self) -> Volume:
         """log det J: below 0 where the fixed image's voxel is smaller in the moving one.
 
-        Where the determinant is 0 or less it has none, and `SHUT` stands there, or less.
+        Where the determinant is 0 or less it has none, and `SHUT` stands there, or less. NaN where the
+        fixed image is 0: outside of a stripped brain.
         """
         found = log_jacobian(self.u, self.grid)
         lowest = min(SHUT, float(np.nanmin(found, initial=0.0)))
-        return Volume(np.nan_to_num(found, nan=lowest), self.grid.affine)
+        found = np.where(self.of.fixed.data != 0, np.nan_to_num(found, nan=lowest), np.nan)
+        return Volume(found.astype(np.float32), self.grid.affine)
 
     def folded(self) -> Volume:
         """Voxels at which a tetrahedron is turned inside out (`vol3d.metrics.folding`)."""
@@ -129,9 +131,10 @@ class Step:
         return Volume(turned.astype(np.uint8), self.grid.affine)
 
     def summary(self) -> str:
-        """How far points go, and what folds, in a line."""
-        told = folding(self.u, self.grid)
-        furthest = float(np.sqrt((self.u**2).sum(0).max()))
+        """How far points go, and what folds, in a line; where the fixed image is not 0."""
+        inside = self.of.fixed.data != 0
+        told = folding(self.u, self.grid, inside)
+        furthest = float(np.sqrt((self.u[:, inside] ** 2).sum(0).max()))
         return (
             f"furthest {furthest:.1f} mm; folded voxels {told['folded_percent']:.3f} %, "
             f"folded volume (NDV) {told['ndv_percent']:.3f} %; smallest det J "

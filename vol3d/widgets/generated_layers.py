@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vol3d.viewer.folders import GENERATED_LIMITS
 from vol3d.viewer.layers import image_layer, labels_layer, replaced
 from vol3d.viewer.window import add
 
@@ -45,8 +46,14 @@ class GeneratedLayers:
             return
         while len(self.samples) > len(request.seeds):
             self.remove(self.samples.pop())
+        if self.sweep is not None:
+            self.sweep.visible = False
+            for layer in self.samples:
+                layer.visible = True
+            self.tell_value()
         if self.viewer.canvas.grid.enabled != (side_by_side := len(request.seeds) > 1):
             self.viewer.canvas.grid.enabled = side_by_side
+            self.viewer.canvas.grid.stride = -1  # the first seed comes first
             self.looks_anew = True
 
     def remove(self, layer: "Layer | None") -> None:
@@ -59,7 +66,6 @@ class GeneratedLayers:
         if request.sweep:
             self.show_in_sweep(model, request, brain)
             return
-        self.looks_anew |= not self.viewer.layers
         name = f"seed {brain.seed}"
         if brain.number < len(self.samples) and self.samples[brain.number] in self.viewer.layers:
             layer = self.samples[brain.number]
@@ -67,6 +73,7 @@ class GeneratedLayers:
         else:
             (layer,) = add(self.viewer, [layer_of(model, brain.volume, name)])
             self.samples[brain.number :] = [layer]
+            self.looks_anew = True
         layer.name = name
         layer.metadata = {**layer.metadata, TOLD: told(model, request, brain)}
         if self.looks_anew:
@@ -95,10 +102,9 @@ class GeneratedLayers:
 
     def tell_value(self, event: Any = None) -> None:
         """Say over the picture which value of a sweep is seen."""
-        is_swept = self.sweep is not None and self.sweep in self.viewer.layers
         overlay = self.viewer.canvas.overlays.text
-        if not is_swept or self.viewer.dims.ndim < 4:
-            overlay.visible = overlay.visible and not self.values
+        if self.sweep not in self.viewer.layers or not self.sweep.visible:
+            overlay.visible &= not self.values  # what somebody else wrote there stays
             return
         at = int(np.clip(round(self.viewer.dims.point[0]), 0, len(self.values) - 1))
         name, _, unit = self.axis_words.partition("|")
@@ -109,7 +115,7 @@ class GeneratedLayers:
 def layer_of(model: "TrainedGenerator", volume: Any, name: str) -> Any:
     """An image, or labels of a model that draws those."""
     if not model.codec.is_labels:
-        return image_layer(volume, name)
+        return image_layer(volume, name, limits=GENERATED_LIMITS)
     names = dict(enumerate(model.codec.structures, 1))
     return labels_layer(volume, name, names=names)
 

@@ -161,8 +161,8 @@ class RegistrationWidget(QWidget):
         if layer := self.there("moved"):
             replaced(layer, step.moved)
         self.compare()
-        for name, tick in self.overlays.items():
-            if tick.isChecked():
+        for name in OVERLAYS:  # from the bottom to the top
+            if self.overlays[name].isChecked():
                 self.put_overlay(name)
         way = "flow" if self.registration.flow else "displacement"
         self.summary.setText(f"{step.t:.2f} of the {way}: {step.summary()}")
@@ -202,7 +202,9 @@ class RegistrationWidget(QWidget):
         if self.registration is None:
             return
         if on:
-            self.put_overlay(name)
+            for each in OVERLAYS[OVERLAYS.index(name) :]:  # what is to lie above it, once more
+                if self.overlays[each].isChecked():
+                    self.put_overlay(each)
         else:
             self.remove(name)
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from vol3d.viewer.registration import GridLines, Step
 
 VECTORS, GRID, JACOBIAN, FOLDED = "vectors", "warped grid", "log-Jacobian", "folded voxels"
-OVERLAYS = VECTORS, GRID, JACOBIAN, FOLDED
+OVERLAYS = JACOBIAN, GRID, VECTORS, FOLDED
 STRETCH = 0.7
 """log det J that is full colour: twice as large, or half."""
 
@@ -31,7 +31,7 @@ def overlay(name: str, step: "Step", lines: "GridLines | None") -> LayerTuple:
     if name == FOLDED:
         red = {1: "#ff2020"}
         return labels_layer(step.folded(), name, names={1: "folded"}, colours=red, opacity=1.0)
-    look = {"colormap": "PiYG", "blending": "translucent", "opacity": 0.6}
+    look = {"colormap": "PiYG", "blending": "translucent", "opacity": 0.5}
     return image_layer(step.log_jacobian(), name, limits=(-STRETCH, STRETCH), **look)
 
 
