@@ -13,7 +13,6 @@ from vol3d.metrics.raters import (
     energy_distance,
     matched_iou,
     maximum_dice,
-    mean_over_structures,
     volume_spread,
 )
 
@@ -143,11 +142,3 @@ def test_all_measures_together():
     assert other.pop("volume_spread") == 0
     assert other.pop("combined_sensitivity") == 1
     assert max(other.values()) < 1
-
-
-def test_mean_over_structures():
-    got = mean_over_structures(
-        [{"a": 1.0, "b": np.nan, "c": np.nan}, {"a": 2.0, "b": 5.0, "c": np.nan}]
-    )
-    assert (got["a"], got["b"]) == (1.5, 5)
-    assert np.isnan(got["c"])

@@ -10,6 +10,7 @@ from torch import Tensor
 from tests.models.monai_networks import apart, randomise
 from vol3d.models.denoisers import unet
 from vol3d.models.denoisers.unet import UNet, UNetNet
+from vol3d.nn.blocks import merge
 from vol3d.nn.slab_conv import SLAB
 from vol3d.nn.slab_volume import Slabbed
 
@@ -97,6 +98,15 @@ def test_slab_by_slab_is_the_same(skips, modulation, norm, slab, monkeypatch):
         whole, tiled = both_ways(net, x, monkeypatch, **given)
         assert apart(tiled, whole) < 1e-5, (shape, updown)
         assert all(map(torch.equal, (x, *given.values()), before))
+
+
+def test_added_skips_keep_the_layout_in_which_a_group_norm_is_exact():
+    """PyTorch's on a CPU is not where the channels of a voxel lie side by side, as what goes up does."""
+    skip = 1.5 + torch.randn(1, 4, 64, 64, 64, generator=torch.Generator().manual_seed(1))
+    h = skip.clone(memory_format=torch.channels_last_3d)
+    exact = nnf.group_norm(skip.double(), 1)
+    assert apart(nnf.group_norm(merge(h, skip, is_added=True), 1), exact) < 1e-6
+    assert apart(nnf.group_norm(h, 1), exact) > 1e-5
 
 
 @pytest.mark.gpu

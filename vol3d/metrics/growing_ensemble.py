@@ -5,11 +5,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from vol3d.metrics.band import foreground_band
 from vol3d.metrics.calibration import Reliability
+from vol3d.metrics.ensemble import Ensemble
 from vol3d.metrics.masks import Masks
 from vol3d.metrics.raters import Overlaps, dice, energy_distance
 
@@ -47,9 +47,8 @@ def grow(
         truths: [X, Y, Z] labels by each rater.
         spacing: mm along X, Y, Z.
     """
-    total, packed, n, drawn_s = None, [], 0, 0.0
+    stream, drawn_s, ensemble = iter(members), 0.0, None
     raters: list[Masks] = []
-    stream = iter(members)
     while True:
         began = time.perf_counter()
         p = next(stream, None)
@@ -57,21 +56,19 @@ def grow(
         drawn_s += time.perf_counter() - began
         if p is None:
             return
-        n += 1
-        total = p.clone() if total is None else total.add_(p)
-        K = len(p)
-        raters = raters or [Masks.of(t == k for t in truths) for k in range(1, K)]
-        label_map = p.argmax(0).numpy()
-        packed.append([np.packbits(label_map == k) for k in range(1, K)])
-        if n not in sizes:
+        if ensemble is None:
+            ensemble = Ensemble(len(p), tuple(p.shape[1:]))
+            raters = [Masks.of(t == k for t in truths) for k in range(1, len(p))]
+        ensemble.add(p)
+        if len(ensemble) not in sizes:
             continue
-        mean = total / n
-        consensus = mean.argmax(0).numpy()
+        mean = ensemble.mean
+        consensus = mean.argmax(0)
         yield Grown(
-            n,
+            len(ensemble),
             dice_of(consensus, raters),
             reliability_of(mean, consensus, truths, spacing),
-            ged_of(packed, raters) if len(truths) > 1 else float("nan"),
+            ged_of(ensemble, raters) if len(truths) > 1 else float("nan"),
             drawn_s,
         )
 
@@ -86,23 +83,23 @@ def dice_of(consensus: np.ndarray, raters: Sequence[Masks]) -> list[float]:
 
 
 def reliability_of(
-    mean: Tensor,
+    mean: np.ndarray,
     consensus: np.ndarray,
     truths: Sequence[np.ndarray],
     spacing: tuple[float, float, float],
 ) -> Reliability:
     """How sure the likeliest label is, and how often right, near structures."""
     band = foreground_band(consensus, *truths, spacing=spacing)
-    sure, found = mean[:, torch.from_numpy(band)].amax(0).numpy(), Reliability()
+    sure, found = mean[:, band].max(0), Reliability()
     for truth in truths:
         found.add(sure, consensus[band] == truth[band])
     return found
 
 
-def ged_of(packed: Sequence[Sequence[np.ndarray]], raters: Sequence[Masks]) -> float:
+def ged_of(ensemble: Ensemble, raters: Sequence[Masks]) -> float:
     """Mean over structures of the energy distance of members and raters."""
-    each = []
-    for s, theirs in enumerate(raters):
-        ours = Masks(np.stack([one[s] for one in packed]), theirs.shape)
-        each.append(energy_distance(Overlaps.of(ours, theirs)))
+    each = [
+        energy_distance(Overlaps.of(ensemble.masks(k), theirs))
+        for k, theirs in enumerate(raters, 1)
+    ]
     return float(np.mean(each))

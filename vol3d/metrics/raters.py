@@ -1,7 +1,6 @@
 """An ensemble against several raters: whether it differs from them as they do from each other.
 
-All is counted from sizes and shared voxels of masks of one structure (`Overlaps`); with several
-structures, the mean over them is taken (`mean_over_structures`).
+All is counted from sizes and shared voxels of masks of one structure (`Overlaps`).
 """
 
 import math
@@ -166,12 +165,3 @@ def against_raters(members: Masks, raters: Masks) -> dict[str, float]:
         "collective_insight": collective_insight(*parts),
         "volume_spread": volume_spread(o.members, o.raters),
     }
-
-
-def mean_over_structures(rows: list[dict[str, float]]) -> dict[str, float]:
-    """The mean of each measure over structures; those that are NaN are left out."""
-    means = {}
-    for name in rows[0]:
-        values = [row[name] for row in rows if not np.isnan(row[name])]
-        means[name] = float(np.mean(values)) if values else float("nan")
-    return means

@@ -26,23 +26,32 @@ def warp(images: torch.Tensor, u: torch.Tensor, *, outside: str = "zeros") -> to
     Half precision, which is too coarse for places, becomes float32.
     """
     images, u = (t.float() if t.dtype in HALVES else t for t in (images, u))
-    return read(images, [u[:, i] + index_along(u, i) for i in range(3)], u.shape[2:], outside)
+    # u is scaled and added to the voxels' own places in one pass: these fields are most of what moves.
+    axes = [
+        torch.add((2 * index_along(u, i) + 1) / n - 1, u[:, i], alpha=2 / n)
+        for i, n in enumerate(u.shape[2:])
+    ]
+    return between_faces(images, axes, outside)
 
 
 def read(
     images: torch.Tensor, places: Sequence[torch.Tensor], shape: Sequence[int], outside: str
 ) -> torch.Tensor:
     """Images [B, C, X', Y', Z'] at places x, y, z, each [B, I, J, K], in voxels of a grid of a shape."""
-    # align_corners=False: -1 and 1 are the box's faces, so that the sizes of voxels do not matter.
     axes = [(2 * place + 1) / n - 1 for place, n in zip(places, shape, strict=True)]
-    where = torch.stack(axes[::-1], dim=-1)  # [B, I, J, K, 3] from -1 to 1; last axis first
+    return between_faces(images, axes, outside)
+
+
+def between_faces(images: torch.Tensor, axes: Sequence[torch.Tensor], outside: str) -> torch.Tensor:
+    """Images at places whose -1 and 1 are the box's faces, so that the sizes of voxels do not matter."""
+    where = torch.stack([*axes][::-1], dim=-1)  # [B, I, J, K, 3], the last axis first
     return grid_sample(images, where, padding_mode=outside, align_corners=False)
 
 
 def index_along(u: torch.Tensor, axis: int) -> torch.Tensor:
     """The indices of u's voxels along one axis, to be added to [B, X, Y, Z]."""
     sides = [-1 if i == axis else 1 for i in range(3)]
-    return torch.arange(u.shape[2 + axis], device=u.device).view(sides)
+    return torch.arange(u.shape[2 + axis], device=u.device, dtype=u.dtype).view(sides)
 
 
 def compose(second: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
