@@ -69,6 +69,12 @@ def middle(volumes: list[np.ndarray]) -> tuple[int, int, int]:
     return tuple(round(i.min() + share * (i.max() - i.min())) for i, share in boxes)
 
 
+def fullest(there: np.ndarray) -> tuple[int, int, int]:
+    """The voxel in whose planes there is most of a mask [X, Y, Z], along each axis by itself."""
+    along = [there.sum(tuple(a for a in range(3) if a != axis)) for axis in range(3)]
+    return tuple(int(n.argmax()) if n.any() else len(n) // 2 for n in along)
+
+
 def window(x: np.ndarray) -> tuple[float, float]:
     """The values that are black and white: 0, or where there are some below the lowest, to the highest.
 

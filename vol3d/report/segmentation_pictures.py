@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from vol3d.io.text import visible
 from vol3d.metrics.masks import bounding_box
-from vol3d.planes import SIDES, planes_shown, three_slices
+from vol3d.planes import SIDES, fullest, plane_sizes, planes_shown, three_slices
 from vol3d.report.pictures import Spacing
 
 TRUTH, CONSENSUS, ERROR = "#5ad65a", "#ff5050", "#4fd8ff"
@@ -45,8 +45,7 @@ class Shown:
         both = (self.truth == self.at).astype(int) + (self.consensus == self.at)
         if not both.any():
             both = (self.truth > 0).astype(int) + (self.consensus > 0)
-        along = [both.sum(tuple(a for a in range(3) if a != axis)) for axis in range(3)]
-        return tuple(int(n.argmax()) if n.any() else len(n) // 2 for n in along)
+        return fullest(both)
 
     def cropped(self) -> "Shown":
         """What lies around the structures."""
@@ -66,7 +65,7 @@ def people_in_rows(people: list[Shown], num_labels: int) -> Figure:
         num_labels: K; the scale of the entropy ends at ln K.
     """
     people = [p.cropped() for p in people]
-    sizes = [plane_sizes(p) for p in people]
+    sizes = [sizes_of(p) for p in people]
     widths = [2 * sum(w for w, _ in s) for s in sizes]
     heights = [
         INCHES * max(h for _, h in s) / w + TITLE_INCHES for s, w in zip(sizes, widths, strict=True)
@@ -110,10 +109,10 @@ def people_in_rows(people: list[Shown], num_labels: int) -> Figure:
     return figure
 
 
-def plane_sizes(person: Shown) -> list[tuple[float, float]]:
+def sizes_of(person: Shown) -> list[tuple[float, float]]:
     """Width and height of each plane that is shown, mm."""
-    x, y, z = (n * s for n, s in zip(person.image.shape, person.spacing, strict=True))
-    return [[(x, y), (x, z), (y, z)][p] for p in planes_shown(person.image.shape)]
+    sizes = plane_sizes(person.image.shape, person.spacing)
+    return [sizes[p] for p in planes_shown(person.image.shape)]
 
 
 def show(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from vol3d.planes import fullest
 from vol3d.report.page import Picture, Section, Table, page
 from vol3d.report.pictures import Panel, in_rows, panels_in_rows
 from vol3d.volume import Volume
@@ -84,8 +85,6 @@ def figure_of(visit: SegmentedVisit) -> Any:
     """Each structure's outline, and the entropy; through the planes with most of the first structure."""
     labels, names = visit.labels.data, list(visit.volumes)
     first = labels == 1 if (labels == 1).any() else labels > 0
-    along = [first.sum(tuple(a for a in range(3) if a != axis)) for axis in range(3)]
-    at = tuple(int(n.argmax()) if n.any() else len(n) // 2 for n in along)
     panels = [
         Panel(
             f"{name}: {visit.volumes[name]['mean_ml']:.1f} ml",
@@ -97,7 +96,7 @@ def figure_of(visit: SegmentedVisit) -> Any:
     nats = np.log(len(names) + 1)
     panels.append(Panel("entropy: white where all labels are alike", visit.entropy.data / nats))
     columns = 6 if 1 in labels.shape else 2  # a slice is one picture, a volume three
-    return panels_in_rows(in_rows(panels, columns), visit.labels.spacing, at)
+    return panels_in_rows(in_rows(panels, columns), visit.labels.spacing, fullest(first))
 
 
 def between(low: float | None, high: float | None) -> str:

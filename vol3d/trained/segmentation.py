@@ -18,7 +18,7 @@ from vol3d.metrics.ensemble import Ensemble
 from vol3d.metrics.lesions import find_lesions
 from vol3d.metrics.temperature import apply_temperature
 from vol3d.metrics.volumes import conformal_interval, credible_interval
-from vol3d.planes import Shown, figure_of, png_of, put_up
+from vol3d.planes import Shown, figure_of, fullest, png_of, put_up
 from vol3d.trained.calibration import Calibration
 from vol3d.trained.mixture import Mixture
 from vol3d.volume import Volume
@@ -202,8 +202,6 @@ class Segmentation:
         """Each structure's outline on the image with its volume, and the entropy."""
         labels = self.label_maps[self.wanted.consensus]
         first = labels == 1 if (labels == 1).any() else labels > 0
-        along = [first.sum(tuple(a for a in range(3) if a != axis)) for axis in range(3)]
-        voxel = [int(n.argmax()) if n.any() else len(n) // 2 for n in along]
         image = HEADROOM * as_seen(next(iter(self.scan.brains.values()))).data
         shown = [
             Shown(f"{name}: {told(self.volumes[name])}", image, labels == k)
@@ -213,7 +211,7 @@ class Segmentation:
         doubt = self.ensemble.entropy / nats
         shown.append(Shown("doubt (entropy): white where all labels are alike", doubt))
         grid = self.scan.grid
-        at = (grid.affine @ [*voxel, 1.0])[:3]
+        at = (grid.affine @ [*fullest(first), 1.0])[:3]
         return figure_of(shown, grid, at, f"members: {len(self.ensemble)}", limits=(0, 1))
 
     def show(self) -> None:
