@@ -51,8 +51,7 @@ class Ensemble:
             torch.zeros_like(self._mean[0]),
         )
         self._votes = torch.zeros_like(self._mean, dtype=torch.int16)
-        self._volumes: list[list[float]] = []
-        self._hard_volumes: list[list[int]] = []
+        self._volumes: list[list[int]] = []
         self._label_maps: list[bytes] = []
 
     def __len__(self) -> int:
@@ -85,12 +84,11 @@ class Ensemble:
         self._squares += apart * (p - self._mean)
         self._entropies += torch.special.entr(p).sum(0)
         label_map = p.argmax(0)
-        self._hard_volumes.append([0] * self.num_labels)
+        self._volumes.append([])
         for k in range(self.num_labels):
             has = label_map == k
             self._votes[k] += has
-            self._hard_volumes[-1][k] = int(has.sum())
-        self._volumes.append(p.sum((1, 2, 3), dtype=torch.float64).tolist())
+            self._volumes[-1].append(int(has.sum()))
         self._label_maps.append(zlib.compress(label_map.byte().cpu().numpy().tobytes(), 1))
 
     # -- maps -------------------------------------------------------------------------------------
@@ -119,11 +117,6 @@ class Ensemble:
         return np.maximum(self.entropy - (self._entropies / len(self)).cpu().numpy(), 0)
 
     @property
-    def votes(self) -> np.ndarray:
-        """[K, X, Y, Z] int16: how many members' likeliest label each one is."""
-        return self._votes.cpu().numpy()
-
-    @property
     def majority(self) -> np.ndarray:
         """[X, Y, Z] uint8: the label most members vote for; of equals, that of the higher mean."""
         most = self._votes == self._votes.amax(0)
@@ -133,13 +126,12 @@ class Ensemble:
 
     @property
     def volumes(self) -> np.ndarray:
-        """[members, K] voxels, as sums of probabilities: partial voxels count in part."""
-        return np.array(self._volumes)
+        """[members, K] voxels of each member's label map.
 
-    @property
-    def hard_volumes(self) -> np.ndarray:
-        """[members, K] voxels of each member's label map."""
-        return np.array(self._hard_volumes)
+        Not sums of probabilities: a diffusion model leaves a little of each structure in all voxels of the
+        background, which adds up (docs/segmentation.md).
+        """
+        return np.array(self._volumes)
 
     def label_maps(self) -> Iterator[np.ndarray]:
         """Each member's label map in turn, [X, Y, Z] uint8."""

@@ -147,7 +147,7 @@ class Segmentation:
 
     @cached_property
     def volumes(self) -> dict[str, dict[str, Any]]:
-        """Of each structure in ml: by each member (sums of probabilities), and what sums them up."""
+        """Of each structure in ml: by each member, and what sums them up."""
         voxel_ml = self.scan.grid.voxel_ml
         by_member = self.ensemble.volumes * voxel_ml  # [members, 1 + S]
         counted = {"consensus": self.wanted.consensus, "majority": "majority", "staple": "staple"}
