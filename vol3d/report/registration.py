@@ -7,7 +7,7 @@ from matplotlib.image import AxesImage
 
 from vol3d.data.montage import planes_shown, three_slices
 from vol3d.data.network_images import as_seen, normalise
-from vol3d.report.pictures import SIDES, middle
+from vol3d.planes import SIDES, middle
 from vol3d.trained.registration import Registration
 from vol3d.transforms.displacement import jacobian, to_voxels
 from vol3d.transforms.resample import move_image
