@@ -128,8 +128,8 @@ class Ensemble:
     def volumes(self) -> np.ndarray:
         """[members, K] voxels of each member's label map.
 
-        Not sums of probabilities: a diffusion model leaves a little of each structure in all voxels of the
-        background, which adds up (docs/segmentation.md).
+        Not sums of probabilities: a diffusion model leaves a little of each structure in every
+        voxel of the background, which adds up (docs/segmentation.md).
         """
         return np.array(self._volumes)
 
