@@ -5,9 +5,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from vol3d.data.montage import planes_shown, three_slices
 from vol3d.data.network_images import as_seen, normalise
-from vol3d.planes import SIDES, middle
+from vol3d.planes import SIDES, middle, planes_shown, three_slices
 from vol3d.trained.registration import Registration
 from vol3d.transforms.displacement import jacobian, to_voxels
 from vol3d.transforms.resample import move_image
