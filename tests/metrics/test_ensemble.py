@@ -32,7 +32,6 @@ def test_sums_as_they_come_are_those_over_all(members):
     np.testing.assert_allclose(got.entropy, total, atol=1e-5)
     np.testing.assert_allclose(got.mutual_information, total - each.mean(0), atol=1e-5)
     labels = members.argmax(1)
-    votes = np.stack([(labels == k).sum(0) for k in range(3)])
     np.testing.assert_array_equal(np.stack(list(got.label_maps())), labels)
     np.testing.assert_array_equal(got.volumes[:, 1], (labels == 1).sum((1, 2, 3)))
     np.testing.assert_array_equal(np.stack(list(got.masks(2))), labels == 2)
