@@ -128,6 +128,7 @@ def test_what_is_drawn_depends_on_the_image_alone(cohort: Path):
     ("words", "error", "line"),
     [
         (["task.synthetic=0.5"], ConfigError, "need a label map"),
+        (["task.objective.window=4"], ConfigError, "has no middle voxel; take 5"),
         (["data.grid=own"], ConfigError, "pairs lie on one grid"),
         (["data.grid=[2mm,4mm]"], ConfigError, "pairs lie on one grid"),
     ],
