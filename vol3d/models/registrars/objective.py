@@ -3,7 +3,7 @@
 from typing import Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat
+from pydantic import Field, NonNegativeFloat, field_validator
 from torch import Tensor
 
 from vol3d.config import Config
@@ -29,6 +29,14 @@ class Objective(Config):
     """Weight of how far the Jacobian's determinant is below 0."""
     dice: NonNegativeFloat = 0.0
     """Weight of 1 - Dice of structures, where label maps are given."""
+
+    @field_validator("window")
+    @classmethod
+    def check_window(cls, window: int) -> int:
+        """A window has a voxel in its middle."""
+        if window % 2 == 0:
+            raise ValueError(f"window={window}: has no middle voxel; take {window + 1}")
+        return window
 
     def terms(
         self,
