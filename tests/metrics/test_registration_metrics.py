@@ -38,7 +38,7 @@ def test_a_search_finds_the_true_field(cohort: Path):
     # The truth itself makes them alike, up to contrast, noise and what the grid loses.
     off = [(x - fixed)[fixed > 0].square().mean() for x in (moving, warp(moving, truth))]
     assert off[1] < 0.2 * off[0]
-    found = open_registrar("none")(moving, fixed, optimise=12)
+    found = open_registrar("none")(moving, fixed, optimise=16)
     u = found.displacement()
     before, after = (endpoint_error(x, truth, fixed) for x in (0 * u, u))
     assert before["endpoint_mean"] > 1.0
@@ -58,7 +58,7 @@ def test_errors_of_a_shift():
         "endpoint_95": 5,
         "endpoint_max": 5,
     }
-    assert round_trip(u, -u, mask)["round_trip_max"] == 0
+    assert round_trip(u, -u, mask)["round_trip_max"] < 1e-5
     v = swirl(2.0)
     assert round_trip(integrate(v), integrate(-v), mask)["round_trip_mean"] < 0.02
 
@@ -66,9 +66,14 @@ def test_errors_of_a_shift():
 def test_overlap_of_labels():
     a, b = np.array([[[0, 1, 1, 2, 5]]]), np.array([[[1, 1, 1, 2, 4]]])
     assert label_overlap(a, b) == {1: pytest.approx(0.8), 2: 1.0}
-    labels = torch.randint(0, 4, (1, 1, *SHAPE)).float()
+
+
+def test_moved_labels_are_those_of_one_map_each():
+    labels, u = torch.randint(0, 4, (1, 1, *SHAPE)), 0.3 * torch.randn(1, 3, *SHAPE)
+    shares = [warp((labels == k).float(), u, outside="border") for k in range(4)]
+    got = moved_labels(labels, u)
+    assert got.dtype == labels.dtype
+    torch.testing.assert_close(got, torch.cat(shares, 1).argmax(1, keepdim=True))
     shift = torch.zeros(1, 3, *SHAPE)
     shift[:, 1] = 2
-    torch.testing.assert_close(
-        moved_labels(labels, shift)[..., :-2, :], labels[..., 2:, :], atol=0, rtol=0
-    )
+    assert moved_labels(labels, shift)[..., :-2, :].equal(labels[..., 2:, :])

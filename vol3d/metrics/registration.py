@@ -1,11 +1,13 @@
 """How good a registration is: overlap of labels, error against a true field, the way there and back."""
 
+from itertools import product
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from vol3d.transforms.inversion import invert
-from vol3d.transforms.warp import compose, warp
+from vol3d.transforms.warp import compose, index_along
 
 
 def label_overlap(a: np.ndarray, b: np.ndarray) -> dict[int, float]:
@@ -22,14 +24,23 @@ def label_overlap(a: np.ndarray, b: np.ndarray) -> dict[int, float]:
 def moved_labels(labels: Tensor, u: Tensor) -> Tensor:
     """A label map [1, 1, X, Y, Z] moved by u [1, 3, X, Y, Z] in voxels: the label with the largest share.
 
-    As `vol3d.transforms.resample.move_labels`, on one grid.
+    As `vol3d.transforms.resample.move_labels`, on one grid, with the faces' labels beyond the faces. Of
+    the eight voxels around a place, each votes with its weight in linear interpolation.
     """
-    best, share = torch.zeros_like(labels), None
-    for value in labels.unique().tolist():
-        p = warp((labels == value).float(), u, outside="border")
-        best = torch.where(p > share, value, best) if share is not None else best + value
-        share = p if share is None else torch.maximum(share, p)
-    return best
+    shape = labels.shape[2:]
+    places = [u[0, i] + index_along(u, i) for i in range(3)]  # [X, Y, Z] each
+    places = [p.clamp(0, n - 1) for p, n in zip(places, shape, strict=True)]
+    lows = [p.floor() for p in places]
+    corners = []  # label and weight of each
+    for corner in product((0, 1), repeat=3):
+        at = [(a + d).long().clamp(max=n - 1) for a, d, n in zip(lows, corner, shape, strict=True)]
+        near = [1 - (p - a - d).abs() for p, a, d in zip(places, lows, corner, strict=True)]
+        corners.append((labels[0, 0][tuple(at)], near[0] * near[1] * near[2]))
+    best, largest = corners[0][0], torch.full(shape, -1.0, device=u.device)
+    for label, _ in corners:
+        share = sum(weight * (other == label) for other, weight in corners)
+        best, largest = torch.where(share > largest, label, best), share.maximum(largest)
+    return best[None, None]
 
 
 def true_displacement(moving: Tensor, fixed: Tensor) -> Tensor:

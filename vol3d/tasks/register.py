@@ -81,7 +81,7 @@ class Register(RegistrarSettings):
         Raises:
             DataError: there are no two people.
         """
-        if len({s.subject for s in scans if s.split == "train"}) < 2:
+        if not self.to and len({s.subject for s in scans if s.split == "train"}) < 2:
             raise DataError(
                 "a registrar learns from pairs of people, and there is one at most; add some"
             )
@@ -100,7 +100,7 @@ class Register(RegistrarSettings):
 
     def fake_job(self, images: FakeImages) -> "RegisterJob":
         """The job on scans that nobody took, with no weights of another model."""
-        return RegisterJob(self.model_copy(update=dict(self.kept())), images)
+        return RegisterJob(self.model_copy(update={**dict(self.kept()), "to": None}), images)
 
     @property
     def learns_labels(self) -> bool:
@@ -122,6 +122,11 @@ class RegisterJob:
         self.template = None  # [1, X, Y, Z]
         if task.to:
             seen = as_seen(Volume.read(task.to), images.grid)
+            if not seen.data.any():
+                raise DataError(
+                    f"{task.to}: has nothing where the scans are, on a grid of {images.grid}; align it "
+                    f"with them (both in MNI space, say)"
+                )
             self.template = torch.from_numpy(seen.data)[None]
 
     def draw(self, scan: Visit, rng: torch.Generator) -> dict[str, Tensor]:
@@ -129,10 +134,12 @@ class RegisterJob:
 
         `moving` and `fixed` are compared, `moving_seen` and `fixed_seen` are what the network sees.
         """
-        others = [s for s in self.scans if s.subject != scan.subject]
-        both = [scan, others[int(torch.randint(len(others), (), generator=rng))]]
-        read = [self.augmented(one, rng) for one in both[: 1 if self.task.to else 2]]
-        if self.template is not None:
+        read = [self.augmented(scan, rng)]
+        if self.template is None:
+            others = [s for s in self.scans if s.subject != scan.subject]
+            other = others[int(torch.randint(len(others), (), generator=rng))]
+            read.append(self.augmented(other, rng))
+        else:
             read.append((self.template, None))
         drawn = {}
         for name, (image, labels) in zip(PAIR, read, strict=True):

@@ -20,6 +20,8 @@ from vol3d.volume import Grid
 
 NONE = Path("none")
 """The name of the registrar that has no network."""
+SEARCH_SMOOTHNESS = 8.0
+"""A search wants so much more smoothness than a network, whose fields are smooth by themselves."""
 COARSEST = 16
 """Without a network, velocities are found on grids from a half to this part of each axis."""
 
@@ -42,7 +44,7 @@ class Registrar:
         grids: those of the scans it was trained on, the finest first; empty likewise.
         fingerprint: of what it was trained on; empty likewise.
         quality: as measured on people held out; empty likewise.
-        objective: what a search lowers.
+        objective: what a search lowers; of a network, what it was trained for, with more smoothness.
     """
 
     path: Path | None = None
@@ -53,7 +55,7 @@ class Registrar:
         self.grids: list[Grid] = []
         self.fingerprint: dict[str, Any] = {}
         self.quality: dict[str, Any] = {}
-        self.objective = Objective()
+        self.objective = for_search(Objective())
         self.device = torch.device(device)
 
     def check_grid(self, grid: Grid) -> None:
@@ -94,7 +96,7 @@ class TrainedRegistrar(Registrar):
         bundle = Bundle(path, "registrar")
         self.path, self.checksum = bundle.path, bundle.checksum
         settings = bundle.settings(RegistrarBundle)
-        self.contrasts, self.objective = settings.contrasts, settings.objective
+        self.contrasts, self.objective = settings.contrasts, for_search(settings.objective)
         self.quality, self.fingerprint = bundle.document("quality"), bundle.fingerprint()
         self.grids = grids_of(self.fingerprint)
         self.multiple = settings.model.multiple
@@ -114,6 +116,13 @@ class TrainedRegistrar(Registrar):
     def first(self, moving: Tensor, fixed: Tensor) -> Deformation:
         """What the network says."""
         return found_by(self.net, self.multiple, moving, fixed)
+
+
+def for_search(objective: Objective) -> Objective:
+    """The objective of a training as a search lowers it."""
+    return objective.model_copy(
+        update={"smoothness": SEARCH_SMOOTHNESS * objective.smoothness, "dice": 0.0}
+    )
 
 
 def open_registrar(path: Path | str, device: torch.device | str = "cpu") -> Registrar:

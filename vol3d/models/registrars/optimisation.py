@@ -2,21 +2,25 @@
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool3d, pad
 
 from vol3d.models.registrars.objective import Objective
 from vol3d.transforms.deformation import Deformation
 
+STEP_VOXELS = 0.6
+"""The first step of each velocity, in voxels of the images, whatever its own grid; then evenly less."""
+BETAS = (0.8, 0.9)
+"""Of Adam. A search of few steps has no use for a longer memory."""
+COARSE = 0.7
+"""The share of the steps that see images of half the voxels, for an eighth of the time."""
+
 
 def optimised(
-    start: Deformation,
-    moving: Tensor,
-    fixed: Tensor,
-    objective: Objective,
-    *,
-    steps: int,
-    lr: float = 0.1,
+    start: Deformation, moving: Tensor, fixed: Tensor, objective: Objective, *, steps: int
 ) -> Deformation:
     """The deformation after so many steps of Adam on its velocities.
+
+    First with images of half the voxels, where velocities on the finest grid stay as they are.
 
     Args:
         start: where the search begins.
@@ -24,15 +28,33 @@ def optimised(
         fixed: likewise.
         objective: what is lowered.
         steps: of Adam.
-        lr: its learning rate, in voxels of each velocity's own grid.
     """
-    free = [v.detach().clone().requires_grad_() for v in start.velocities]
-    optim = torch.optim.Adam(free, lr=lr)
-    with torch.enable_grad():
-        for _ in range(steps):
-            found = Deformation(free, start.shape, start.box)
-            loss = torch.stack([*objective.terms(found, moving, fixed).values()]).sum()
-            optim.zero_grad()
-            loss.backward()
-            optim.step()
-    return Deformation([v.detach() for v in free], start.shape, start.box)
+    with torch.inference_mode(False), torch.enable_grad():
+        return searched(start, moving.clone(), fixed.clone(), objective, steps)
+
+
+def searched(
+    start: Deformation, moving: Tensor, fixed: Tensor, objective: Objective, steps: int
+) -> Deformation:
+    """The same, where gradients are kept."""
+    box = start.box
+    around = [n for i in (2, 1, 0) for n in (0, box[i] - start.shape[i])]
+    images = [pad(x, around) for x in (moving, fixed)]
+    halves = [avg_pool3d(x, 2) for x in images]
+    free = [v.detach().clone() for v in start.velocities]
+    rates = [STEP_VOXELS * v.shape[2] / box[0] for v in free]
+    optim = torch.optim.Adam([{"params": [v]} for v in free], betas=BETAS)
+    for step in range(steps):
+        is_coarse = step < COARSE * steps - 1
+        seen = halves if is_coarse else images
+        for v in free:  # of a single velocity, as of the coarsest, there is no coarser one
+            v.requires_grad_(not is_coarse or 4 * v.shape[2] <= box[0] or v is free[0])
+        moves = [v for v in free if v.requires_grad or v.any()]
+        found = Deformation(moves, seen[1].shape[2:])
+        loss = torch.stack([*objective.terms(found, *seen).values()]).sum()
+        optim.zero_grad()
+        loss.backward()
+        for group, rate in zip(optim.param_groups, rates, strict=True):
+            group["lr"] = rate * (1 - step / steps)
+        optim.step()
+    return Deformation([v.detach() for v in free], start.shape, box)
