@@ -8,6 +8,7 @@ ready=$(dirname "$0")/../vol3d/ready
 
 vol3d sample-cohort "$run/cohort" n=192 spacing=4
 vol3d train configs/ready/segmenter.yaml run="$run/segmenter" "${data[@]}"
+vol3d train configs/ready/registrar.yaml run="$run/registrar" "${data[@]}"
 vol3d train configs/ready/autoencoder.yaml run="$run/autoencoder" "${data[@]}"
 vol3d encode "$run/autoencoder" "$run/latents" configs/demo/data.yaml "${data[@]}"
 vol3d train configs/ready/diffusion.yaml run="$run/diffusion" data.path="$run/latents"

@@ -38,13 +38,14 @@ def pack(source: Path, target: Path, inside: dict[str, Path] | None = None) -> s
 
 
 def main(run: Path, out: Path) -> None:
-    """Pack generator and segmenter of a run into a folder that is replaced."""
+    """Pack generator, segmenter and registrar of a run into a folder that is replaced."""
     shutil.rmtree(out, ignore_errors=True)
     with TemporaryDirectory() as folder:
         autoencoder = Path(folder) / "autoencoder"
         pack(run / "diffusion" / "bundle" / "autoencoder", autoencoder)
         pack(run / "diffusion", out / "diffusion", {"autoencoder": autoencoder})
-    pack(run / "segmenter", out / "segmenter")
+    for name in ("segmenter", "registrar"):
+        pack(run / name, out / name)
 
 
 if __name__ == "__main__":

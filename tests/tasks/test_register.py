@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -60,7 +61,8 @@ def test_a_registrar_learns_and_is_opened(registrar: Path, cohort: Path):
     )
     there, back = opened(moving, fixed), opened(fixed, moving)
     torch.testing.assert_close(there.displacement(), back.inverse(), atol=1e-4, rtol=0)
-    searched = opened(moving, fixed, optimise=2)
+    with torch.inference_mode():  # where gradients are none of the caller's business
+        searched = opened(moving, fixed, optimise=2)
     assert (searched.displacement() - there.displacement()).abs().max() > 0.01
     odd = opened(moving[..., :39, :53, :38], fixed[..., :39, :53, :38])
     assert odd.displacement().shape == (1, 3, 39, 53, 38)
@@ -104,6 +106,12 @@ def test_everybody_to_a_template(cohort: Path, tmp_path: Path):
     torch.testing.assert_close(drawn["fixed"], made.template, atol=0, rtol=0)
     assert made.template.amax() > 0.5
     assert made.pairs() == [(s, None) for s in made.images.val]
+    elsewhere = tmp_path / "elsewhere.nii.gz"
+    far = np.diag([4.0, 4.0, 4.0, 1.0])
+    far[:3, 3] = 1000
+    Volume(Volume.read(template).data, far).write(elsewhere)
+    with pytest.raises(DataError, match="has nothing where the scans are"):
+        job(cohort, f"task.to={elsewhere}")
 
 
 def test_what_is_drawn_depends_on_the_image_alone(cohort: Path):
