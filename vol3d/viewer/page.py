@@ -109,9 +109,7 @@ def overlay_of(settings: dict, original: Original, volume: Volume) -> Overlay:
     if not original.is_labels:
         limits = settings["contrast_limits"]
         return Overlay(settings["name"], volume, limits=limits, unit=original.unit, seen=seen)
-    given = settings.get("colormap", {})
-    colours = {k: v for k, v in given.items() if k} if isinstance(given, dict) else {}
-    return Overlay(settings["name"], volume, original.names, colours, seen=seen)
+    return Overlay(settings["name"], volume, original.names, original.colours, seen=seen)
 
 
 def middle(original: Original) -> np.ndarray:
