@@ -82,6 +82,12 @@ def image_layer(
     return placed(original, name, look)
 
 
+def is_scan(settings: Mapping[str, Any]) -> bool:
+    """Whether a layer is an image in grey, by its settings; maps and label maps lie over those."""
+    colormap = settings.get("colormap")
+    return isinstance(colormap, str) and colormap == "gray"
+
+
 def probability_layer(
     volume: Volume | Sequence[Volume],
     name: str,
