@@ -173,7 +173,6 @@ def ensemble(viewer: Any, folder: Path) -> None:
     widget.folders.set("data", str(folder / "raters"))
     widget.folders.changed.emit()
     until(lambda: widget.visit and not widget.work.is_busy)
-    widget.maps[f"probability of {STRUCTURE}"].setChecked(True)
     widget.lesions.selectRow(0)
 
 
