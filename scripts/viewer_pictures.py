@@ -2,9 +2,8 @@
 
     python scripts/viewer_pictures.py FOLDER [docs/pictures]
 
-To be run where `configs` is. FOLDER keeps what is shown, and is used again where it is there; a training
-takes most of an hour. Takes napari, and a display or xvfb-run; the page is pictured where a chromium is
-installed. Nobody in the pictures is real.
+FOLDER keeps what is shown, and is used again where it is there. Takes napari, and a display or xvfb-run;
+the page is pictured where a chromium is installed. Nobody in the pictures is real.
 """
 
 import shutil
@@ -15,12 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 WINDOW = (1280, 860)
 """Of a widget's picture, in pixels."""
 SEGMENTED, REGISTERED = "sub-0030", ("sub-0012", "sub-0003")
 """Who is segmented, and who is registered to whom."""
+STRUCTURE = "lesions_ml"
 COLOURS = 200
 """Of a picture: fewer make smaller files."""
 
@@ -59,15 +60,37 @@ def pictures(folder: Path) -> dict[str, list[object]]:
 
 
 def make_for_widgets(folder: Path) -> None:
-    """Lesions outlined by four raters, an ensemble that learnt from them, and a registration."""
-    raters, flow = folder / "raters", folder / "flow"
-    vol3d("sample-cohort", raters, "contrasts=FLAIR", "lesions=true", "raters=4")
-    vol3d("train", "configs/raters/flow.yaml", f"data.path={raters}", f"run={flow}")
-    kept = ["members=12", "lesions=lesions_ml", "keep_members=true", "pictures=false"]
-    kept += [f"data.path={raters}", f"data.subjects={SEGMENTED[4:]}"]
-    vol3d("segment", flow, raters, folder / "lesions", "configs/raters/data.yaml", *kept)
+    """Lesions outlined by four raters, these as an ensemble, and a registration of two people."""
+    raters = folder / "raters"
+    vol3d("sample-cohort", raters, "n=40", "contrasts=FLAIR", "lesions=true", "raters=4")
+    raters_as_members(raters, folder / "lesions")
     two = [next((raters / who).rglob("*_T1w.nii.gz")) for who in REGISTERED]
     vol3d("register", *two, folder / "registered", "spacing=4")
+
+
+def raters_as_members(raters: Path, out: Path) -> None:
+    """What vol3d segment would write if each rater were a member of its ensemble."""
+    from vol3d.data.native_scan import NativeScan
+    from vol3d.data.visit import Visit
+    from vol3d.metrics.ensemble import Ensemble
+    from vol3d.trained.results_folder import Place
+    from vol3d.trained.segmentation_folder import claim, describe
+    from vol3d.trained.segmented_visit import Wanted, write_visit
+    from vol3d.volume import Volume
+
+    image = next((raters / SEGMENTED).rglob("*_FLAIR.nii.gz"))
+    visit = Visit(SEGMENTED.removeprefix("sub-"), None, {"FLAIR": image}, {}, "val")
+    settings = {"segmenters": ["raters"], "samplers": [None]}
+    claim(out, settings, any_precision=False)
+    describe(out, [STRUCTURE])
+    scan = NativeScan.read(visit, ["FLAIR"])
+    ensemble = Ensemble(2, scan.grid.shape)
+    for path in sorted((raters / SEGMENTED).rglob("*rater*_mask.nii.gz")):
+        is_lesion = Volume.read(path).reorient("RAS").data.astype(np.float32)
+        ensemble.add(np.stack([1 - is_lesion, is_lesion]))
+    wanted = Wanted([STRUCTURE], lesions=[STRUCTURE], keep_members=True)
+    told = {"Visit": SEGMENTED, "Inputs": {"FLAIR": {"File": image.name}}, "Interval": 0.9}
+    write_visit(Place.of(out, visit), scan, ensemble, wanted, told)
 
 
 # -- widgets ----------------------------------------------------------------------------------------
@@ -150,7 +173,6 @@ def ensemble(viewer: Any, folder: Path) -> None:
     widget.folders.set("data", str(folder / "raters"))
     widget.folders.changed.emit()
     until(lambda: widget.visit and not widget.work.is_busy)
-    widget.maps["probability of lesions_ml"].setChecked(True)
     widget.lesions.selectRow(0)
 
 

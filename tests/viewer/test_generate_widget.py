@@ -25,6 +25,7 @@ def opened(viewer: "Viewer") -> "GenerateWidget":
 
     widget = GenerateWidget(viewer)
     viewer.window.add_dock_widget(widget)
+    viewer.window._qt_window.resize(1400, 1000)
     until(lambda: widget.model is not None, 60)
     widget.sampler.set("steps", FEW["steps"])
     until(lambda: len(viewer.layers) and not widget.work.is_busy, 60)
@@ -95,10 +96,10 @@ def test_samples_side_by_side_a_sweep_and_a_cohort(viewer: "Viewer", tmp_path: P
     assert shown[:, :half].std() > 20
     assert shown[:, half:].std() > 20
     assert not np.array_equal(viewer.layers[0].data, viewer.layers[1].data)
-    viewer.layers[1].visible = False
+    viewer.layers[1].opacity = 0
     shown = picture(viewer).mean(2)
     assert shown[:, :half].std() > 20 > shown[:, half:].std()  # the first seed is on the left
-    viewer.layers[1].visible = True
+    viewer.layers[1].opacity = 1
 
     widget.saving.set("out", str(tmp_path / "cohort"))
     widget.save_button.click()

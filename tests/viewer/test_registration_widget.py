@@ -37,6 +37,7 @@ def opened(viewer: "Viewer", files: dict[str, Path]) -> "RegistrationWidget":
 
     widget = RegistrationWidget(viewer)
     viewer.window.add_dock_widget(widget)
+    viewer.window._qt_window.resize(1400, 1000)
     for name, path in files.items():
         widget.files.set(name, str(path))
     widget.files.changed.emit()
@@ -79,7 +80,7 @@ def test_both_images_are_seen_along_the_path(viewer: "Viewer", files: dict[str, 
     seen = as_volume(widget.shown["compared"])
     both = [np.corrcoef(seen.ravel(), one.ravel())[0, 1] for one in (fixed, apart)]
     assert all(0.2 < r < 0.95 for r in both)
-    assert picture(viewer).std() > 20
+    assert (picture(viewer).max(-1) > 150).sum() > 1000
 
 
 def test_vectors_grid_jacobian_and_folds(viewer: "Viewer", files: dict[str, Path]):
