@@ -113,9 +113,10 @@ def test_label_maps_know_their_names_and_colours(tmp_path: Path):
     ((_, settings, kind),) = layers_of_file(path)
     assert kind == "labels"
     assert settings["metadata"][OURS].names == {0: "background", 1: "grey matter", 2: "white"}
-    colours = settings["colormap"]
-    assert (colours[0], colours[1]) == ("transparent", "#aa0000")
-    assert colours[2] not in (colours[1], colours[None])
+    layer = pytest.importorskip("napari.layers").Labels(np.zeros((2, 2, 2), int), **settings)
+    assert layer.get_color(0) is None or layer.get_color(0)[3] == 0
+    assert np.allclose(layer.get_color(1), [0xAA / 255, 0, 0, 1])
+    assert np.allclose(layer.get_color(2), [0x44 / 255, 0x77 / 255, 0xAA / 255, 1])
     assert settings["features"]["name"] == ["background", "grey matter", "white"]
     (tmp_path / "desc-tissue_dseg.tsv").write_text("index\tname\none\tgrey\n")
     with pytest.raises(DataError, match=r"desc-tissue_dseg\.tsv: columns index"):

@@ -13,7 +13,7 @@ from vol3d.viewer.folders import (
     visits_of,
     who_of,
 )
-from vol3d.viewer.layers import LayerTuple
+from vol3d.viewer.layers import LayerTuple, is_scan
 
 OVER = {"image": 0, "labels": 2, "vectors": 3, "points": 4}
 """Layers of a higher number lie over those of a lower; maps over images are 1."""
@@ -46,7 +46,7 @@ def gather(paths: Sequence[Path], who: str | None = None) -> list[LayerTuple]:
                 settings["visible"] = kind == "image" and settings["visible"]
         layers += found
     layers.sort(key=place)
-    images = [s for _, s, _ in layers if s.get("colormap") == "gray"]
+    images = [s for _, s, _ in layers if is_scan(s)]
     shown = [s for s in images if s.get("visible", True)]
     for settings in shown[1:]:
         settings["visible"] = False
@@ -56,7 +56,7 @@ def gather(paths: Sequence[Path], who: str | None = None) -> list[LayerTuple]:
 def place(layer: LayerTuple) -> int:
     """How high a layer lies."""
     _, settings, kind = layer
-    is_map = kind == "image" and settings.get("colormap") not in ("gray", None)
+    is_map = kind == "image" and "colormap" in settings and not is_scan(settings)
     return 1 if is_map else OVER[kind]
 
 

@@ -22,6 +22,10 @@ OURS = "vol3d"
 """The key of a layer's metadata."""
 PERCENTILE = 99.5
 """Of the voxels above 0: what is white."""
+OTHER = "#bbbbbb"
+"""Of labels without a colour."""
+LARGEST = 10_000
+"""Label that a table of colours has."""
 VECTORS_ALONG = 24
 """So many vectors are shown along the longest axis of a field, if nobody says otherwise."""
 
@@ -34,6 +38,7 @@ class Original:
         frames: one volume; or several on one grid, such as the members of an ensemble.
         is_labels: values are labels.
         names: of labels.
+        colours: of labels.
         unit: of values, such as nats.
         path: of the file.
     """
@@ -41,6 +46,7 @@ class Original:
     frames: Sequence[Volume]
     is_labels: bool = False
     names: Mapping[int, str] = field(default_factory=dict)
+    colours: Mapping[int, str] = field(default_factory=dict)
     unit: str = ""
     path: Path | None = None
 
@@ -74,6 +80,12 @@ def image_layer(
     look = {"colormap": "gray", "contrast_limits": limits, "interpolation2d": "nearest"}
     look |= {"rendering": "attenuated_mip", "attenuation": 0.3, **settings}  # of 3-D
     return placed(original, name, look)
+
+
+def is_scan(settings: Mapping[str, Any]) -> bool:
+    """Whether a layer is an image in grey, by its settings; maps and label maps lie over those."""
+    colormap = settings.get("colormap")
+    return isinstance(colormap, str) and colormap == "gray"
 
 
 def probability_layer(
@@ -113,12 +125,13 @@ def labels_layer(
         settings: further ones of napari's labels layer.
     """
     whole = [Volume(as_labels(v.data), v.affine, v.space_code) for v in frames_of(volume)]
-    original = Original(whole, True, names or {}, path=path)
     look: dict[str, Any] = {"opacity": 0.4, **settings}
     if names:
         look["features"] = features_of(names)
-        ours = {label: PALETTE[i % len(PALETTE)] for i, label in enumerate(filter(None, names))}
-        look["colormap"] = {None: "#bbbbbb", 0: "transparent", **ours, **(colours or {})}
+    ours = {label: PALETTE[i % len(PALETTE)] for i, label in enumerate(filter(None, names or {}))}
+    if every := {**ours, **(colours or {})}:
+        look["colormap"] = colormap_of(every)
+    original = Original(whole, True, names or {}, every, path=path)
     return placed(original, name, look)
 
 
@@ -239,6 +252,16 @@ def as_labels(data: np.ndarray) -> np.ndarray:
     if data.dtype.kind in "ui":
         return data.astype(data.dtype.newbyteorder("="))
     return data.astype(np.uint8) if data.dtype == bool else np.rint(data).astype(np.int32)
+
+
+def colormap_of(colours: Mapping[int, str]) -> np.ndarray | dict[int | None, str]:
+    """Colours as napari takes them: a table, since for a mapping it compiles code, for seconds."""
+    from matplotlib.colors import to_rgba
+
+    if min(colours) < 0 or max(colours) > LARGEST:
+        return {None: OTHER, 0: "transparent", **colours}
+    rows = [to_rgba(colours.get(label, OTHER)) for label in range(max(colours) + 1)]
+    return np.array([(0, 0, 0, 0), *rows[1:]], np.float32)
 
 
 def features_of(names: Mapping[int, str]) -> dict[str, list[Any]]:

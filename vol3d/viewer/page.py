@@ -13,7 +13,7 @@ from vol3d.report.page import Picture, Section, Table, page
 from vol3d.report.slices import Overlay, Scan, Slices
 from vol3d.viewer.folders import facts_of_model, is_model, preview_of
 from vol3d.viewer.gathered import gather
-from vol3d.viewer.layers import OURS, LayerTuple, Original
+from vol3d.viewer.layers import OURS, LayerTuple, Original, is_scan
 from vol3d.viewer.straight import lattice, straight
 from vol3d.volume import Grid, Volume
 
@@ -64,11 +64,11 @@ def slices_of(layers: Sequence[LayerTuple], at: Sequence[float] | None = None) -
         at: x, y, z in mm where slices go through at first.
     """
     known = [(layer[1], original_of(layer)) for layer in layers if original_of(layer)]
-    scans = [(s, o) for s, o in known if s.get("colormap") == "gray"]
+    scans = [(s, o) for s, o in known if is_scan(s)]
     first = (scans or known)[0][1]
     grid = shown_grid(first)
     here = [Scan(s["name"], on(o, grid), s["contrast_limits"], o.unit) for s, o in scans]
-    over = [overlay_of(s, o, on(o, grid)) for s, o in known if s.get("colormap") != "gray"]
+    over = [overlay_of(s, o, on(o, grid)) for s, o in known if not is_scan(s)]
     place = middle(first) if at is None else np.asarray(at, float)
     start = np.rint(np.linalg.solve(grid.affine, [*place, 1])[:3])
     start = np.clip(start, 0, np.array(grid.shape) - 1).astype(int).tolist()
@@ -109,9 +109,7 @@ def overlay_of(settings: dict, original: Original, volume: Volume) -> Overlay:
     if not original.is_labels:
         limits = settings["contrast_limits"]
         return Overlay(settings["name"], volume, limits=limits, unit=original.unit, seen=seen)
-    given = settings.get("colormap", {})
-    colours = {k: v for k, v in given.items() if k} if isinstance(given, dict) else {}
-    return Overlay(settings["name"], volume, original.names, colours, seen=seen)
+    return Overlay(settings["name"], volume, original.names, original.colours, seen=seen)
 
 
 def middle(original: Original) -> np.ndarray:

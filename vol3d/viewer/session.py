@@ -1,6 +1,7 @@
 """A session with napari: a window with the layers of some paths, which stays open or is pictured."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,19 +36,22 @@ def open_window(
         DataError: a file is damaged, or there is nothing to show.
         ConfigError: there is no such path or person.
     """
-    layers = gather(paths, who)  # before a window is there: what is amiss is said at once
-    import napari
+    kinds = {path: kind_of(path) for path in paths}  # what is not there is said at once
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(gather, paths, who)  # while napari loads
+        import napari
 
+        layers = reading.result()
     viewer = prepare(napari.Viewer(title=", ".join(p.name for p in paths), show=True))
     viewer.window._qt_window.resize(*WINDOW)
     add(viewer, layers)
     show_plane(viewer, plane)
     if at is not None:
         go_to(viewer, at, centred=False)
-    for path in paths:
-        if kind_of(path) == "cohort":
+    for path, kind in kinds.items():
+        if kind == "cohort":
             add_cohort(viewer, path)
-        if kind_of(path) == "model":
+        if kind == "model":
             add_facts(viewer, path)
     return viewer
 

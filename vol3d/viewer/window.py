@@ -51,7 +51,7 @@ def middle_of(layer: "Layer") -> np.ndarray:
 
 
 def go_to(viewer: "Viewer", point: Sequence[float], *, centred: bool = True) -> None:
-    """Slice through a point x, y, z in mm, RAS+.
+    """Slice through a point x, y, z in mm, RAS+, as if the cursor were there.
 
     Args:
         viewer: whose slices.
@@ -62,6 +62,7 @@ def go_to(viewer: "Viewer", point: Sequence[float], *, centred: bool = True) -> 
     first = len(position) - 3
     axes = range(first, viewer.dims.ndim)
     viewer.dims.set_point([*axes], [position[a] for a in axes])
+    viewer.cursor.position = tuple(position)  # so that the line below tells of it
     if centred:
         on_screen = [position[a] for a in viewer.dims.displayed]  # depth, down and across
         viewer.scene.camera.center = (0.0, *on_screen)[-3:]
