@@ -39,8 +39,9 @@ def load(
         bundle: a bundle or a run; of a diffusion model that has not finished its training, its last
             checkpoint. `ready` names the models that come with vol3d. Several make one ensemble of
             segmenters. `none` is the registrar without a network, which only searches.
-        kind: generator, segmenter, registrar or autoencoder. Without it what the bundle is: a diffusion model
-            that draws label maps of an image is a segmenter. `ready` by itself is the generator.
+        kind: generator, segmenter, registrar or autoencoder. Without it what the bundle is: a
+            diffusion model that draws label maps of an image is a segmenter. `ready` by itself is the
+            generator.
         device: auto, cpu, cuda or cuda:1.
         sampler: changes to the sampler of a diffusion model: {"steps": 8, "guidance": 2}.
 

@@ -41,7 +41,9 @@ from vol3d.verbs.train import generator_at
 from vol3d.volume import Grid, mni_grid
 
 log = logging.getLogger(__name__)
-ONLY_SEARCH = "optimise: without a registrar nothing but the search finds anything; name a registrar, or optimise=50"
+ONLY_SEARCH = (
+    "optimise: nothing but the search finds anything without a registrar; name one, or optimise=50"
+)
 COLUMNS = ("moving", "fixed", "moving_mask", "fixed_mask", "moving_labels", "fixed_labels")
 
 
