@@ -42,7 +42,7 @@ from vol3d.volume import Grid, mni_grid
 
 log = logging.getLogger(__name__)
 ONLY_SEARCH = (
-    "optimise: nothing but the search finds anything without a registrar; name one, or optimise=50"
+    "optimise: without a registrar nothing but the search finds anything; name one, or optimise=50"
 )
 COLUMNS = ("moving", "fixed", "moving_mask", "fixed_mask", "moving_labels", "fixed_labels")
 
