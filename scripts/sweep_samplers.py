@@ -22,10 +22,8 @@ import torch
 from vol3d.data.bids_writer import write_tsv
 from vol3d.data.latents import LatentImages
 from vol3d.diffusion.compatibility import choices
-from vol3d.diffusion.model import Sampler
 from vol3d.io.progress import track
 from vol3d.trained import TrainedGenerator
-from vol3d.trained.generator import sample_latents
 
 CALLS = (5, 9, 17, 33)
 """Budgets; a solver with two calls a step makes half as many steps."""
@@ -46,15 +44,12 @@ def main(generator: str, latents: str, out: str, samples: str = "32") -> None:
         [torch.from_numpy(people.read(s)["mean"]) for s in people.train + people.val]
     )
 
-    shape = tuple(real.shape[1:])
-
     def sample(**sampler) -> torch.Tensor:
-        asked = Sampler.parse({"guidance": 1.0, "precision": "bf16", **sampler})
-        seeds = range(len(rows))
-        z = [
-            sample_latents(model.net, model.schema, rows[i : i + 8], seeds[i : i + 8], asked, shape)
-            for i in range(0, len(rows), 8)
-        ]
+        asked = model.sampling({"guidance": 1.0, **sampler})
+        z = []
+        for i in range(0, len(rows), 8):
+            some, seeds = rows[i : i + 8], list(range(i, min(i + 8, len(rows))))
+            z.append(asked.draw(some, seeds, [{} for _ in some], model.grid))
         return torch.cat(z)
 
     exact = sample(solver={"kind": "heun"}, steps=64)

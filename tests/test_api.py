@@ -16,6 +16,7 @@ from tests.conftest import verb
 from vol3d.cli import verbs
 from vol3d.data.tables import read_rows
 from vol3d.trained.segmented_visit import STEP as P_STEP
+from vol3d.transforms.transform_file import read_transform
 from vol3d.verbs import generate as generate_verb
 
 ROOT = Path(__file__).parent.parent
@@ -137,6 +138,37 @@ def test_a_segmentation_is_the_one_that_segment_writes(
         for key in ("mean_ml", "low_ml", "high_ml", "consensus_ml"):
             assert told[key] == pytest.approx(float(written[name][key]), rel=1e-7)
     assert found._repr_png_().startswith(b"\x89PNG")
+
+
+def test_a_registration_is_the_one_that_register_writes(cohort: Path, tmp_path: Path):
+    moving, fixed = tmp_path / "sub-a_T1w.nii.gz", tmp_path / "sub-b_T1w.nii.gz"
+    oblique(image_of(cohort, "0002")).write(moving)
+    v.read(image_of(cohort, "0003")).reorient("PIR").write(fixed)
+    labels = next(cohort.glob("sub-0002/anat/*desc-tissue_dseg.nii.gz"))
+    turned = v.Volume(oblique(labels).data.astype(np.int16), oblique(labels).affine)
+    turned.write(tmp_path / "labels.nii.gz")
+    settings = {"optimise": 2, "spacing": 8}
+    more = {"labels": tmp_path / "labels.nii.gz", "pictures": False, "device": "cpu"}
+    out = v.register(moving, fixed, tmp_path / "out", **settings, **more)
+    registrar = v.load("none", "registrar", device="cpu")
+    found = registrar.register(v.read(moving), fixed, **settings)
+    written = v.read(next(out.rglob("*registered_T1w.nii.gz")))
+    assert found.registered.grid.matches(v.read(fixed).grid)
+    assert np.array_equal(found.registered.data, written.data)
+    assert np.array_equal(found.move(moving).data, written.data)
+    there = v.read(next(out.rglob("*_jacobian.nii.gz")))
+    assert np.array_equal(found.jacobian.data, there.data)
+    there = v.read(next(out.rglob("*registered_dseg.nii.gz")))
+    moved = found.move(turned, labels=True)
+    assert (moved.data != there.data).mean() < 1e-4  # equal shares fall either way
+    for transform, ends in (found.transform, "T1w_to-b"), (found.inverse, "b_to-T1w"):
+        theirs = read_transform(next(out.rglob(f"*from-{ends}_mode-image_xfm.h5")))
+        point = (10.0, -15.0, 20.0)
+        assert np.allclose(theirs.TransformPoint(point), transform.TransformPoint(point), atol=1e-3)
+    unmoved = found.move(moving, part=0).data
+    assert np.abs(unmoved - written.data).max() > 10
+    with pytest.raises(v.ConfigError, match="nothing but the search finds anything"):
+        registrar.register(moving, fixed)
 
 
 def test_latents_and_holes_are_those_of_the_verbs(

@@ -18,6 +18,7 @@ PICTURES = {
     "3_generate_and_condition": 7,
     "4_segment_with_an_ensemble": 4,
     "5_read_a_report": 3,
+    "6_register": 6,
 }
 """How many each shows."""
 LONGER = ("2_train_tiny", "4_segment_with_an_ensemble")

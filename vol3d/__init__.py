@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from vol3d.api.autoencoder import Autoencoder, Latent
     from vol3d.api.generator import Generated, Generator
     from vol3d.api.models import load
+    from vol3d.api.registrar import Registrar, Registration
     from vol3d.api.segmenter import Segmenter
     from vol3d.api.volumes import read, show
     from vol3d.errors import ConfigError, DataError, RunError, Vol3dError
@@ -30,6 +31,7 @@ PLACES = {
     **dict.fromkeys(["Grid", "Volume"], "vol3d.volume"),
     **dict.fromkeys(["Generated", "Generator"], "vol3d.api.generator"),
     **dict.fromkeys(["Autoencoder", "Latent"], "vol3d.api.autoencoder"),
+    **dict.fromkeys(["Registrar", "Registration"], "vol3d.api.registrar"),
     "Segmenter": "vol3d.api.segmenter",
     "Segmentation": "vol3d.trained.segmentation",
     "load": "vol3d.api.models",

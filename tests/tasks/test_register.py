@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import vol3d as v
 from tests.conftest import TINY, data_words, once, read_log, verb
 from vol3d.cli import fill, load_verb
 from vol3d.data.rng import torch_rng
@@ -64,6 +65,9 @@ def test_a_registrar_learns_and_is_opened(registrar: Path, cohort: Path):
     with torch.inference_mode():  # where gradients are none of the caller's business
         searched = opened(moving, fixed, optimise=2)
     assert (searched.displacement() - there.displacement()).abs().max() > 0.01
+    known = v.load(registrar, device="cpu")
+    assert isinstance(known, v.Registrar)
+    assert known.model.checksum == opened.checksum
     odd = opened(moving[..., :39, :53, :38], fixed[..., :39, :53, :38])
     assert odd.displacement().shape == (1, 3, 39, 53, 38)
 

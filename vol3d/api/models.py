@@ -6,17 +6,23 @@ from typing import Any, Literal
 
 from vol3d.api.autoencoder import Autoencoder
 from vol3d.api.generator import Generator
+from vol3d.api.registrar import Registrar
 from vol3d.api.segmenter import Segmenter
 from vol3d.bundle import Bundle
 from vol3d.config import did_you_mean
 from vol3d.errors import ConfigError
-from vol3d.trained import TrainedAutoencoder, TrainedGenerator
+from vol3d.trained import TrainedAutoencoder, TrainedGenerator, open_registrar
 from vol3d.trained.members import open_all
 from vol3d.training.engine import device_of
 from vol3d.verbs.train import generator_at
 
-Kind = Literal["generator", "segmenter", "autoencoder"]
-IN_BUNDLES = {"generator": "diffusion", "segmenter": "segmenter", "autoencoder": "autoencoder"}
+Kind = Literal["generator", "segmenter", "registrar", "autoencoder"]
+IN_BUNDLES = {
+    "generator": "diffusion",
+    "segmenter": "segmenter",
+    "registrar": "registrar",
+    "autoencoder": "autoencoder",
+}
 """What a bundle calls each kind."""
 
 
@@ -26,15 +32,16 @@ def load(
     *,
     device: str = "auto",
     sampler: dict[str, Any] | None = None,
-) -> Generator | Segmenter | Autoencoder:
+) -> Generator | Segmenter | Registrar | Autoencoder:
     """Open a trained model.
 
     Args:
         bundle: a bundle or a run; of a diffusion model that has not finished its training, its last
             checkpoint. `ready` names the models that come with vol3d. Several make one ensemble of
-            segmenters.
-        kind: generator, segmenter or autoencoder. Without it what the bundle is: a diffusion model
-            that draws label maps of an image is a segmenter. `ready` by itself is the generator.
+            segmenters. `none` is the registrar without a network, which only searches.
+        kind: generator, segmenter, registrar or autoencoder. Without it what the bundle is: a
+            diffusion model that draws label maps of an image is a segmenter. `ready` by itself is the
+            generator.
         device: auto, cpu, cuda or cuda:1.
         sampler: changes to the sampler of a diffusion model: {"steps": 8, "guidance": 2}.
 
@@ -57,6 +64,8 @@ def load(
         raise ConfigError(f"sampler: {bundle} is no diffusion model, and has no sampler")
     if found == "autoencoder":
         return Autoencoder(TrainedAutoencoder(paths[0], where))
+    if found == "registrar":
+        return Registrar(open_registrar(paths[0], where))
     if found == "segmenter":
         return Segmenter(open_all(paths, where, changes), where)
     model = TrainedGenerator(paths[0], where, changes)

@@ -70,7 +70,12 @@ class Side:
         Raises:
             DataError: it is not as it should be.
         """
-        side = cls(visit, NativeScan.read(visit, [contrast]), contrast)
+        return cls.of(visit, NativeScan.read(visit, [contrast]), contrast)
+
+    @classmethod
+    def of(cls, visit: Visit, scan: NativeScan, contrast: str) -> "Side":
+        """The same of a scan that was read; warns where it is no stripped brain."""
+        side = cls(visit, scan, contrast)
         if not is_stripped(side.brain):
             log.warning(
                 "warning: %s: is no stripped brain; registrars learn from those: give a brain mask, or "

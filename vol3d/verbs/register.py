@@ -20,7 +20,7 @@ from vol3d.io.files import is_free, sha256
 from vol3d.io.header import read_header
 from vol3d.io.lock import at_work
 from vol3d.io.progress import Bar
-from vol3d.trained.registrar import Registrar, open_registrar
+from vol3d.trained.registrar import NONE, Registrar, open_registrar
 from vol3d.trained.registration import Side, common_grid, register
 from vol3d.trained.registration_folder import (
     KIND,
@@ -41,9 +41,10 @@ from vol3d.verbs.train import generator_at
 from vol3d.volume import Grid, mni_grid
 
 log = logging.getLogger(__name__)
+ONLY_SEARCH = (
+    "optimise: without a registrar nothing but the search finds anything; name one, or optimise=50"
+)
 COLUMNS = ("moving", "fixed", "moving_mask", "fixed_mask", "moving_labels", "fixed_labels")
-NONE = Path("none")
-"""The registrar without a network."""
 
 
 class Register(Config):
@@ -115,8 +116,7 @@ class Register(Config):
         if not self.pairs and (lacking := [n for n in ("moving", "fixed") if n not in named]):
             raise ValueError(f"{lacking[0]}: is needed and was not given, or pairs=TABLE instead")
         if self.registrar == NONE and not self.optimise:
-            raise ValueError("optimise: without a registrar nothing but the search finds anything; "
-                             "name a registrar, or optimise=50")  # fmt: skip
+            raise ValueError(ONLY_SEARCH)
         return self
 
     def execute(self) -> Path:
