@@ -168,7 +168,7 @@ def test_a_registration_is_the_one_that_register_writes(cohort: Path, tmp_path: 
     unmoved = found.move(moving, part=0).data
     assert np.abs(unmoved - written.data).max() > 10
     with pytest.raises(v.ConfigError, match="nothing but the search finds anything"):
-        registrar.register(moving, fixed)
+        registrar.register(moving, fixed, optimise=0)
 
 
 def test_latents_and_holes_are_those_of_the_verbs(

@@ -116,7 +116,7 @@ class Registrar:
         moving: Image,
         fixed: Image,
         *,
-        optimise: int = 0,
+        optimise: int = 50,
         affine: bool | Path | str = True,
         spacing: float | None = None,
         moving_mask: Image | None = None,
