@@ -42,7 +42,7 @@ def test_short_help_names_groups_and_kinds():
     assert "  batch [8]: Images per update" in text
     assert "  optim.*: The optimiser of the model.\n" in text
     assert "  engine=torch|deepspeed [torch]: " in text
-    assert "  task=autoencode|diffuse|segment (needed): What to train.\n" in text
+    assert "  task=autoencode|diffuse|segment|register (needed): What to train.\n" in text
     assert "  trackers.NAME=tensorboard|mlflow: " in text
     assert text.count("\n") < 30
 
