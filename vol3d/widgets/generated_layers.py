@@ -53,7 +53,7 @@ class GeneratedLayers:
             self.tell_value()
         if self.viewer.canvas.grid.enabled != (side_by_side := len(request.seeds) > 1):
             self.viewer.canvas.grid.enabled = side_by_side
-            self.viewer.canvas.grid.stride = -1  # the first seed comes first
+            self.viewer.canvas.grid.stride = 1  # the first seed comes first
             self.looks_anew = True
 
     def remove(self, layer: "Layer | None") -> None:
