@@ -56,6 +56,8 @@ def load(
         )
     where, changes = device_of(device), sampler or {}
     is_one = isinstance(bundle, Path | str)
+    if not is_one and (not bundle or kind not in (None, "segmenter")):
+        raise ConfigError("bundle: several make one ensemble of segmenters, and nothing else")
     paths = [generator_at(Path(path)) for path in ([bundle] if is_one else bundle)]
     if not is_one or kind == "segmenter":
         return Segmenter(open_all(paths, where, changes), where)

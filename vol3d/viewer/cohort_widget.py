@@ -91,7 +91,7 @@ class CohortWidget(QWidget):
         self.cohort: Cohort | None = None
         self.loaded: list = []
         self.worker = None
-        self.wanted: int | None = None
+        self.wanted: tuple[Cohort, int] | None = None
         self.opening = QPushButton("Open cohort...")
         self.filter = QLineEdit()
         self.filter.setPlaceholderText(FILTER)
@@ -128,6 +128,7 @@ class CohortWidget(QWidget):
         except Vol3dError as error:
             self.line.setText(str(error))
             return
+        self.wanted = None
         self.filter.clear()
         self.table.setModel(CohortTable(self.cohort))
         self.table.horizontalHeader().setSortIndicator(-1, Qt.AscendingOrder)
@@ -173,19 +174,27 @@ class CohortWidget(QWidget):
 
     def load(self, row: int) -> None:
         """Read a row's images in a thread, and show them."""
-        self.wanted = row
-        if self.worker is not None:
-            return
-        self.worker = create_worker(opened, self.cohort, row)
-        self.worker.returned.connect(self.show_layers)
-        self.worker.finished.connect(lambda: self.go_on(row))
+        self.wanted = (self.cohort, row)
+        if self.worker is None:
+            self.read(self.wanted)
+
+    def read(self, wanted: tuple[Cohort, int]) -> None:
+        """Begin to read somebody."""
+        self.worker = create_worker(opened, *wanted)
+        self.worker.returned.connect(lambda layers: self.arrived(wanted, layers))
+        self.worker.finished.connect(lambda: self.go_on(wanted))
         self.worker.start()
 
-    def go_on(self, row: int) -> None:
-        """Load who was clicked meanwhile."""
+    def arrived(self, read: tuple[Cohort, int], layers: list[LayerTuple] | str) -> None:
+        """Show who was read, unless another cohort was opened meanwhile."""
+        if read[0] is self.cohort:
+            self.show_layers(layers)
+
+    def go_on(self, read: tuple[Cohort, int]) -> None:
+        """Read who was clicked meanwhile."""
         self.worker = None
-        if self.wanted != row:
-            self.load(self.wanted)
+        if self.wanted is not None and self.wanted != read:
+            self.read(self.wanted)
 
     def show_layers(self, layers: list[LayerTuple] | str) -> None:
         """Show somebody in place of who was there, at the same place in the head; or what is amiss."""

@@ -154,7 +154,8 @@ def layers_of_person(folder: Path, who: str, *, all_scans: bool = True) -> list[
     """
     files = images_of(folder, who)
     if not files:
-        raise DataError(f"{folder}: has no image of {who} (in {who}/anat)")
+        place = "/".join([*who.split("_"), "anat"])
+        raise DataError(f"{folder}: has no image of {who} (in {place})")
     is_generated = read_maker(folder).get("Name") == GENERATOR
     layers, seen = [], set()
     for path in files:
@@ -178,12 +179,16 @@ def short_name(path: Path) -> str:
 
 
 def first_person(folder: Path) -> str:
-    """Who comes first in a cohort."""
+    """The first visit of a cohort that has an image."""
     people = sorted(p.name for p in folder.glob("sub-*") if p.is_dir())
     if not people:
         raise DataError(f"{folder}: has no person (folders sub-...)")
-    sessions = sorted(p.name for p in (folder / people[0]).glob("ses-*"))
-    return "_".join([people[0], *sessions[:1]])
+    for person in people:
+        sessions = sorted(p.name for p in (folder / person).glob("ses-*"))
+        for who in [f"{person}_{session}" for session in sessions] or [person]:
+            if images_of(folder, who):
+                return who
+    raise DataError(f"{folder}: has no image of anybody (in sub-.../anat)")
 
 
 # -- models -----------------------------------------------------------------------------------------

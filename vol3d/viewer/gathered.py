@@ -38,7 +38,9 @@ def gather(paths: Sequence[Path], who: str | None = None) -> list[LayerTuple]:
     for path in paths:
         if kind_of(path) == "model" and not preview_of(path):  # there is nothing but words
             continue
-        found = layers_at(path, whose if knows(path, whose, must=who is not None) else None)
+        # A cohort may be others, to look at beside an image; a segmentation is of one person.
+        must = who is not None or kind_of(path) == "segmentations"
+        found = layers_at(path, whose if knows(path, whose, must=must) else None)
         if (
             len(paths) > 1 and kind_of(path) == "cohort"
         ):  # what is asked for beside it is to be seen
@@ -78,5 +80,5 @@ def knows(path: Path, who: str | None, *, must: bool) -> bool:
         else bool(images_of(cohort_at(path), name))
     )
     if must and not there:
-        raise ConfigError(f"who={who}: {path} has nobody of that name")
+        raise ConfigError(f"who={who}: {path} has nobody of that name; who=sub-... names another")
     return there

@@ -91,8 +91,7 @@ def original_of(layer: LayerTuple) -> Original | None:
 def shown_grid(original: Original) -> Grid:
     """That on which a page shows everything: along the world's axes, and not too fine."""
     grid = straight(original.frames[0], nearest=True).grid
-    share = MOST_VOXELS / prod(grid.shape)
-    return grid if share >= 1 else lattice(grid, max(grid.spacing) / share ** (1 / 3))
+    return grid if prod(grid.shape) <= MOST_VOXELS else lattice(grid, most=MOST_VOXELS)
 
 
 def on(original: Original, grid: Grid) -> Volume:

@@ -50,18 +50,25 @@ def open_window(
         go_to(viewer, at, centred=False)
     for path, kind in kinds.items():
         if kind == "cohort":
-            add_cohort(viewer, path)
+            add_cohort(viewer, path, [p for p, k in kinds.items() if k == "segmentations"])
         if kind == "model":
             add_facts(viewer, path)
     return viewer
 
 
-def add_cohort(viewer: "Viewer", folder: Path) -> None:
-    """Put a cohort's table beside the picture; the layers of its first person are there already."""
+def add_cohort(viewer: "Viewer", folder: Path, found: Sequence[Path]) -> None:
+    """Put a cohort's table beside the picture; the layers of its first person are there already.
+
+    With them goes, when another is clicked, what was `found` in that person's scans.
+    """
     from vol3d.viewer.cohort_widget import CohortWidget
 
     table = CohortWidget(viewer)
-    table.loaded = [layer for layer in viewer.layers if is_of(layer.metadata.get(OURS), folder)]
+    table.loaded = [
+        layer
+        for layer in viewer.layers
+        if any(is_of(layer.metadata.get(OURS), one) for one in (folder, *found))
+    ]
     table.open(folder)
     viewer.window.add_dock_widget(table, name="Cohort", area="right")
 

@@ -29,16 +29,17 @@ def straight_grid(grid: Grid) -> Grid | None:
     return straight if straight.apart(near) <= STRAIGHT * min(near.spacing) else None
 
 
-def lattice(grid: Grid, spacing: float | None = None) -> Grid:
+def lattice(grid: Grid, spacing: float | None = None, most: int = MOST_VOXELS) -> Grid:
     """Along the world's axes, RAS+, around all of a grid; voxels lie on whole multiples of the spacing.
 
     Args:
         grid: what is to lie within.
-        spacing: mm; without it the grid's finest.
+        spacing: mm; without it the grid's finest, but for the limit of voxels.
+        most: voxels, without a spacing.
     """
     if spacing is None:
         box = np.ptp(edges(grid), axis=1)
-        spacing = max(min(grid.spacing), (prod(box) / MOST_VOXELS) ** (1 / 3))
+        spacing = max(min(grid.spacing), (prod(box) / most) ** (1 / 3))
     low = np.floor(edges(grid).min(1) / spacing)
     high = np.ceil(edges(grid).max(1) / spacing)
     affine = np.diag([spacing, spacing, spacing, 1.0])

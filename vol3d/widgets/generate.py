@@ -197,7 +197,7 @@ class GenerateWidget(QWidget):
             return
         try:
             verb = cohort_of(
-                Path(self.source.values["bundle"]), Path(out), self.request(), segmenter
+                Path(self.source.values["bundle"] or READY), Path(out), self.request(), segmenter
             )
         except Vol3dError as error:
             self.work.message.setText(str(error))

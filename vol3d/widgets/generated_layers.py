@@ -72,7 +72,7 @@ class GeneratedLayers:
             replaced(layer, brain.volume)
         else:
             (layer,) = add(self.viewer, [layer_of(model, brain.volume, name)])
-            self.samples[brain.number :] = [layer]
+            self.samples[brain.number : brain.number + 1] = [layer]
             self.looks_anew = True
         layer.name = name
         layer.metadata = {**layer.metadata, TOLD: told(model, request, brain)}
