@@ -258,7 +258,14 @@ def test_a_table_of_pairs(heads: Path, tmp_path: Path):
             ("sub-b_T1w.nii.gz", "sub-a_T1w.nii.gz", "sub-b_dseg.nii.gz")]  # fmt: skip
     table = heads / "pairs.tsv"
     table.write_text("".join("\t".join(row) + "\n" for row in rows))
-    verb("register", f"pairs={table}", f"out={tmp_path}/out", *FAST)
+    bad = Volume.read(heads / "sub-a_T1w.nii.gz")
+    spoilt = bad.data.astype(np.float32)
+    spoilt[5, 5, 5] = np.nan
+    Volume(spoilt, bad.affine).write(tmp_path / "sub-c_T1w.nii.gz")
+    with table.open("a") as file:  # one spoilt scan does not stop the others
+        file.write(f"{tmp_path}/sub-c_T1w.nii.gz\tsub-a_T1w.nii.gz\tn/a\n")
+    with pytest.raises(DataError, match="1 of 3 pairs could not be registered: .*sub-c"):
+        verb("register", f"pairs={table}", f"out={tmp_path}/out", *FAST)
     names = [p.name for p in sorted(tmp_path.rglob("*registered_dseg.nii.gz"))]
     assert names == ["sub-b_space-a_desc-registered_dseg.nii.gz"]
     assert len(read_rows(tmp_path / "out" / "registrations.tsv")) == 2
@@ -273,6 +280,10 @@ def test_an_affine_map_from_a_file(heads: Path, registered: Path, tmp_path: Path
     verb("register", *words, f"affine={mat}", f"out={tmp_path}/out")
     told = read_json(of(tmp_path / "out", "*registered_T1w.json"))
     np.testing.assert_allclose(told["AffineMatrix"], matrix_of(read_transform(mat)), atol=1e-4)
+    mirror = sitk.AffineTransform(np.diag([-1.0, 1, 1]).ravel(), (0, 0, 0))
+    sitk.WriteTransform(mirror, str(tmp_path / "mirror.mat"))
+    with pytest.raises(ConfigError, match="exchanges left and right"):
+        verb("register", *words, f"affine={tmp_path}/mirror.mat", f"out={tmp_path}/o3")
     with pytest.raises(ConfigError, match="is no affine map"):
         verb("register", *words, f"affine={of(registered, f'{STEM}_xfm.h5')}", f"out={tmp_path}/o2")
 

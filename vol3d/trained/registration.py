@@ -39,6 +39,8 @@ from vol3d.volume import Grid, Volume
 log = logging.getLogger(__name__)
 SPACING_MM = 2.0
 """Where neither the registrar nor a setting says a voxel size, this, or the fixed image's if larger."""
+MOST_TIMES = 8
+"""So many times the volume of one brain may be that of the other, by the affine map of a file."""
 ALIGNED_MM = 2.0
 """The voxels in which the affine map is looked for."""
 FAR_MM = 500.0
@@ -256,6 +258,13 @@ def aligned(moving: Side, fixed: Side, affine: bool | Path) -> np.ndarray:
     T = sitk.Transform() if affine is False else read_transform(affine)
     if not T.IsLinear():
         raise ConfigError(f"affine={affine}: is no affine map; that of a .mat, .txt or .tfm is due")
+    size = float(np.linalg.det(matrix_of(T)[:3, :3]))
+    if not 1 / MOST_TIMES <= size <= MOST_TIMES:
+        mirrored = ", and exchanges left and right" if size < 0 else ""
+        raise ConfigError(
+            f"affine={affine}: makes volumes {size:.3g} times as large{mirrored}, as no two brains "
+            f"differ; ITK's files are due, in mm and LPS+"
+        )
     met = overlap(move_points(T, fixed.points()), moving.brain.grid)
     if not met.share:
         raise DataError(

@@ -111,6 +111,8 @@ class Register(Config):
         """Images are named in one way; something finds the deformation."""
         named = [n for n in ("moving", "fixed", "labels", "fixed_labels", "fixed_mask")
                  if getattr(self, n) is not None]  # fmt: skip
+        if "data" in self.model_fields_set and not self.moving:
+            named.append("data")
         if self.pairs and named:
             raise ValueError(f"{named[0]}: stands in the table of pairs; leave one of the two out")
         if not self.pairs and (lacking := [n for n in ("moving", "fixed") if n not in named]):
@@ -131,16 +133,24 @@ class Register(Config):
 
     def work(self, registrar: Registrar, pairs: list[Pair]) -> Path:
         """Register what is missing, in a folder that is ours."""
-        ours = share(pairs, self.shard)
+        ours, failed = share(pairs, self.shard), []
         with Bar("register", len(ours)) as bar:
             for pair in ours:
-                files = told_files(pair.files)
-                if not is_complete(pair.at, files):
-                    self.register(registrar, pair, files)
+                try:
+                    files = told_files(pair.files)
+                    if not is_complete(pair.at, files):
+                        self.register(registrar, pair, files)
+                except DataError as error:  # of one scan; the others can be registered
+                    failed.append(error)
                 bar.advance()
         left = sum(not pair.at.sidecar.is_file() for pair in pairs)
         tell(self.shard, left, len(pairs), "pairs")
         sum_up(lambda: finished(self.out), lambda sidecars: write_table(self.out, sidecars))
+        if failed and len(ours) > 1:
+            said = "; ".join(map(str, failed[:5])) + ("; ..." if len(failed) > 5 else "")
+            raise DataError(f"{len(failed)} of {len(ours)} pairs could not be registered: {said}")
+        if failed:
+            raise failed[0]
         return self.out
 
     def register(self, registrar: Registrar, pair: Pair, files: dict[str, Any]) -> None:
@@ -200,11 +210,16 @@ class Register(Config):
         else:
             fixed = self.fixed_visit()
             both = [(moving, fixed) for moving in self.moving_visits()]
+            if self.fixed_labels and not any(moving.labels for moving, _ in both):
+                raise ConfigError(
+                    "fixed_labels: no image has a label map to compare with; name it by labels=FILE, of "
+                    "a folder by data.labels_entities"
+                )
         pairs = [Pair.of(self.out, m, f, contrast_of(m, registrar)) for m, f in both]
         check_names(pairs)
         for visit in {v.image: v for pair in pairs for v in (pair.moving, pair.fixed)}.values():
             check_contrast(visit, registrar)
-            is_written_later = visit.subject == MNI_SPACE
+            is_written_later = self.is_template and visit.subject == MNI_SPACE
             images = [] if is_written_later else [*visit.images.values()]
             for path in [*images, *visit.labels.values()]:
                 read_header(path, visit.form)
@@ -236,6 +251,8 @@ class Register(Config):
         if not self.is_template:
             visit = visit_of(self.fixed, self.fixed_mask, self.fixed_labels)
             return replace(visit, form=self.data.form)
+        if self.fixed_mask:
+            raise ConfigError("fixed_mask: the template has its own; leave it out")
         visit = template_visit(self.out, str(self.fixed))
         return replace(
             visit, labels={MAIN_LABELS: there(self.fixed_labels)} if self.fixed_labels else {}
@@ -243,7 +260,7 @@ class Register(Config):
 
     def grid_of(self, fixed: Visit) -> Grid:
         """Where a fixed image lies, in RAS+."""
-        if fixed.subject == MNI_SPACE:
+        if self.is_template:
             return mni_grid(TEMPLATES[str(self.fixed)])
         return ras_grid(read_header(fixed.image, fixed.form))
 
