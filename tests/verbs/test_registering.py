@@ -264,7 +264,7 @@ def test_a_table_of_pairs(heads: Path, tmp_path: Path):
     Volume(spoilt, bad.affine).write(tmp_path / "sub-c_T1w.nii.gz")
     with table.open("a") as file:  # one spoilt scan does not stop the others
         file.write(f"{tmp_path}/sub-c_T1w.nii.gz\tsub-a_T1w.nii.gz\tn/a\n")
-    with pytest.raises(DataError, match="1 of 3 pairs could not be registered: .*sub-c"):
+    with pytest.raises(DataError, match=r"1 of 3 pairs could not be registered: .*sub-c"):
         verb("register", f"pairs={table}", f"out={tmp_path}/out", *FAST)
     names = [p.name for p in sorted(tmp_path.rglob("*registered_dseg.nii.gz"))]
     assert names == ["sub-b_space-a_desc-registered_dseg.nii.gz"]
