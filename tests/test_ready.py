@@ -10,17 +10,24 @@ import vol3d
 from tests.conftest import verb
 from vol3d.bundle import Bundle
 from vol3d.errors import ConfigError
-from vol3d.trained import TrainedAutoencoder, TrainedSegmenter
+from vol3d.trained import TrainedAutoencoder, TrainedSegmenter, open_registrar
 from vol3d.volume import Volume
 
 FOLDER = Path(vol3d.__file__).parent / "ready"
 
 
 def test_they_are_small_and_say_that_nobody_is_real():
-    assert sum(p.stat().st_size for p in FOLDER.rglob("*") if p.is_file()) < 8e6
+    size = {
+        m.name: sum(p.stat().st_size for p in m.rglob("*") if p.is_file()) for m in FOLDER.iterdir()
+    }
+    assert size["registrar"] < 1e6
+    assert size["diffusion"] + size["segmenter"] < 8e6
     assert "imagined" in (FOLDER / "diffusion" / "README.md").read_text()
     assert Bundle("ready", "segmenter").config["kind"] == "segmenter"
     assert TrainedAutoencoder("ready").quality["psnr_brain_db"] > 20
+    found = open_registrar("ready").quality
+    assert found["dice"] - found["dice_before"] > 0.2
+    assert found["ndv_percent"] == 0
 
 
 def test_brains_with_larger_ventricles_where_they_are_asked_for(tmp_path: Path):
