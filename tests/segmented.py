@@ -38,7 +38,13 @@ def person(data: Path, name: str, truths: Mapping[str, np.ndarray]) -> Visit:
     return Visit(name.removeprefix("sub-"), None, {"T1w": image}, {}, "val")
 
 
-def segmentation(out: Path, visit: Visit, members: Sequence[np.ndarray], **told: object) -> None:
+def segmentation(
+    out: Path,
+    visit: Visit,
+    members: Sequence[np.ndarray],
+    lesions: Sequence[str] = (),
+    **told: object,
+) -> None:
     """What `vol3d segment` would write of members [X, Y, Z]: probabilities of the box."""
     claim(out, {"segmenters": ["abc"], "samplers": [None]}, any_precision=False)
     describe(out, [STRUCTURE])
@@ -47,6 +53,6 @@ def segmentation(out: Path, visit: Visit, members: Sequence[np.ndarray], **told:
     for p in members:
         turned = Volume(p.astype(np.float32), AFFINE).reorient("RAS").data
         ensemble.add(np.stack([1 - turned, turned]))
-    wanted = Wanted([STRUCTURE], keep_members=True)
+    wanted = Wanted([STRUCTURE], lesions=[*lesions], keep_members=True)
     about = {"Visit": visit.who, "Segmenters": ["abc"], "Samplers": [None], **told}
     write_visit(Place.of(out, visit), Segmentation(scan, ensemble, wanted), about)

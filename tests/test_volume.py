@@ -7,16 +7,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from tests.viewer.scenes import rotation
 from vol3d.errors import DataError
 from vol3d.volume import Grid, Volume, mni_grid
-
-
-def rotation(x: float, y: float, z: float) -> np.ndarray:
-    a, b, c = np.deg2rad([x, y, z])
-    rx = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
-    ry = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
-    rz = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
-    return rz @ ry @ rx
 
 
 def affine_of(direction: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:

@@ -6,16 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tests.segmented import AFFINE, SHAPE, STRUCTURE, VOXEL_ML, person
+from tests.segmented import AFFINE, SHAPE, STRUCTURE, VOXEL_ML, person, segmentation
 from tests.viewer.conftest import picture, settle, until
 from vol3d.data.bids_writer import anat_path
-from vol3d.data.native_scan import NativeScan
-from vol3d.metrics.ensemble import Ensemble
-from vol3d.trained.results_folder import Place
-from vol3d.trained.segmentation import Segmentation, Wanted
-from vol3d.trained.segmentation_folder import claim, describe
-from vol3d.trained.segmented_visit import write_visit
-from vol3d.volume import Volume
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -41,16 +34,8 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     """Two pieces, of which one member misses the small one; a rater has the large one alone."""
     data, out = tmp_path / "data", tmp_path / "out"
     visit = person(data, "sub-01", {"anna": member(BIG)})
-    claim(out, {"segmenters": ["abc"], "samplers": [None]}, any_precision=False)
-    describe(out, [STRUCTURE])
-    scan = NativeScan.read(visit, ["T1w"])
-    ensemble = Ensemble(2, scan.grid.shape)
-    for p in MEMBERS:
-        turned = Volume(p.astype(np.float32), AFFINE).reorient("RAS").data
-        ensemble.add(np.stack([1 - turned, turned]))
-    told = {"Visit": "sub-01", "Inputs": {"T1w": {"File": visit.image.name}}, "Interval": 0.9}
-    wanted = Wanted([STRUCTURE], lesions=[STRUCTURE], keep_members=True)
-    write_visit(Place.of(out, visit), Segmentation(scan, ensemble, wanted), told)
+    told = {"Inputs": {"T1w": {"File": visit.image.name}}, "Interval": 0.9}
+    segmentation(out, visit, MEMBERS, [STRUCTURE], **told)
     assert anat_path(data, "sub-01", {}, "T1w") == visit.image
     return out, data
 

@@ -83,10 +83,7 @@ def read_header(path: Path, form: Form | None = None) -> Header:
     """
     if not path.is_file():
         raise DataError(f"{path}: no such image")
-    try:
-        image = nib.load(path)
-    except Exception as error:  # nibabel, zlib and the OS each raise their own
-        raise unreadable(path, error) from None
+    image = opened(path)
     if not isinstance(image, SpatialImage):
         raise DataError(f"{path}: holds no voxels ({type(image).__name__}); a 3-D image is due")
     check_values(path, image.get_data_dtype())
@@ -94,6 +91,14 @@ def read_header(path: Path, form: Form | None = None) -> Header:
     check_size(path, image)
     affine, code, doubt = placement(path, image, shape, form)
     return Header(path, image, shape, affine, code, doubt)
+
+
+def opened(path: Path) -> nib.filebasedimages.FileBasedImage:
+    """Whatever nibabel makes of a file, its voxels not read yet; a DataError where that is nothing."""
+    try:
+        return nib.load(path)
+    except Exception as error:  # nibabel, zlib and the OS each raise their own
+        raise unreadable(path, error) from None
 
 
 def unreadable(path: Path, error: Exception) -> DataError:

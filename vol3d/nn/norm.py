@@ -1,5 +1,7 @@
 """Norms before a convolution: over groups of channels and the volume, or over the channels of a voxel."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as nnf
 from einops import rearrange
@@ -31,6 +33,13 @@ class ChannelNorm(nn.Module):
 def norm(channels: int, groups: int | None, eps: float) -> nn.GroupNorm | ChannelNorm:
     """A group norm; a channel norm if `groups` is None."""
     return ChannelNorm(channels, eps) if groups is None else nn.GroupNorm(groups, channels, eps)
+
+
+def check_groups(channels: Sequence[int], groups: int) -> None:
+    """Raise a ValueError, which names the settings, where a group norm cannot share out the channels."""
+    for c in channels:
+        if c % groups:
+            raise ValueError(f"channels={c} must be a multiple of norm_groups={groups}")
 
 
 def over_channels(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
 from vol3d.data.bids_writer import DESCRIPTION, holds_labels, parse_entities
 from vol3d.data.points import is_table
 from vol3d.data.tables import MISSING, read_rows
 from vol3d.errors import DataError
-from vol3d.io.header import check_size, check_values, placement, read_header, unreadable
+from vol3d.io.header import check_size, check_values, opened, placement, read_header, unreadable
 from vol3d.transforms.field_file import DISPLACEMENT, VECTOR, read_field
 from vol3d.viewer.layers import (
     LayerTuple,
@@ -57,13 +56,10 @@ def is_field(path: Path) -> bool:
     """Whether a header says that the voxels are vectors of a displacement field."""
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    try:
-        image = nib.load(path)
-    except Exception as error:  # nibabel, zlib and the OS each raise their own
-        raise unreadable(path, error) from None
+    image = opened(path)
     header = getattr(image, "header", {})
     code = int(header["intent_code"]) if "intent_code" in header else 0
-    return len(image.shape) == 5 and code in (DISPLACEMENT, VECTOR)
+    return len(getattr(image, "shape", ())) == 5 and code in (DISPLACEMENT, VECTOR)
 
 
 def read_frames(path: Path) -> list[Volume]:
@@ -72,11 +68,8 @@ def read_frames(path: Path) -> list[Volume]:
     Raises:
         DataError: see `Volume.read`; a series that has more axes, or voxels that are no numbers.
     """
-    try:
-        image = nib.load(path)
-        shape = tuple(image.shape)
-    except Exception as error:
-        raise unreadable(path, error) from None
+    image = opened(path)
+    shape = tuple(getattr(image, "shape", ()))  # of a surface there is none; read_header says so
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) != 4 or not hasattr(image, "dataobj"):

@@ -12,6 +12,7 @@ from vol3d.nn import slab_inference as inference
 from vol3d.nn.attention import AttentionBlock
 from vol3d.nn.blocks import Down, ResBlock, Up, Upsampling, affine, conv3, recompute
 from vol3d.nn.fold import fold, unfold
+from vol3d.nn.norm import check_groups
 from vol3d.nn.slab_layers import conv_in, laid, norm_conv
 
 
@@ -56,11 +57,7 @@ class Backbone(Config):
             none = name == "attention_levels" and value == ()
             if isinstance(value, tuple) and not none and len(value) != len(self.channels):
                 raise ValueError(f"{name}={value} must have one entry per level of {self.channels}")
-        for c in self.channels:
-            if c % self.norm_groups:
-                raise ValueError(
-                    f"channels={c} must be a multiple of norm_groups={self.norm_groups}"
-                )
+        check_groups(self.channels, self.norm_groups)
         return self
 
     @property

@@ -17,7 +17,7 @@ from vol3d.nn.attention import AttentionBlock, TransformerBlock
 from vol3d.nn.blocks import Down, SteeredBlock, Up, affine, conv3, merge, recompute, zeroed
 from vol3d.nn.embed import sinusoidal
 from vol3d.nn.fold import folded, unfolded
-from vol3d.nn.norm import norm
+from vol3d.nn.norm import check_groups, norm
 from vol3d.nn.slab_layers import laid, norm_conv
 from vol3d.nn.slab_volume import Slabbed, kept, whole
 
@@ -75,11 +75,8 @@ class UNet(Config):
             none = name == "attention_levels" and value == ()
             if isinstance(value, tuple) and not none and len(value) != len(self.channels):
                 raise ValueError(f"{name}={value} must have one entry per level of {self.channels}")
-        for c in self.channels:
-            if self.groups and c % self.groups:
-                raise ValueError(
-                    f"channels={c} must be a multiple of norm_groups={self.norm_groups}"
-                )
+        if self.groups:
+            check_groups(self.channels, self.groups)
         for i, heads in enumerate(self.heads):
             for c in self.attended(i) if heads else ():
                 if c % heads:

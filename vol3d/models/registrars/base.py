@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 from vol3d.config import Config
 from vol3d.nn.blocks import Down, ResBlock, conv3, zeroed
 from vol3d.nn.fold import fold
+from vol3d.nn.norm import check_groups
 from vol3d.transforms.deformation import Deformation
 
 
@@ -24,13 +25,9 @@ class RegistrarNetwork(Config, ABC):
     """Groups of the group norm."""
 
     @model_validator(mode="after")
-    def check_groups(self) -> "RegistrarNetwork":
+    def check_channels(self) -> "RegistrarNetwork":
         """Channels fit the norm's groups."""
-        for c in self.channels:
-            if c % self.norm_groups:
-                raise ValueError(
-                    f"channels={c} must be a multiple of norm_groups={self.norm_groups}"
-                )
+        check_groups(self.channels, self.norm_groups)
         return self
 
     @property

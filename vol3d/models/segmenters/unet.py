@@ -11,6 +11,7 @@ from torch.nn import functional
 from vol3d.models.segmenters.base import SegmenterNetwork, dropped, rngs_of
 from vol3d.nn.blocks import Down, ResBlock, Up, conv3
 from vol3d.nn.fold import folded, unfolded
+from vol3d.nn.norm import check_groups
 
 
 class SegmenterUNet(SegmenterNetwork):
@@ -29,13 +30,9 @@ class SegmenterUNet(SegmenterNetwork):
     """Groups of the group norm."""
 
     @model_validator(mode="after")
-    def check_groups(self) -> "SegmenterUNet":
+    def check_channels(self) -> "SegmenterUNet":
         """Channels fit the norm's groups."""
-        for c in self.channels:
-            if c % self.norm_groups:
-                raise ValueError(
-                    f"channels={c} must be a multiple of norm_groups={self.norm_groups}"
-                )
+        check_groups(self.channels, self.norm_groups)
         return self
 
     def build(self, in_channels: int, num_labels: int) -> nn.Module:
