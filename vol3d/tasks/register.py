@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool3d
 
 from vol3d.data.augment import Augment
 from vol3d.data.dataset import Dataset, Text
@@ -49,6 +50,9 @@ class Register(RegistrarSettings):
     synthetic: float = Field(default=0.0, ge=0, le=1)
     """Probability with which the network sees an image of a contrast made up from the label map, while
     the objective is that of the scans: then it registers contrasts that it never saw (SynthMorph)."""
+    coarse: float = Field(default=0.0, ge=0, le=1)
+    """Probability that a pair is compared on images of half the voxels, after all velocities but the
+    finest: a training step takes a third of the time. The network sees whole images in any case."""
     at_a_time: int = Field(default=16, ge=1)
     """Labels that a pair is trained on, drawn at random of those that both have: each takes memory."""
     flip: float = Field(default=0.5, ge=0, le=1)
@@ -108,6 +112,11 @@ class Register(RegistrarSettings):
         return self.objective.dice > 0 or self.synthetic > 0
 
 
+def halved(x: Tensor) -> Tensor:
+    """[C, X, Y, Z] on half the voxels along each axis, after zeros at the high ends of odd ones."""
+    return avg_pool3d(padded(x[None], 2), 2)[0]
+
+
 class RegisterJob:
     """A registrar in training; see `vol3d.tasks.job.Job`."""
 
@@ -152,6 +161,8 @@ class RegisterJob:
             drawn |= {f"{name}_labels": m for name, m in zip(PAIR, maps, strict=True)}
         if torch.rand((), generator=rng) < self.task.flip and self.template is None:
             drawn = {name: t.flip(1) for name, t in drawn.items()}  # X is left to right
+        if torch.rand((), generator=rng) < self.task.coarse:
+            drawn |= {name: halved(t) for name, t in drawn.items() if not name.endswith("_seen")}
         if self.task.guidance:
             drawn |= self.noise(drawn["moving"].shape[1:], rng)
         return drawn
@@ -199,11 +210,16 @@ class RegisterJob:
             noise = [tensors["noise"], *sigma] if task.guidance else []
             said = engine.call("registrar", *seen, *noise)
         velocities, denoising, weights = said if task.guidance else (said, None, None)
-        found = deformation_of(velocities, fixed.shape[2:], task.model.multiple)
+        is_coarse = fixed.shape != tensors["fixed_seen"].shape
+        multiple = task.model.multiple // 2 if is_coarse else task.model.multiple
+        if is_coarse and len(velocities) > 1:  # the finest would show on the images' own grid only
+            velocities = velocities[:-1]
+        found = deformation_of(velocities, fixed.shape[2:], multiple)
         labels = tuple(tensors[f"{name}_labels"] for name in PAIR) if task.objective.dice else None
         if weights is not None:
+            weights = (avg_pool3d(weights, 2) if is_coarse else weights).float()
             X, Y, Z = fixed.shape[2:]
-            weights = weights[:, :, :X, :Y, :Z].float().chunk(2)
+            weights = weights[:, :, :X, :Y, :Z].chunk(2)
         terms = task.objective.terms(found, moving, fixed, labels, weights)
         if task.guidance and task.guidance.weight:
             terms["denoising"] = task.guidance.weight * denoising
