@@ -1,5 +1,7 @@
 """The losses of registration: how alike two images are, how even a field is, and whether it folds."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -15,9 +17,25 @@ def local_ncc(a: Tensor, b: Tensor, window: int = 9) -> Tensor:
     volume, over all window^3 voxels.
     """
     n = window**3
-    A, B, AA, BB, AB = box_sum(torch.cat([a, b, a * a, b * b, a * b], 1), window).chunk(5, 1)
+    products = torch.cat([a, b, a * a, b * b, a * b], 1)
+    A, B, AA, BB, AB = BoxSum.apply(products, window).chunk(5, 1)
     cross = AB - A * B / n
     return cross * cross / ((AA - A * A / n).clamp(min=EPS) * (BB - B * B / n).clamp(min=EPS))
+
+
+class BoxSum(torch.autograd.Function):
+    """Sums over windows, whose gradient is the same sum: what is added to all around has it from there."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, window: int) -> Tensor:
+        """See `box_sum`."""
+        ctx.window = window
+        return box_sum(x, window)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """Of the sums, and of the window none."""
+        return box_sum(grad, ctx.window), None
 
 
 def box_sum(x: Tensor, window: int) -> Tensor:
