@@ -51,7 +51,7 @@ def test_a_prediction_fits_or_is_refused_with_the_reason(schedule, prediction):
 
 def test_flow_takes_what_says_something_at_pure_noise():
     fits = [p.kind for p in choices("prediction") if p.objection(Flow()) is None]
-    assert fits == ["v", "x0", "flow"]
+    assert fits == ["v", "x0", "flow", "odds"]
 
 
 @pytest.mark.parametrize(

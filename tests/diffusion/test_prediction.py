@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from vol3d.diffusion.denoiser import Denoiser
-from vol3d.diffusion.prediction import X0, Eps, FlowVelocity, Preconditioned, V
+from vol3d.diffusion.prediction import X0, Eps, FlowVelocity, Odds, Preconditioned, V
 from vol3d.diffusion.schedules import EDM, VE, VP, Cosine, Flow, LinearBeta, SigmoidBeta
 
 SD = 0.5
@@ -131,3 +131,28 @@ def test_ve_and_vp_are_preconditioned_as_in_table_1():
     # c_skip = 1, c_out = sigma: their network is the score times sigma, ours its negative.
     torch.testing.assert_close(Eps().denoised(-F, x, one, sigma), x + sigma * F)
     assert float(ve.c_noise(sigma[3])) == pytest.approx(250 * math.log(sigma[3] / 2), rel=1e-12)
+
+
+@pytest.mark.parametrize("low", [-1, 0])
+def test_odds_of_digits_are_those_of_bayes(low):
+    """Of digits that are set with the probability p, the odds after a look at x are known."""
+    p, alpha, sigma = 0.1, torch.tensor(0.4), torch.tensor(0.6)
+    rng = torch.Generator().manual_seed(0)
+    digit = (torch.rand(200_000, generator=rng) < p).double()
+    x0, n = low + (1 - low) * digit, torch.randn(len(digit), generator=rng, dtype=torch.float64)
+    x = alpha * x0 + sigma * n
+    likelihood = ((x - alpha * low).square() - (x - alpha).square()) / (2 * sigma**2)
+    odds = math.log(p / (1 - p)) + likelihood
+    prediction = Odds(low=low, prior=0.02)
+    F = (odds - math.log(0.02 / 0.98)).requires_grad_()
+    D = prediction.denoised(F, x, alpha, sigma)
+    assert low <= D.min() < D.max() <= 1
+    near = (x - x.mean()).abs() < 0.3  # the mean of x0 among alike x is D
+    assert D[near].mean().item() == pytest.approx(x0[near].mean().item(), abs=0.01)
+    loss = prediction.loss(F, x0, n, alpha, sigma).mean()
+    loss.backward()
+    assert abs(F.grad[near].sum() / near.double().mean()) < 0.003  # nothing is left to gain
+    worse = [prediction.loss(F + d, x0, n, alpha, sigma).mean() for d in (-0.3, 0.3)]
+    assert loss < min(worse)
+    unlearnt = prediction.loss(torch.zeros(1), torch.ones(1), n[:1], alpha, sigma)
+    assert unlearnt.item() == pytest.approx(-math.log(0.02), rel=1e-5)

@@ -67,7 +67,7 @@ class Denoiser(nn.Module):
         return self.prediction.denoised(F, x, alpha, sigma), share
 
     def loss(self, x0: Tensor, noise: Tensor, sigma: Tensor, cond: Condition = NOTHING) -> Tensor:
-        """Weighted mean squared error of the network's output, of each image, [B].
+        """Weighted mean error of the network's output (squared, but see `Prediction`), of each image, [B].
 
         Args:
             x0: clean images [B, C, X, Y, Z].
@@ -86,9 +86,9 @@ class Denoiser(nn.Module):
         alpha, sigma, scale_in, c_noise = self.coefficients(x0, sigma)
         x = alpha * x0 + sigma * noise
         F, share = self.predict(x, scale_in, c_noise, cond)
-        error = F - self.prediction.target(x0, noise, alpha, sigma)
+        error = self.prediction.loss(F, x0, noise, alpha, sigma)
         weight = self.weighting.weight(alpha, sigma, self.prediction.gain(alpha, sigma))
-        loss = (weight * error.square()).flatten(1).mean(1)  # [B]
+        loss = (weight * error).flatten(1).mean(1)  # [B]
         D = self.prediction.denoised(F, x, alpha, sigma)
         if self.variance is not None:
             loss = loss + self.variance.loss(self.schedule, x0, D, share, level).to(loss)

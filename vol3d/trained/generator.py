@@ -39,11 +39,15 @@ class DiffusionOf(Diffusion):
     """What is drawn: latents of an autoencoder, images, or label maps."""
 
     @model_validator(mode="after")
-    def check_patches(self) -> Self:
-        """What is beside a patch, and what is of the whole."""
+    def check_target(self) -> Self:
+        """What is beside a patch, what is of the whole, and what is of digits alone."""
         patch = getattr(self.target, "patch", None)
         if self.context == "coarse" and not patch:
             raise ValueError("context=coarse: is seen beside patches; give target.patch")
+        digits = getattr(self.target, "low", None)
+        if self.prediction.kind == "odds" and self.prediction.low != digits:
+            rule = "is for label maps" if digits is None else f"has to be target.low={digits}"
+            raise ValueError(f"prediction=odds with low={self.prediction.low}: {rule}")
         if self.numbers and patch:
             raise ValueError(
                 "conditions: hidden numbers (kind ambiguity) are of a whole volume; set target.patch=null"
