@@ -89,9 +89,10 @@ def test_a_run_goes_on_exactly(registrar: Path, cohort: Path, tmp_path: Path):
     [
         ["task.guidance={kind: diffusemorph, model: {channels: [8, 8]}}"],
         ["task.guidance={kind: fsdiffreg, model: {channels: [8, 8]}}", "task.model.kind=svf"],
+        ["task.guidance={kind: fsdiffreg, model: {channels: [8, 8]}}", "task.coarse=1"],
         ["task.labels=labels", "task.synthetic=1", "task.objective.dice=1", "task.at_a_time=3"],
     ],
-    ids=["diffusemorph", "fsdiffreg", "synthetic"],
+    ids=["diffusemorph", "fsdiffreg", "coarse", "synthetic"],
 )
 def test_other_ways_are_trained(words: list[str], cohort: Path, tmp_path: Path):
     run = train(tmp_path / "run", cohort, *words, "total_nimg=2", "log_every=1").parent
@@ -126,6 +127,17 @@ def test_what_is_drawn_depends_on_the_image_alone(cohort: Path):
     # The partner is somebody else, and what the network sees lies where what is compared lies.
     assert not a["moving"].equal(a["fixed"])
     assert ((a["moving_seen"] > 0) == (a["moving"] > 0)).float().mean() > 0.98
+
+
+def test_coarse_images_are_compared_and_whole_ones_seen(cohort: Path):
+    fine, coarse = (
+        job(cohort, f"task.coarse={share}").draw(job(cohort).scans[0], torch_rng(0))
+        for share in (0, 1)
+    )
+    for side in ("moving", "fixed"):
+        assert coarse[f"{side}_seen"].equal(fine[f"{side}_seen"])
+        half = torch.nn.functional.avg_pool3d(fine[side], 2)
+        torch.testing.assert_close(coarse[side], half)
 
 
 @pytest.mark.parametrize(

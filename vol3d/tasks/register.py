@@ -164,7 +164,7 @@ class RegisterJob:
         if torch.rand((), generator=rng) < self.task.coarse:
             drawn |= {name: halved(t) for name, t in drawn.items() if not name.endswith("_seen")}
         if self.task.guidance:
-            drawn |= self.noise(drawn["moving"].shape[1:], rng)
+            drawn |= self.noise(drawn["moving_seen"].shape[1:], rng)
         return drawn
 
     def augmented(self, scan: Visit, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
