@@ -67,7 +67,7 @@ class Denoiser(nn.Module):
         return self.prediction.denoised(F, x, alpha, sigma), share
 
     def loss(self, x0: Tensor, noise: Tensor, sigma: Tensor, cond: Condition = NOTHING) -> Tensor:
-        """Weighted mean error of the network's output (squared, but see `Prediction`), of each image, [B].
+        """Weighted mean error of the network's output, as its prediction measures it, of each image, [B].
 
         Args:
             x0: clean images [B, C, X, Y, Z].

@@ -24,7 +24,7 @@ def local_ncc(a: Tensor, b: Tensor, window: int = 9) -> Tensor:
 
 
 class BoxSum(torch.autograd.Function):
-    """Sums over windows, whose gradient is the same sum: what is added to all around has it from there."""
+    """Sums over windows; the gradient is the same sum, of the gradients around a voxel."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, window: int) -> Tensor:
