@@ -103,8 +103,8 @@ def test_samples_side_by_side_a_sweep_and_a_cohort(viewer: "Viewer", tmp_path: P
 
     widget.saving.set("out", str(tmp_path / "cohort"))
     widget.save_button.click()
-    drawn(widget)
-    assert widget.work.message.text() == f"written: {tmp_path / 'cohort'}"
+    until(lambda: not widget.saving_work.is_busy, 60)
+    assert widget.saving_work.message.text() == f"written: {tmp_path / 'cohort'}"
     rows = read_rows(tmp_path / "cohort" / "participants.tsv")
     assert [row["seed"] for row in rows] == ["0", "1"]
     assert float(rows[1]["age"]) == pytest.approx(
@@ -143,5 +143,5 @@ def test_what_is_wrong_is_told_below(viewer: "Viewer", tmp_path: Path):
     drawn(widget)
     assert "no such folder" in widget.work.message.text()
     widget.save_button.click()
-    assert widget.work.message.text() == "out: name the folder to write"
+    assert widget.saving_work.message.text() == "out: name the folder to write"
     assert widget.model is not None

@@ -1,6 +1,6 @@
 """A window of napari in which brains are upright, with places and values of the originals told."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -42,6 +42,16 @@ def add(viewer: "Viewer", layers: Iterable[LayerTuple]) -> "list[Layer]":
         viewer.reset_view()
         go_to(viewer, middle_of(added[0]), centred=False)
     return added
+
+
+def insert(viewer: "Viewer", layers: Mapping[int, LayerTuple]) -> None:
+    """Add layers at their places in the list, numbered from the bottom; the chosen one stays so."""
+    from napari.layers import Layer
+
+    chosen = viewer.layers.selection.active
+    for place, layer in sorted(layers.items()):
+        viewer.layers.insert(place, Layer.create(*layer))
+    viewer.layers.selection.active = chosen
 
 
 def middle_of(layer: "Layer") -> np.ndarray:
