@@ -80,6 +80,7 @@ class View(Config):
             return "closed"
         if self.window:
             session.complete()
+            session.wait()
         picture(session.viewer, self.screenshot, window=self.window)
         session.viewer.close()
         return self.screenshot

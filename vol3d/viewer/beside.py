@@ -11,23 +11,27 @@ from typing import TYPE_CHECKING, Any
 from vol3d.viewer.files import who_of
 from vol3d.viewer.folders import READY, Kind, facts_of_model
 from vol3d.viewer.layers import OURS, Original
+from vol3d.viewer.window import settle
 
 if TYPE_CHECKING:
     from napari import Viewer
     from qtpy.QtWidgets import QDockWidget
 
 
-def add_widgets(viewer: "Viewer", kinds: Mapping[Path, Kind]) -> None:
+def add_widgets(viewer: "Viewer", kinds: Mapping[Path, Kind]) -> list[Any]:
     """Put beside the picture what goes with paths whose layers are there; several are tabs.
 
     Args:
         viewer: the window.
         kinds: what is at each path.
+
+    Returns:
+        those that work beside the window.
     """
     cohort = next((path for path, kind in kinds.items() if kind == "cohort"), None)
     image = next((path for path, kind in kinds.items() if kind == "file"), None)
     found = [path for path, kind in kinds.items() if kind == "segmentations"]
-    table, docks = None, []
+    table, docks, working = None, [], []
     for path, kind in sorted(kinds.items(), key=lambda one: one[1] != "cohort"):
         if kind == "cohort":
             table, dock = cohort_table(viewer, path, found)
@@ -37,19 +41,23 @@ def add_widgets(viewer: "Viewer", kinds: Mapping[Path, Kind]) -> None:
             if dict(facts_of_model(path)).get("kind") == "diffusion":
                 widget, dock = widget_of(viewer, "Generate")
                 docks.append(dock)
+                working.append(widget)
                 if path != READY:  # it opens that by itself
                     widget.open(str(path))
         elif kind in ("segmentations", "registrations"):
             name = {"segmentations": "Ensemble", "registrations": "Registration"}[kind]
             widget, dock = widget_of(viewer, name)
             docks.append(dock)
+            working.append(widget)
             widget.show_folder(path, cohort or (image and image.parent), seen_in(viewer, path))
             if kind == "segmentations" and table is not None:
                 table.shows.connect(widget.follow)
     for one, other in pairwise(docks):
         viewer.window._qt_window.tabifyDockWidget(one, other)
     if docks:
+        settle()  # Qt raises only what it has shown
         (docks[0] if table is not None else docks[-1]).raise_()
+    return working
 
 
 def widget_of(viewer: "Viewer", name: str) -> "tuple[Any, QDockWidget]":

@@ -1,5 +1,6 @@
 """A session with napari: a window with the layers of some paths, which stays open or is pictured."""
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,7 @@ from vol3d.viewer.folders import kind_of
 from vol3d.viewer.gathered import gather
 from vol3d.viewer.layers import LayerTuple
 from vol3d.viewer.together import check_place
-from vol3d.viewer.window import Plane, add, go_to, insert, prepare, show_plane
+from vol3d.viewer.window import Plane, add, go_to, insert, prepare, settle, show_plane
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -36,6 +37,7 @@ class Session:
         viewer: the window.
         kinds: what is at each path.
         layers: of all paths, in order, the uppermost last.
+        widgets: those of `complete` that work beside the window.
 
     Raises:
         DataError: a file is damaged, or there is nothing to show.
@@ -65,13 +67,20 @@ class Session:
         if at is not None:
             go_to(self.viewer, at, centred=False)
         settle()
+        self.widgets: list = []
 
     def complete(self) -> None:
         """Add the layers that are not seen, and beside the picture the widgets that go with the paths."""
         insert(self.viewer, {i: one for i, one in enumerate(self.layers) if not is_seen(one)})
-        add_widgets(self.viewer, self.kinds)
+        self.widgets = add_widgets(self.viewer, self.kinds)
         settle()  # the picture is smaller now
         self.viewer.reset_view()
+
+    def wait(self) -> None:
+        """Let the widgets end what they are at, such as reading."""
+        while any(widget.work.is_busy for widget in self.widgets):
+            settle(1)
+            time.sleep(0.01)
 
 
 def is_seen(layer: LayerTuple) -> bool:
@@ -90,11 +99,3 @@ def picture(viewer: "Viewer", file: Path, *, window: bool) -> None:
     settle()
     with whole(file) as part:
         viewer.screenshot(str(part), canvas_only=not window, flash=False)
-
-
-def settle(times: int = 10) -> None:
-    """Let Qt do what it has to do, such as draw."""
-    from qtpy.QtWidgets import QApplication
-
-    for _ in range(times):
-        QApplication.processEvents()

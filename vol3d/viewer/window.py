@@ -90,3 +90,11 @@ def show_plane(viewer: "Viewer", plane: Plane) -> None:
 def place_of(viewer: "Viewer") -> np.ndarray:
     """x, y, z in mm, RAS+, that the slices go through."""
     return world_of(viewer.dims.point)
+
+
+def settle(times: int = 10) -> None:
+    """Let Qt do what it has to do, such as draw."""
+    from qtpy.QtWidgets import QApplication
+
+    for _ in range(times):
+        QApplication.processEvents()
