@@ -19,21 +19,18 @@ ONE_COLOUR = {1: PALETTE[0]}
 def masks_apart(layers: Sequence[LayerTuple]) -> list[LayerTuple]:
     """The layers, each mask among them in a colour that nothing else has, while there are enough.
 
-    Colours that a table beside the file names stay.
+    Colours that a table beside the file names stay. Masks that are seen choose first.
     """
-    known = [original_of(layer) for layer in layers]
-    others = [o for o in known if o and o.colours != ONE_COLOUR]
-    taken = {colour for o in others for colour in o.colours.values()}
+    known = {i: o for i, layer in enumerate(layers) if (o := original_of(layer))}
+    masks = [i for i, original in known.items() if original.colours == ONE_COLOUR]
+    taken = {c for i, o in known.items() if i not in masks for c in o.colours.values()}
     left = cycle([colour for colour in PALETTE if colour not in taken] or PALETTE)
-    found = []
-    for layer, original in zip(layers, known, strict=True):
-        if original and original.colours == ONE_COLOUR:
-            own = {1: next(left)}
-            metadata = {**layer[1]["metadata"], OURS: replace(original, colours=own)}
-            settings = {**layer[1], "metadata": metadata, "colormap": colormap_of(own)}
-            found.append((layer[0], settings, layer[2]))
-        else:
-            found.append(layer)
+    found = [*layers]
+    for i in sorted(masks, key=lambda i: not layers[i][1].get("visible", True)):
+        data, settings, kind = layers[i]
+        own = {1: next(left)}
+        metadata = {**settings["metadata"], OURS: replace(known[i], colours=own)}
+        found[i] = data, {**settings, "metadata": metadata, "colormap": colormap_of(own)}, kind
     return found
 
 
