@@ -185,8 +185,8 @@ def registration(viewer: Any, folder: Path) -> None:
     moving, fixed = (next((folder / "raters" / w).rglob("*_T1w.nii.gz")) for w in REGISTERED)
     xfm = next((folder / "registered").rglob("*_from-T1w_to-*_mode-image_xfm.h5"))
     for name, path in (("fixed", fixed), ("moving", moving), ("transform", xfm)):
-        widget.files.set(name, str(path))
-    widget.files.changed.emit()
+        widget.source.files.set(name, str(path))
+    widget.source.files.changed.emit()
     until(lambda: widget.step and not widget.work.is_busy)
     widget.mode.setCurrentText("checkerboard")
     for name in ("warped grid", "log-Jacobian"):

@@ -103,8 +103,8 @@ def test_samples_side_by_side_a_sweep_and_a_cohort(viewer: "Viewer", tmp_path: P
 
     widget.saving.set("out", str(tmp_path / "cohort"))
     widget.save_button.click()
-    drawn(widget)
-    assert widget.work.message.text() == f"written: {tmp_path / 'cohort'}"
+    until(lambda: not widget.saving_work.is_busy, 60)
+    assert widget.saving_work.message.text() == f"written: {tmp_path / 'cohort'}"
     rows = read_rows(tmp_path / "cohort" / "participants.tsv")
     assert [row["seed"] for row in rows] == ["0", "1"]
     assert float(rows[1]["age"]) == pytest.approx(
@@ -135,6 +135,29 @@ def test_samples_side_by_side_a_sweep_and_a_cohort(viewer: "Viewer", tmp_path: P
     assert not viewer.canvas.overlays.text.visible
 
 
+def test_a_slider_does_not_end_what_is_being_saved(viewer: "Viewer", tmp_path: Path):
+    widget = opened(viewer)
+    (layer,) = viewer.layers
+    widget.live.setChecked(False)
+    widget.draws.set("n", 6)
+    widget.saving.set("out", str(tmp_path / "cohort"))
+    widget.save_button.click()
+    until(lambda: widget.saving_work.bar.value() > 0, 60)
+    widget.draws.set("n", 1)
+    widget.live.setChecked(True)
+    before = np.array(layer.data)
+    line = widget.sliders.lines["ventricles_ml"]
+    line.slider.setValue(line.slider.step_of(60.0))
+    drawn(widget)
+    assert not np.array_equal(layer.data, before)  # the brain that the slider asks for
+    widget.save_button.click()  # once more has no effect while it is at work
+    until(lambda: not widget.saving_work.is_busy, 60)
+    assert widget.saving_work.message.text() == f"written: {tmp_path / 'cohort'}"
+    rows = read_rows(tmp_path / "cohort" / "participants.tsv")
+    assert [row["seed"] for row in rows] == [*"012345"]
+    assert len({row["ventricles_ml"] for row in rows}) == 6  # none was asked for when it began
+
+
 def test_what_is_wrong_is_told_below(viewer: "Viewer", tmp_path: Path):
     _, widget = viewer.window.add_plugin_dock_widget("vol3d", "Generate")  # as from the menu
     until(lambda: widget.model is not None, 60)
@@ -143,5 +166,5 @@ def test_what_is_wrong_is_told_below(viewer: "Viewer", tmp_path: Path):
     drawn(widget)
     assert "no such folder" in widget.work.message.text()
     widget.save_button.click()
-    assert widget.work.message.text() == "out: name the folder to write"
+    assert widget.saving_work.message.text() == "out: name the folder to write"
     assert widget.model is not None

@@ -1,14 +1,17 @@
 """Brains on request: the ones that `vol3d generate` makes, shown while they come, stopped at once."""
 
+import os
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import gaussian_filter
 
 from vol3d.data.tables import read_rows
 from vol3d.errors import ConfigError
+from vol3d.io.cores import own_cores
 from vol3d.trained import TrainedGenerator
 from vol3d.viewer.covariate_inputs import Scale, inputs_of
 from vol3d.viewer.stopping import Latest, StoppedError, Teller
@@ -21,6 +24,7 @@ from vol3d.widgets.generation import (
     draw,
     make_cohort,
     open_model,
+    spare_a_core,
     told_of,
 )
 
@@ -124,6 +128,16 @@ def test_saving_stops_within_a_brain_and_goes_on_later(tmp_path: Path):
     assert len([*verb.out.glob("sub-*/anat/*_T1w.nii.gz")]) == 1
     make_cohort(verb, heard_by([]))
     assert len([*verb.out.glob("sub-*/anat/*_T1w.nii.gz")]) == 3
+
+
+def test_where_a_system_tells_no_cores_of_ours_all_are(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on macOS
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    assert own_cores() == 5
+    before = torch.get_num_threads()
+    spare_a_core()
+    assert torch.get_num_threads() == 4
+    torch.set_num_threads(before)
 
 
 def test_a_sweep_is_not_saved(tmp_path: Path):

@@ -11,6 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
 import vol3d.viewer
 from tests.segmented import box, person, segmentation
@@ -25,6 +26,7 @@ from vol3d.viewer.folders import SEGMENTER, facts_of_model, layers_at, layers_of
 from vol3d.viewer.gathered import gather
 from vol3d.viewer.layers import OURS, image_layer, labels_layer, points_layer
 from vol3d.viewer.reader import get_reader
+from vol3d.viewer.sample_data import embedded_subject, generated_brain
 from vol3d.viewer.writer import write_places, write_volume
 from vol3d.volume import Volume
 
@@ -226,6 +228,53 @@ def test_what_was_painted_is_written_onto_the_grid_of_the_file(name: str, tmp_pa
     assert np.linalg.norm(np.argwhere(~untouched).mean(0) - painted) < 0.25
 
 
+@pytest.mark.parametrize("name", ["oblique", "oblique, flipped, thick"])
+def test_a_stroke_one_voxel_thick_is_there_when_it_is_opened_again(name: str, tmp_path: Path):
+    """On an oblique map it runs beside the middles of the file's voxels, and is kept all the same."""
+    layers = pytest.importorskip("napari.layers")
+    grid = scenes.GRIDS[name]
+    data, settings, _ = labels_layer(Volume(np.zeros(grid.shape, np.uint8), grid.affine), "mask")
+    layer = layers.Labels(data, **settings)
+    middle = np.array(data.shape) // 2
+    stroke = np.zeros(data.shape, bool)
+    for i in range(-9, 10):  # slanting, on one slice
+        stroke[middle[0], middle[1] + i, middle[2] + i // 2] = True
+    layer.data[stroke] = 7
+    layer.refresh()
+    write_volume(str(tmp_path / "stroke.nii.gz"), *layer.as_layer_data_tuple()[:2])
+    again = Volume.read(tmp_path / "stroke.nii.gz")
+    assert again.grid.matches(grid)
+    seen = np.asarray(labels_layer(again, "mask")[0])
+    assert (seen[stroke] == 7).all()
+    assert np.count_nonzero(seen) < 5 * stroke.sum()  # and hardly anything else
+    layer.data[stroke] = 0
+    layer.refresh()
+    write_volume(str(tmp_path / "none.nii.gz"), *layer.as_layer_data_tuple()[:2])
+    assert not Volume.read(tmp_path / "none.nii.gz").data.any()
+
+
+def test_each_mask_has_a_colour_of_its_own(tmp_path: Path):
+    napari_layers = pytest.importorskip("napari.layers")
+    image = scenes.image(scenes.GRIDS["plain"])
+    inside = Volume((image.data > 50).astype(np.uint8), image.affine)
+    names = [f"sub-01_label-{name}_mask.nii.gz" for name in ("lesion", "brain", "roi")]
+    for name in [*names, "sub-01_dseg.nii.gz"]:
+        inside.write(tmp_path / name)
+    (tmp_path / "dseg.tsv").write_text("index\tname\n1\tfirst\n2\tsecond\n")
+    paths = [tmp_path / name for name in [*names, "sub-01_dseg.nii.gz"]]
+    for made in (gather(paths), get_reader([*map(str, paths)])([*map(str, paths)])):
+        shown = [napari_layers.Labels(data, **settings) for data, settings, _ in made]
+        colours = {tuple(layer.get_color(1)) for layer in shown}
+        assert len(colours) == 4
+        (tissues,) = (layer for layer in shown if "dseg" in layer.name)
+        assert tuple(tissues.get_color(2)) not in colours  # nor the map's other labels'
+        for layer in shown:  # a page takes the colours from here
+            told = layer.metadata[OURS].colours[1]
+            assert np.allclose(layer.get_color(1)[:3], to_rgb(told), atol=1e-6)
+    rated = [s for _, s, _ in embedded_subject() if "rater" in s["name"]]
+    assert len({s["metadata"][OURS].colours[1] for s in rated}) == len(rated) == 3
+
+
 def test_an_image_is_written_as_it_was_read(tmp_path: Path):
     grid = scenes.GRIDS["oblique, flipped, thick"]
     noise = Volume(np.random.default_rng(0).random(grid.shape).astype(np.float32), grid.affine, 1)
@@ -246,8 +295,6 @@ def test_points_are_written_in_mm(tmp_path: Path):
 
 
 def test_sample_data():
-    from vol3d.viewer.sample_data import embedded_subject, generated_brain
-
     start = time.perf_counter()
     names = [settings["name"] for _, settings, _ in embedded_subject()]
     assert names[0] == "T1w"

@@ -39,8 +39,8 @@ def opened(viewer: "Viewer", files: dict[str, Path]) -> "RegistrationWidget":
     viewer.window.add_dock_widget(widget)
     viewer.window._qt_window.resize(1400, 1000)
     for name, path in files.items():
-        widget.files.set(name, str(path))
-    widget.files.changed.emit()
+        widget.source.files.set(name, str(path))
+    widget.source.files.changed.emit()
     until(lambda: widget.step is not None and not widget.work.is_busy, 60)
     return widget
 
@@ -125,8 +125,8 @@ def test_vectors_grid_jacobian_and_folds(viewer: "Viewer", files: dict[str, Path
 def test_a_file_that_is_no_transform_is_told_below(viewer: "Viewer", files: dict[str, Path]):
     _, widget = viewer.window.add_plugin_dock_widget("vol3d", "Registration")  # as from the menu
     for name, path in {**files, "transform": files["fixed"]}.items():
-        widget.files.set(name, str(path))
-    widget.files.changed.emit()
+        widget.source.files.set(name, str(path))
+    widget.source.files.changed.emit()
     until(lambda: not widget.work.is_busy, 60)
     assert "is no displacement field" in widget.work.message.text()
     assert not viewer.layers

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.segmented import AFFINE, SHAPE, STRUCTURE, VOXEL_ML, box, person, segmentation
+from vol3d.data.bids_writer import anat_path
 from vol3d.errors import DataError
 from vol3d.viewer.ensemble import SegmentedVisit, visits_in
 from vol3d.volume import Volume
@@ -64,6 +65,25 @@ def test_the_histogram_counts_every_member(visit: SegmentedVisit):
 def test_images_and_raters_are_found_in_the_data(visit: SegmentedVisit):
     assert [*visit.images] == ["T1w"]
     assert {name: int(v.data.sum()) for name, v in visit.raters.items()} == {"anna": 64, "ben": 32}
+
+
+def test_raters_of_several_structures_are_told_apart(tmp_path: Path):
+    who = person(tmp_path / "data", "sub-01", {"anna": box(4, 4, 4)})
+    for label, size in (("lesions", 3), ("ventricles", 2)):
+        for suffix in ("mask", "dseg"):
+            said = {"label": label, "desc": "ben"}
+            path = anat_path(tmp_path / "data", "sub-01", said, suffix)
+            Volume(box(size, 1, 1), AFFINE).write(path)
+    segmentation(tmp_path / "out", who, MEMBERS, Inputs={"T1w": {"File": who.image.name}})
+    (sidecar,) = visits_in(tmp_path / "out").values()
+    raters = SegmentedVisit(sidecar, tmp_path / "data").raters
+    assert {name: int(v.data.sum()) for name, v in raters.items()} == {
+        "anna": 64,
+        "lesions ben": 3,
+        "ventricles ben": 2,
+        "label-lesions_desc-ben_mask": 3,
+        "label-ventricles_desc-ben_mask": 2,
+    }
 
 
 def test_without_the_data_there_are_none(folders: tuple[Path, Path]):

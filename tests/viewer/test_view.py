@@ -5,9 +5,11 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,9 +18,13 @@ from tests.conftest import verb, vol3d
 from tests.viewer import scenes
 from vol3d.cli import fill, load_verb
 from vol3d.errors import ConfigError
-from vol3d.report.slices import SCALE
-from vol3d.viewer.page import page_of
-from vol3d.volume import Volume
+from vol3d.report.slices import SCALE, SCRIPT, html_of_slices
+from vol3d.viewer.cursor import readings
+from vol3d.viewer.gathered import gather
+from vol3d.viewer.layers import field_layer, image_layer, labels_layer, points_layer
+from vol3d.viewer.page import page_of, slices_of
+from vol3d.viewer.together import check_place
+from vol3d.volume import Grid, Volume
 
 WITHOUT_NAPARI = """
 import sys
@@ -68,9 +74,81 @@ def test_a_page_holds_every_voxel_where_it_is(files: list[Path]):
         assert labels[at] == i
         value = scan["low"] + image[at] / 255 * (scan["high"] - scan["low"])
         assert value == pytest.approx(100, abs=1)
-        voxel = np.array(told["to_voxel"]) @ [*place, 1]
-        assert np.allclose(voxel, scenes.LANDMARKS[i - 1], atol=1e-6)
+        for layer in (scan, overlay):
+            voxel = np.array(layer["to_voxel"]) @ [*place, 1]
+            assert np.allclose(voxel, scenes.LANDMARKS[i - 1], atol=1e-6)
     assert scan["white"] == pytest.approx(255 / SCALE)
+
+
+TELLS = """
+const { readFileSync } = require("fs");
+const [script, json, sheets] = process.argv.slice(2);
+globalThis.document = { querySelectorAll: () => [] };
+const Slices = eval(readFileSync(script, "utf8") + "\\nSlices");
+const page = Object.create(Slices.prototype);
+Object.assign(page, JSON.parse(readFileSync(json, "utf8")), { image: 0, line: {} });
+const voxels = JSON.parse(readFileSync(sheets, "utf8"));
+for (const layer of [...page.images, ...page.overlays])
+  Object.assign(layer, { voxels: voxels[layer.name], seen: true });
+for (const at of voxels.places) { page.tell(at); console.log(page.line.textContent); }
+"""
+
+
+@pytest.mark.parametrize("name", list(scenes.GRIDS))
+def test_a_page_tells_the_voxels_of_each_file_and_nothing_outside(name: str, tmp_path: Path):
+    """What the page's script says of places, beside what the window's line says of them."""
+    if not (node := shutil.which("node")):
+        pytest.skip("the script is run by node, which is not here")
+    grid = scenes.GRIDS[name]
+    noise = np.random.default_rng(0).integers(1, 256, grid.shape).astype(np.uint8)
+    half = Grid((18, 20, 30), scenes.GRIDS["oblique"].affine)  # a file that ends halfway
+    layers = [
+        image_layer(Volume(noise, grid.affine), "noise", limits=(0.0, 255 / SCALE)),
+        labels_layer(Volume(np.ones(half.shape, np.uint8), half.affine), "half", names={1: "in"}),
+    ]
+    told = data_in(html_of_slices(slices_of(layers)))
+    places = np.random.default_rng(1).integers(0, told["shape"], (400, 3))
+    voxels = {
+        layer["name"]: voxels_in(layer["uri"], told["shape"], told["columns"]).T.ravel().tolist()
+        for layer in told["images"] + told["overlays"]
+    }
+    for file, content in (("page", told), ("sheets", {**voxels, "places": places.tolist()})):
+        (tmp_path / file).write_text(json.dumps(content))
+    (tmp_path / "tells.js").write_text(TELLS)
+    words = [tmp_path / "tells.js", SCRIPT, tmp_path / "page", tmp_path / "sheets"]
+    done = subprocess.run([node, *words], capture_output=True, text=True, check=True)
+    shown = [
+        SimpleNamespace(visible=True, name=s["name"], metadata=s["metadata"]) for _, s, _ in layers
+    ]
+    n = {"noise": 0, "half": 0}
+    for at, line in zip(places, done.stdout.splitlines(), strict=True):
+        mm = np.array(told["origin"]) + np.array(told["spacing"]) * at
+        due = readings(shown, mm[::-1])
+        said = dict(part.split(": ", 1) for part in line.split("  \u00b7  ")[1:])
+        assert [*said] == [one.layer for one in due][::-1], line
+        for one in due:
+            value = f"{one.value:.0f}" if one.layer == "noise" else "in (1)"
+            assert said[one.layer] == f"{value} {[*one.voxel]}", line
+            n[one.layer] += 1
+    assert 10 < n["half"] < n["noise"] <= 400
+    assert name == "plain" or "turned" in name or n["noise"] < 390  # an oblique file has no corners
+
+
+def test_a_place_that_nothing_shows_is_refused(files: list[Path], tmp_path: Path):
+    line = (
+        r"at=\[500,0,0\]: lies outside of all .* goes from x -\d+ to \d+, y -\d+ to \d+, z -\d+ to"
+    )
+    with pytest.raises(ConfigError, match=line):
+        page_of(files, None, [500, 0, 0])
+    volumes = gather(files)
+    points = points_layer([(500.0, 0.0, 0.0), (520.0, 9.0, 9.0)], "far")
+    field = field_layer(np.ones((3, 4, 4, 4)), Grid((4, 4, 4), np.diag([9.0, 9, 9, 1])), "field")
+    with pytest.raises(ConfigError, match=line):
+        check_place(volumes, [500, 0, 0])
+    check_place([*volumes, points], [510, 5, 5])
+    check_place([field], [20, 20, 20])
+    with pytest.raises(ConfigError, match="x 0 to 27, y 0 to 27, z 0 to 27 mm"):
+        check_place([field], [20, 20, 40])
 
 
 def test_a_page_needs_nothing_else_and_is_small(files: list[Path]):

@@ -9,6 +9,7 @@ import torch
 from vol3d.diagnosis.machine import cpu_quota, why_none
 from vol3d.diagnosis.report_lines import ask
 from vol3d.errors import RunError
+from vol3d.io.cores import own_cores
 from vol3d.nn.cpu_features import cpu_flags
 from vol3d.nn.precision import UNITS, cap, kind, resolve, units_of, why
 
@@ -65,7 +66,7 @@ def a_gpu() -> Iterator[str]:
 
 def cores() -> float:
     """Of how many cores this process may have the time."""
-    return min(len(os.sched_getaffinity(0)), cpu_quota() or float("inf"))
+    return min(own_cores(), cpu_quota() or float("inf"))
 
 
 def other_threads(used: int, allowed: float) -> Iterator[str]:

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from vol3d.diagnosis.report_lines import GIB, Lines, ask, reason, told
+from vol3d.io.cores import own_cores
 from vol3d.io.lock import mount_of
 from vol3d.nn.cpu_features import cpu_flags, cpu_info, groups_of
 
@@ -17,7 +18,7 @@ def processor() -> Lines:
     """Its model, the cores that are ours, and its arithmetic."""
     model = cpu_info().get("model name", "of unknown model")
     yield "CPU", f"{model}, {platform.machine()}"
-    mine, quota = len(os.sched_getaffinity(0)), cpu_quota()
+    mine, quota = own_cores(), cpu_quota()
     of_time = f", and time on {quota:.3g} of them" if quota else ""
     yield "cores", f"{os.cpu_count()}; this process may use {mine}{of_time}"
     wanted = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16", "sve", "bf16")

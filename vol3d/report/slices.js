@@ -180,20 +180,25 @@ class Slices {
     const mm = at.map((v, axis) => this.origin[axis] + this.spacing[axis] * v);
     const place = ["x", "y", "z"].map((name, axis) => `${name} ${mm[axis].toFixed(1)}`).join(", ");
     const words = [`${place} mm`];
-    const file = this.to_voxel.map((row) =>
-      Math.round(row[0] * mm[0] + row[1] * mm[1] + row[2] * mm[2] + row[3]));
-    words.push(`voxel ${file.join(", ")}`);
     const i = this.index(at);
     const image = this.images[this.image];
-    if (image) words.push(`${image.name} ${number(image, image.voxels[i])}`);
-    for (const layer of this.overlays) {
+    for (const layer of [...(image ? [image] : []), ...this.overlays.filter((one) => one.seen)]) {
+      const voxel = voxelAt(layer, mm);
+      if (!voxel || (layer.is_labels && !layer.voxels[i])) continue;
       const value = layer.voxels[i];
-      if (!layer.seen) continue;
-      if (layer.is_labels && value) words.push(`${layer.name}: ${layer.names[value]}`);
-      if (!layer.is_labels) words.push(`${layer.name} ${number(layer, value)}`);
+      const shown = layer.is_labels ? layer.names[value] : number(layer, value);
+      words.push(`${layer.name}: ${shown} [${voxel.join(", ")}]`);
     }
     this.line.textContent = words.join("  \u00b7  ");
   }
+}
+
+// The voxel of a layer's file that is nearest to a place; null outside of the file. The voxels of the page
+// were taken from there in the same way (nearest_voxels in page.py), so the value is that voxel's.
+function voxelAt(layer, mm) {
+  const voxel = layer.to_voxel.map((row) =>
+    Math.floor(row[0] * mm[0] + row[1] * mm[1] + row[2] * mm[2] + row[3] + 0.5 + 1e-6));
+  return voxel.every((v, axis) => v >= 0 && v < layer.file_shape[axis]) ? voxel : null;
 }
 
 function number(layer, value) {

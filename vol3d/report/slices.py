@@ -17,7 +17,7 @@ import numpy as np
 
 from vol3d.errors import DataError
 from vol3d.io.text import as_html
-from vol3d.volume import Volume
+from vol3d.volume import Grid, Volume
 
 SCRIPT = Path(__file__).with_name("slices.js")
 STYLE = """
@@ -44,13 +44,15 @@ class Scan:
 
     Attributes:
         name: as it is shown.
-        volume: in RAS+, along the world's axes.
+        volume: in RAS+, along the world's axes; each voxel is the file's nearest, or 0 outside of it.
+        file: the grid of the file, whose voxels are told.
         limits: what is black and white.
         unit: of values.
     """
 
     name: str
     volume: Volume
+    file: Grid
     limits: tuple[float, float]
     unit: str = ""
 
@@ -61,7 +63,8 @@ class Overlay:
 
     Attributes:
         name: as it is shown.
-        volume: on the grid of the scans.
+        volume: on the grid of the scans; see there.
+        file: likewise.
         names: of labels; None: values are numbers.
         colours: of labels, such as #ff0000.
         limits: of numbers.
@@ -71,6 +74,7 @@ class Overlay:
 
     name: str
     volume: Volume
+    file: Grid
     names: Mapping[int, str] | None = None
     colours: Mapping[int, str] = field(default_factory=dict)
     limits: tuple[float, float] = (0.0, 1.0)
@@ -86,14 +90,12 @@ class Slices:
         caption: below.
         scans: of which one is shown at a time.
         overlays: over it.
-        affine: [4, 4] of the first file, voxel index -> mm: voxels are told as that file counts them.
         start: the voxel, X, Y, Z of the shown grid, through which slices go at first.
     """
 
     caption: str
     scans: Sequence[Scan]
     overlays: Sequence[Overlay]
-    affine: np.ndarray
     start: tuple[int, int, int]
 
 
@@ -106,7 +108,6 @@ def html_of_slices(shown: Slices) -> str:
         "shape": grid.shape,
         "spacing": grid.spacing,
         "origin": grid.origin.tolist(),
-        "to_voxel": np.linalg.inv(shown.affine)[:3].tolist(),
         "columns": columns,
         "start": shown.start,
         "zoom": WIDTH / (2 * extent[0] + extent[1]),
@@ -155,6 +156,7 @@ def as_scan(scan: Scan, columns: int) -> dict[str, Any]:
     data = scan.volume.data
     return {
         "name": scan.name,
+        **as_file(scan.file),
         "uri": mosaic(as_bytes(data, low, high), columns),
         "low": low,
         "high": high,
@@ -164,6 +166,11 @@ def as_scan(scan: Scan, columns: int) -> dict[str, Any]:
     }
 
 
+def as_file(grid: Grid) -> dict[str, Any]:
+    """A file's grid as the script reads it: from mm to the voxel that is nearest."""
+    return {"to_voxel": np.linalg.inv(grid.affine)[:3].tolist(), "file_shape": grid.shape}
+
+
 def as_overlay(overlay: Overlay, columns: int, number: int) -> dict[str, Any]:
     """An overlay as the script reads it; label maps as the rank of each label.
 
@@ -171,6 +178,7 @@ def as_overlay(overlay: Overlay, columns: int, number: int) -> dict[str, Any]:
         DataError: there are more labels than a byte can hold.
     """
     told = {"name": overlay.name, "unit": overlay.unit, "seen_first": overlay.seen}
+    told |= as_file(overlay.file)
     if overlay.names is None:
         low, high = overlay.limits
         colour = rgb(PALETTE[number % len(PALETTE)])

@@ -28,6 +28,7 @@ from vol3d.data.tables import few
 from vol3d.data.visit import Visit
 from vol3d.distributed.shards import ALL, Shard, share, sum_up, tell
 from vol3d.errors import ConfigError, DataError, RunError
+from vol3d.io.cores import own_cores
 from vol3d.io.files import is_free, make_folder
 from vol3d.io.header import Form
 from vol3d.io.lock import at_work
@@ -99,7 +100,7 @@ class Prepare(Steps):
         self.claim()
         ours = share(scans, self.shard)
         missing = [s for s in ours if not self.is_made(s, place)]
-        jobs = max(1, min(self.jobs or len(os.sched_getaffinity(0)), len(missing)))
+        jobs = max(1, min(self.jobs or own_cores(), len(missing)))
         self.announce(scans, ours, missing, jobs)
         self.warn(scans, there)
         failed, stages = {}, {}

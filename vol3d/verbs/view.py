@@ -69,16 +69,20 @@ class View(Config):
         check_napari()
         if not has_display():
             return self.on_a_display_of_its_own()
-        from vol3d.viewer.session import open_window, picture
+        from vol3d.viewer.session import Session, picture
 
-        viewer = open_window(self.paths, self.who, self.plane, self.at)
+        session = Session(self.paths, self.who, self.plane, self.at)
         if self.screenshot is None:
             import napari
 
+            session.complete()
             napari.run()
             return "closed"
-        picture(viewer, self.screenshot, window=self.window)
-        viewer.close()
+        if self.window:
+            session.complete()
+            session.wait()
+        picture(session.viewer, self.screenshot, window=self.window)
+        session.viewer.close()
         return self.screenshot
 
     def check(self, file: Path) -> None:

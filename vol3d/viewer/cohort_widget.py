@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari.qt.threading import create_worker
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -83,7 +83,10 @@ class CohortWidget(QWidget):
     Attributes:
         cohort: the one that is open; None at first.
         loaded: the layers of whom was clicked last; another's take their place, so memory does not grow.
+        shows: tells who is shown from now on, sub-X or sub-X_ses-Y.
     """
+
+    shows = Signal(str)
 
     def __init__(self, napari_viewer: "Viewer") -> None:
         super().__init__()
@@ -189,6 +192,7 @@ class CohortWidget(QWidget):
         """Show who was read, unless another cohort was opened meanwhile."""
         if read[0] is self.cohort:
             self.show_layers(layers)
+            self.shows.emit(self.cohort.who(read[1]))
 
     def go_on(self, read: tuple[Cohort, int]) -> None:
         """Read who was clicked meanwhile."""

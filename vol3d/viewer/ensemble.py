@@ -8,12 +8,12 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from vol3d.data.bids_writer import LABEL_SUFFIXES, read_maker
+from vol3d.data.bids_writer import LABEL_SUFFIXES, parse_entities, read_maker
 from vol3d.errors import DataError
 from vol3d.io.header import unreadable
 from vol3d.io.reading import read_json, understood
 from vol3d.trained.segmentation_folder import MAKER, label_word
-from vol3d.viewer.folders import visits_of
+from vol3d.viewer.folders import short_name, visits_of
 from vol3d.volume import Volume
 
 UNCERTAINTY = {
@@ -120,6 +120,20 @@ class SegmentedVisit:
     # -- maps -------------------------------------------------------------------------------------
 
     @property
+    def files(self) -> dict[str, Path]:
+        """Those of all maps that may be shown, by what a map is called."""
+        found = dict(self.image_files)
+        for name in self.structures:
+            found[f"probability of {name}"] = self.file("probseg", label=label_word(name))
+        for name, desc in UNCERTAINTY.items():
+            found[name] = self.file("probseg", desc=desc)
+        for name, desc in CONSENSUS.items():
+            found[name] = self.file("dseg", desc=desc)
+        if self.members:
+            found["members"] = self.file("dseg", desc="members")
+        return found | self.rater_files
+
+    @property
     def names(self) -> dict[int, str]:
         """The structures by their labels."""
         return dict(enumerate(self.structures, 1))
@@ -177,26 +191,36 @@ class SegmentedVisit:
     # -- people -----------------------------------------------------------------------------------
 
     @cached_property
-    def images(self) -> dict[str, Volume]:
+    def image_files(self) -> dict[str, Path]:
         """The images that it was segmented from, by contrast, as far as the dataset has them."""
         found = {}
         for contrast, told in self.inputs.items() if self.data else ():
             there = sorted(self.data.rglob(told["File"])) if contrast != "mask" else []
             if there:
-                found[contrast] = Volume.read(there[0])
+                found[contrast] = there[0]
         return found
 
     @cached_property
-    def raters(self) -> dict[str, Volume]:
-        """Label maps of this visit by people, or the truth, in the dataset: by their `desc`."""
-        found = {}
+    def rater_files(self) -> dict[str, Path]:
+        """Label maps of this visit by people, or the truth, in the dataset: by their label and `desc`."""
+        found: dict[str, Path] = {}
         for suffix in LABEL_SUFFIXES if self.data else ():
             for path in sorted(self.data.rglob(f"{self.visit}_*{suffix}.nii.gz")):
-                words = path.name.removesuffix(f"_{suffix}.nii.gz").split("_")
-                desc = next((w[5:] for w in words if w.startswith("desc-")), suffix)
-                if desc != "brain":
-                    found[desc] = Volume.read(path)
+                said = parse_entities(path)
+                name = " ".join(said[k] for k in ("label", "desc") if k in said) or suffix
+                if said.get("desc") != "brain":
+                    found[name if name not in found else short_name(path)] = path
         return found
+
+    @cached_property
+    def images(self) -> dict[str, Volume]:
+        """Those of `image_files`."""
+        return {contrast: Volume.read(path) for contrast, path in self.image_files.items()}
+
+    @cached_property
+    def raters(self) -> dict[str, Volume]:
+        """Those of `rater_files`."""
+        return {name: Volume.read(path) for name, path in self.rater_files.items()}
 
     # -- numbers ----------------------------------------------------------------------------------
 

@@ -52,6 +52,12 @@ def suffix_of(path: Path) -> str:
     return stem(path).rsplit("_", 1)[-1]
 
 
+def who_of(path: Path) -> str:
+    """sub-X or sub-X_ses-Y of a file's name; "" where it says neither."""
+    said = parse_entities(path)
+    return "_".join(f"{k}-{said[k]}" for k in ("sub", "ses") if k in said)
+
+
 def is_field(path: Path) -> bool:
     """Whether a header says that the voxels are vectors of a displacement field."""
     if not path.is_file():

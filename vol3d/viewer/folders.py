@@ -11,10 +11,12 @@ from vol3d.data.bids_writer import parse_entities, read_maker
 from vol3d.data.tables import bare, participants_table
 from vol3d.errors import ConfigError, DataError
 from vol3d.io.reading import read_json, read_text, under, understood
-from vol3d.viewer.files import image_of, layers_of_file, suffix_of
+from vol3d.viewer.files import image_of, layers_of_file, suffix_of, who_of
 from vol3d.viewer.layers import LayerTuple, points_layer
+from vol3d.viewer.registered import is_registrations, layers_of_registrations
+from vol3d.viewer.together import masks_apart
 
-Kind = Literal["file", "segmentations", "cohort", "model"]
+Kind = Literal["file", "segmentations", "registrations", "cohort", "model"]
 READY = Path("ready")
 """The name of the models that come with vol3d."""
 SEGMENTER = "vol3d segment"
@@ -38,11 +40,13 @@ def kind_of(path: Path) -> Kind:
         raise ConfigError(f"{path}: no such file or folder")
     if read_maker(path).get("Name") == SEGMENTER:
         return "segmentations"
+    if is_registrations(path):
+        return "registrations"
     if participants_table(cohort_at(path)) or any(cohort_at(path).glob("sub-*")):
         return "cohort"
     raise ConfigError(
         f"{path}: holds nothing that can be shown; name an image, a cohort (a BIDS folder), what vol3d "
-        f"segment wrote, or a bundle or run"
+        f"segment or vol3d register wrote, or a bundle or run"
     )
 
 
@@ -69,12 +73,6 @@ def visits_of(folder: Path) -> dict[str, Path]:
     """The visits of a folder of segmentations that are complete: who -> the sidecar."""
     found = sorted(folder.glob("sub-*/**/anat/*_dseg.json"))
     return {who_of(path): path for path in found if "desc" not in parse_entities(path)}
-
-
-def who_of(path: Path) -> str:
-    """sub-X or sub-X_ses-Y of a file's name; "" where it says neither."""
-    said = parse_entities(path)
-    return "_".join(f"{k}-{said[k]}" for k in ("sub", "ses") if k in said)
 
 
 def layers_of_segmentations(folder: Path, who: str | None = None) -> list[LayerTuple]:
@@ -168,7 +166,7 @@ def layers_of_person(folder: Path, who: str, *, all_scans: bool = True) -> list[
         settings["name"] = f"{who} {short_name(path)}"
         seen |= {kind} if settings["visible"] else set()
         layers.append((data, settings, what))
-    return layers
+    return masks_apart(layers)
 
 
 def short_name(path: Path) -> str:
@@ -257,7 +255,7 @@ def layers_at(path: Path, who: str | None = None) -> list[LayerTuple]:
     """What is shown of a path first.
 
     Args:
-        path: a file, a cohort, a folder of segmentations, a bundle or a run.
+        path: a file, a cohort, a folder of segmentations or registrations, a bundle or a run.
         who: whose, of a folder with several people: sub-X or sub-X_ses-Y; X does.
     """
     kind = kind_of(path)
@@ -268,5 +266,7 @@ def layers_at(path: Path, who: str | None = None) -> list[LayerTuple]:
         return layers_of_model(path)
     if kind == "segmentations":
         return layers_of_segmentations(path, whose)
+    if kind == "registrations":
+        return layers_of_registrations(path, whose)
     folder = cohort_at(path)
     return layers_of_person(folder, whose or first_person(folder))

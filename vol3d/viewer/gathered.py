@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vol3d.errors import ConfigError
+from vol3d.viewer.files import who_of
 from vol3d.viewer.folders import (
     cohort_at,
     images_of,
@@ -11,9 +12,10 @@ from vol3d.viewer.folders import (
     layers_at,
     preview_of,
     visits_of,
-    who_of,
 )
 from vol3d.viewer.layers import LayerTuple, is_scan
+from vol3d.viewer.registered import pairs_in
+from vol3d.viewer.together import masks_apart
 
 OVER = {"image": 0, "labels": 2, "vectors": 3, "points": 4}
 """Layers of a higher number lie over those of a lower; maps over images are 1."""
@@ -26,7 +28,7 @@ def gather(paths: Sequence[Path], who: str | None = None) -> list[LayerTuple]:
     first is seen; the others lie under it, at hand.
 
     Args:
-        paths: files, cohorts, folders of segmentations, bundles and runs.
+        paths: files, cohorts, folders of segmentations and registrations, bundles and runs.
         who: whose, of folders with several people.
 
     Raises:
@@ -52,7 +54,7 @@ def gather(paths: Sequence[Path], who: str | None = None) -> list[LayerTuple]:
     shown = [s for s in images if s.get("visible", True)]
     for settings in shown[1:]:
         settings["visible"] = False
-    return layers
+    return masks_apart(layers)
 
 
 def place(layer: LayerTuple) -> int:
@@ -74,11 +76,12 @@ def knows(path: Path, who: str | None, *, must: bool) -> bool:
     kind = kind_of(path)
     if kind == "model":
         return False
-    there = (
-        name in visits_of(path)
-        if kind == "segmentations"
-        else bool(images_of(cohort_at(path), name))
-    )
+    if kind == "segmentations":
+        there = name in visits_of(path)
+    elif kind == "registrations":
+        there = any(who_of(sidecar) == name for sidecar in pairs_in(path).values())
+    else:
+        there = bool(images_of(cohort_at(path), name))
     if must and not there:
         raise ConfigError(f"who={who}: {path} has nobody of that name; who=sub-... names another")
     return there

@@ -13,12 +13,15 @@ from vol3d.report.page import Picture, Section, Table, page
 from vol3d.report.slices import Overlay, Scan, Slices
 from vol3d.viewer.folders import facts_of_model, is_model, preview_of
 from vol3d.viewer.gathered import gather
-from vol3d.viewer.layers import OURS, LayerTuple, Original, is_scan
-from vol3d.viewer.straight import lattice, straight
+from vol3d.viewer.layers import LayerTuple, Original, is_scan
+from vol3d.viewer.straight import lattice, straight_grid
+from vol3d.viewer.together import check_place, original_of
 from vol3d.volume import Grid, Volume
 
 MOST_VOXELS = 16_000_000
 """Of one layer of a page; what has more is shown coarser."""
+ROUND = 0.5 + 1e-6
+"""Added before rounding down: where two voxels are as near, all computers choose the same one."""
 
 
 def page_of(paths: Sequence[Path], who: str | None, at: Sequence[float] | None) -> str:
@@ -31,6 +34,7 @@ def page_of(paths: Sequence[Path], who: str | None, at: Sequence[float] | None) 
 
     Raises:
         DataError: none of them holds volumes or says what it is.
+        ConfigError: `at` lies outside of what is shown.
     """
     layers = [layer for layer in gather(paths, who) if original_of(layer)]
     sections = [section_of_model(path) for path in paths if is_model(path)]
@@ -62,53 +66,68 @@ def slices_of(layers: Sequence[LayerTuple], at: Sequence[float] | None = None) -
     Args:
         layers: images and label maps; what else there is, such as vectors, is left out.
         at: x, y, z in mm where slices go through at first.
+
+    Raises:
+        ConfigError: `at` lies outside of the first.
     """
-    known = [(layer[1], original_of(layer)) for layer in layers if original_of(layer)]
-    scans = [(s, o) for s, o in known if is_scan(s)]
-    first = (scans or known)[0][1]
-    grid = shown_grid(first)
-    here = [Scan(s["name"], on(o, grid), s["contrast_limits"], o.unit) for s, o in scans]
-    over = [overlay_of(s, o, on(o, grid)) for s, o in known if not is_scan(s)]
-    place = middle(first) if at is None else np.asarray(at, float)
+    known = [layer for layer in layers if original_of(layer)]
+    scans = [layer for layer in known if is_scan(layer[1])]
+    first = (scans or known)[0]
+    if at is not None:
+        check_place([first], at)
+    grid = shown_grid(original_of(first))
+    here = [scan_of(layer, grid) for layer in scans]
+    over = [overlay_of(layer, grid) for layer in known if not is_scan(layer[1])]
+    place = middle(original_of(first)) if at is None else np.asarray(at, float)
     start = np.rint(np.linalg.solve(grid.affine, [*place, 1])[:3])
     start = np.clip(start, 0, np.array(grid.shape) - 1).astype(int).tolist()
-    whose = known_as(first, layers)
-    caption = f"Shown on {grid}; wheel: scroll, click: go there. Voxels are those of {whose}."
-    return Slices(caption, here, over, first.grid.affine, tuple(start))
-
-
-def known_as(original: Original, layers: Sequence[LayerTuple]) -> str:
-    """The file whose voxels are told, or its layer."""
-    name = next(s["name"] for _, s, _ in layers if s["metadata"].get(OURS) is original)
-    return original.path.name if original.path else name
-
-
-def original_of(layer: LayerTuple) -> Original | None:
-    """What a layer was made of; None of points, vectors and pictures."""
-    return layer[1].get("metadata", {}).get(OURS)
+    caption = f"Shown on {grid}; wheel: scroll, click: go there. [Voxels] are each file's own."
+    return Slices(caption, here, over, tuple(start))
 
 
 def shown_grid(original: Original) -> Grid:
     """That on which a page shows everything: along the world's axes, and not too fine."""
-    grid = straight(original.frames[0], nearest=True).grid
+    grid = straight_grid(original.grid) or lattice(original.grid)
     return grid if prod(grid.shape) <= MOST_VOXELS else lattice(grid, most=MOST_VOXELS)
 
 
-def on(original: Original, grid: Grid) -> Volume:
-    """The first frame on the page's grid."""
-    volume = straight(original.frames[0], nearest=original.is_labels)
-    if volume.grid.matches(grid, tolerance_mm=0.01):
-        return volume
-    return original.frames[0].resample(grid, nearest=original.is_labels)
+def nearest_voxels(file: Volume, grid: Grid) -> Volume:
+    """A grid's voxels with the values of a file's nearest ones; of two as near, that of the higher index.
+
+    Nothing is mixed, so that what a page tells of a place is what the file has there.
+    """
+    to_file = np.linalg.inv(file.affine) @ grid.affine
+    data = np.zeros(grid.shape, file.data.dtype)
+    y, z = np.indices(grid.shape[1:], sparse=True)
+    for x in range(grid.shape[0]):  # a plane at a time, to take little memory
+        at = [
+            np.floor(r[0] * x + r[1] * y + r[2] * z + r[3] + ROUND).astype(int) for r in to_file[:3]
+        ]
+        is_inside = np.logical_and.reduce(
+            [(v >= 0) & (v < n) for v, n in zip(at, file.shape, strict=True)]
+        )
+        data[x][is_inside] = file.data[
+            tuple(np.broadcast_to(v, is_inside.shape)[is_inside] for v in at)
+        ]
+    return Volume(data, grid.affine, file.space_code)
 
 
-def overlay_of(settings: dict, original: Original, volume: Volume) -> Overlay:
-    """A label map, or a map of numbers."""
+def scan_of(layer: LayerTuple, grid: Grid) -> Scan:
+    """An image, on the page's grid."""
+    settings, original = layer[1], original_of(layer)
+    volume = nearest_voxels(original.frames[0], grid)
+    limits = settings["contrast_limits"]
+    return Scan(settings["name"], volume, original.grid, limits, original.unit)
+
+
+def overlay_of(layer: LayerTuple, grid: Grid) -> Overlay:
+    """A label map, or a map of numbers, likewise."""
+    settings, original = layer[1], original_of(layer)
+    one = (settings["name"], nearest_voxels(original.frames[0], grid), original.grid)
     seen = settings.get("visible", True)
-    if not original.is_labels:
-        limits = settings["contrast_limits"]
-        return Overlay(settings["name"], volume, limits=limits, unit=original.unit, seen=seen)
-    return Overlay(settings["name"], volume, original.names, original.colours, seen=seen)
+    if original.is_labels:
+        return Overlay(*one, original.names, original.colours, seen=seen)
+    return Overlay(*one, limits=settings["contrast_limits"], unit=original.unit, seen=seen)
 
 
 def middle(original: Original) -> np.ndarray:

@@ -9,6 +9,7 @@ from vol3d.errors import Vol3dError
 from vol3d.viewer.files import IMAGES, PLACES
 from vol3d.viewer.folders import kind_of, layers_at
 from vol3d.viewer.layers import LayerTuple
+from vol3d.viewer.together import masks_apart
 
 Paths = str | Sequence[str]
 
@@ -24,7 +25,7 @@ def read(paths: Paths) -> list[LayerTuple]:
     Raises:
         Vol3dError: a file is damaged, or there is nothing to show; napari shows the line.
     """
-    return [layer for path in listed(paths) for layer in layers_at(path)]
+    return masks_apart([layer for path in listed(paths) for layer in layers_at(path)])
 
 
 def is_ours(path: Path) -> bool:

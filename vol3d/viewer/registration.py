@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vol3d.errors import DataError
 from vol3d.metrics.folding import folding, non_diffeomorphic_volume
 from vol3d.transforms.displacement import log_jacobian
 from vol3d.transforms.resample import move_image
@@ -18,6 +19,7 @@ from vol3d.transforms.transform import field, sampled
 from vol3d.transforms.transform_file import read_transform
 from vol3d.viewer.layers import limits_of
 from vol3d.viewer.layers import sampled as field_at
+from vol3d.viewer.straight import world_box
 from vol3d.volume import Grid, Volume
 
 if TYPE_CHECKING:
@@ -53,29 +55,39 @@ class Registration:
 
     Attributes:
         fixed: the image that stays.
-        moving: the image that is moved onto it.
+        moving: the image that is moved onto it; None where all that is there of it is `registered`.
         u: [3, X, Y, Z] the whole displacement, mm, RAS+, on the fixed image's grid.
         flow: whose end u is; None where nobody kept its velocities.
+        registered: the moving image at the end of the path, where somebody else moved it.
     """
 
     def __init__(
-        self, fixed: Volume, moving: Volume, u: np.ndarray, flow: "Flow | None" = None
+        self,
+        fixed: Volume,
+        moving: Volume | None,
+        u: np.ndarray,
+        flow: "Flow | None" = None,
+        registered: Volume | None = None,
     ) -> None:
         self.fixed, self.moving, self.u, self.flow = fixed, moving, u, flow
+        self.registered = registered
         self.step = lru_cache(KEPT)(self._step)
 
     @classmethod
-    def read(cls, fixed: Path, moving: Path, transform: Path) -> "Registration":
+    def read(
+        cls, fixed: Path, moving: Path | None, transform: Path, registered: Path | None = None
+    ) -> "Registration":
         """Read all from files.
 
         Args:
             fixed: the image that stays.
-            moving: the image that is moved.
+            moving: the image that is moved; None: the end of the path is all that can be seen.
             transform: from points of the fixed image to points of the moving one (docs/transforms.md);
                 its velocities lie beside it, where they were kept.
+            registered: the moving image on the fixed one's grid, where it is there already.
 
         Raises:
-            DataError: a file cannot be read.
+            DataError: a file cannot be read, or `registered` lies on another grid.
         """
         at = Volume.read(fixed)
         u = sampled(read_transform(transform), at.grid).astype(np.float32)
@@ -84,7 +96,10 @@ class Registration:
             from vol3d.transforms.velocity_file import read_flow  # here: only velocities need torch
 
             flow = read_flow(transform.with_suffix(VELOCITIES))
-        return cls(at, Volume.read(moving), u, flow)
+        there, moved = (Volume.read(path) if path else None for path in (moving, registered))
+        if moved is not None and not moved.grid.matches(at.grid, tolerance_mm=0.01):
+            raise DataError(f"{registered}: lies on another grid than {fixed}; register it anew")
+        return cls(at, there, u, flow, moved)
 
     @property
     def grid(self) -> Grid:
@@ -112,7 +127,12 @@ class Step:
     def __init__(self, of: Registration, t: float) -> None:
         self.of, self.t, self.grid = of, t, of.grid
         self.u = of.displacement(t)
-        self.moved = move_image(of.moving, field(self.u, self.grid), self.grid)
+        is_there = t == 1 and of.registered is not None
+        self.moved = (
+            of.registered
+            if is_there
+            else move_image(of.moving, field(self.u, self.grid), self.grid)
+        )
 
     def log_jacobian(self) -> Volume:
         """log det J: below 0 where the fixed image's voxel is smaller in the moving one.
@@ -216,10 +236,3 @@ def scaled(volume: Volume) -> np.ndarray:
     """Values with 0 for black and 1 for white, as the image is shown alone."""
     low, high = limits_of(volume)
     return ((volume.data - low) / (high - low)).astype(np.float32)
-
-
-def world_box(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """The lowest and the highest x, y, z in mm of the voxels' outer faces."""
-    ends = np.array(np.meshgrid(*[[-0.5, n - 0.5] for n in grid.shape])).reshape(3, -1)
-    corners = grid.affine[:3, :3] @ ends + grid.origin[:, None]
-    return corners.min(1), corners.max(1)

@@ -5,6 +5,7 @@ Nobody is real. These are made here, by torch, in a few seconds.
 
 from vol3d.viewer.folders import GENERATED_LIMITS
 from vol3d.viewer.layers import LayerTuple, field_layer, image_layer, labels_layer
+from vol3d.viewer.together import masks_apart
 from vol3d.volume import Volume
 
 SPACING = 2.0
@@ -44,4 +45,4 @@ def embedded_subject() -> list[LayerTuple]:
     layers.append(labels_layer(one.lesions, "lesions", names=names, colours={1: "#ffcc00"}))
     grid = one.image.grid
     layers.append(field_layer(one.displacement, grid, "template to subject", visible=False))
-    return layers
+    return masks_apart(layers)

@@ -66,3 +66,10 @@ def straight(volume: Volume, *, nearest: bool = False) -> Volume:
         return volume.resample(lattice(volume.grid), nearest=nearest)
     data = apply_orientation(volume.data, io_orientation(volume.affine))
     return Volume(data, grid.affine, volume.space_code)
+
+
+def world_box(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest and the highest x, y, z in mm of the voxels' outer faces."""
+    ends = np.array(np.meshgrid(*[[-0.5, n - 0.5] for n in grid.shape])).reshape(3, -1)
+    corners = grid.affine[:3, :3] @ ends + grid.origin[:, None]
+    return corners.min(1), corners.max(1)

@@ -1,6 +1,6 @@
 """A window of napari in which brains are upright, with places and values of the originals told."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -44,6 +44,16 @@ def add(viewer: "Viewer", layers: Iterable[LayerTuple]) -> "list[Layer]":
     return added
 
 
+def insert(viewer: "Viewer", layers: Mapping[int, LayerTuple]) -> None:
+    """Add layers at their places in the list, numbered from the bottom; the chosen one stays so."""
+    from napari.layers import Layer
+
+    chosen = viewer.layers.selection.active
+    for place, layer in sorted(layers.items()):
+        viewer.layers.insert(place, Layer.create(*layer))
+    viewer.layers.selection.active = chosen
+
+
 def middle_of(layer: "Layer") -> np.ndarray:
     """x, y, z in mm of the middle of what a layer shows: of the voxels above 0, where it has some."""
     low, high = layer.extent.world[:, -3:]
@@ -80,3 +90,11 @@ def show_plane(viewer: "Viewer", plane: Plane) -> None:
 def place_of(viewer: "Viewer") -> np.ndarray:
     """x, y, z in mm, RAS+, that the slices go through."""
     return world_of(viewer.dims.point)
+
+
+def settle(times: int = 10) -> None:
+    """Let Qt do what it has to do, such as draw."""
+    from qtpy.QtWidgets import QApplication
+
+    for _ in range(times):
+        QApplication.processEvents()

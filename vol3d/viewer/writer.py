@@ -18,7 +18,8 @@ def write_volume(path: str, data: np.ndarray, settings: dict[str, Any]) -> list[
 
     What was drawn on it is written too. Of a volume that lies oblique, drawing was on a copy along the
     world's axes: a voxel of the file takes the label that the copy has at its place where that was
-    changed, and keeps its own elsewhere.
+    changed, else that of a changed voxel of the copy which lies in it, and keeps its own elsewhere. So
+    whatever was drawn is seen where it was drawn when the file is opened again.
 
     Raises:
         DataError: it is no volume (2-D, or with further axes), or its axes lie askew.
@@ -44,10 +45,29 @@ def volume_of(data: np.ndarray, settings: dict[str, Any]) -> Volume:
         return shown
     if np.array_equal(drawn_on.data, shown.data):
         return file
-    changed = Volume((drawn_on.data != shown.data).astype(np.uint8), shown.affine)
+    is_drawn = drawn_on.data != shown.data
+    changed = Volume(is_drawn.astype(np.uint8), shown.affine)
     is_changed = onto(changed, file, nearest=True).data > 0
-    values = np.where(is_changed, onto(shown, file, nearest=original.is_labels).data, file.data)
+    values = file.data.astype(data.dtype)
+    voxels, drawn = voxels_under(np.argwhere(is_drawn), shown, file)
+    values[voxels] = shown.data[drawn]
+    values = np.where(is_changed, onto(shown, file, nearest=original.is_labels).data, values)
     return Volume(values.astype(data.dtype), file.affine, file.space_code)
+
+
+Index = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def voxels_under(index: np.ndarray, shown: Volume, file: Volume) -> tuple[Index, Index]:
+    """The voxels of a file in which voxels [n, 3] of a copy lie, and these again, the nearest last."""
+    to_file = np.linalg.inv(file.affine) @ shown.affine
+    at = index @ to_file[:3, :3].T + to_file[:3, 3]
+    voxels = np.rint(at).astype(int)
+    is_inside = ((voxels >= 0) & (voxels < file.shape)).all(1)
+    far = np.linalg.norm((at - voxels) * file.spacing, axis=1)
+    order = np.argsort(-far)
+    order = order[is_inside[order]]
+    return tuple(voxels[order].T), tuple(index[order].T)
 
 
 def onto(volume: Volume, file: Volume, *, nearest: bool) -> Volume:

@@ -16,7 +16,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from vol3d.report.slices import PALETTE
 from vol3d.viewer.layers import (
+    OURS,
     LayerTuple,
     image_layer,
     labels_layer,
@@ -58,13 +60,14 @@ class EnsembleWidget(QWidget):
     Attributes:
         visit: that is shown; None before.
         maps: a tick for each map that can be shown, by its name.
-        shown: the layer of each map that was shown, likewise.
+        shown: the layer of each map that was shown, likewise; of a map whose file somebody has opened
+            already, that layer.
     """
 
     def __init__(self, napari_viewer: "Viewer") -> None:
         super().__init__()
         upright(napari_viewer)
-        self.viewer, self.visit = napari_viewer, None
+        self.viewer, self.visit, self.wanted = napari_viewer, None, None
         self.sidecars: dict[str, Path] = {}
         self.maps: dict[str, QCheckBox] = {}
         self.shown: dict[str, Layer] = {}
@@ -102,6 +105,44 @@ class EnsembleWidget(QWidget):
 
     # -- opening ----------------------------------------------------------------------------------
 
+    def show_folder(self, out: Path, data: Path | None = None, who: str | None = None) -> None:
+        """Open a folder, as if somebody named it.
+
+        Args:
+            out: what `vol3d segment` wrote.
+            data: the dataset that was segmented.
+            who: the visit to begin with, sub-X or sub-X_ses-Y.
+        """
+        self.wanted = who
+        for name, path in (("out", out), ("data", data)):
+            self.folders.set(name, str(path) if path else None)
+        self.open()
+
+    def follow(self, who: str) -> None:
+        """Somebody else is looked at: show their visit, or, where there is none, nothing."""
+        if not self.sidecars:  # the folder is still being read
+            self.wanted = who
+            return
+        self.visits.blockSignals(True)
+        self.visits.setCurrentIndex(self.visits.findText(who))  # -1 where there is none
+        self.visits.blockSignals(False)
+        if who in self.sidecars:
+            self.choose(who)
+        else:
+            self.clear()
+
+    def clear(self) -> None:
+        """Show nothing; what is being read will not be shown either."""
+        self.work.stop()
+        for layer in self.shown.values():
+            if layer in self.viewer.layers:
+                self.viewer.layers.remove(layer)
+        self.visit, self.shown, self.maps = None, {}, {}
+        self.lesions.setRowCount(0)
+        self.structure.clear()
+        self.empty_choices()
+        self.sizes.setText("")
+
     def open(self) -> None:
         """A folder was named: list its visits, and show the first."""
         from vol3d.viewer.ensemble import visits_in
@@ -111,14 +152,13 @@ class EnsembleWidget(QWidget):
 
     def listed(self, sidecars: dict[str, Path]) -> None:
         """The visits are known."""
-        now = self.visits.currentText()
+        now, wanted, self.wanted = self.visits.currentText(), self.wanted, None
         self.sidecars = sidecars
         self.visits.blockSignals(True)
         self.visits.clear()
         self.visits.addItems([*sidecars])
-        self.visits.setCurrentText(now if now in sidecars else next(iter(sidecars)))
         self.visits.blockSignals(False)
-        self.choose(self.visits.currentText())
+        self.follow(wanted or (now if now in sidecars else next(iter(sidecars))))
 
     def choose(self, name: str) -> None:
         """A visit was chosen: read what is always shown."""
@@ -135,17 +175,14 @@ class EnsembleWidget(QWidget):
 
     def opened(self, visit: "SegmentedVisit") -> None:
         """A visit was read: show its image, contours, numbers and lesions."""
-        for layer in self.shown.values():
-            if layer in self.viewer.layers:
-                self.viewer.layers.remove(layer)
-        self.visit, self.shown = visit, {}
+        self.clear()
+        self.visit, self.shown = visit, self.opened_already(visit)
         self.fill_choices()
         for name in [*visit.images, THRESHOLD]:
-            self.maps[name].setChecked(True)
+            if name not in self.shown:
+                self.maps[name].setChecked(True)
         self.viewer.reset_view()
-        self.structure.clear()
         self.structure.addItems(visit.structures)
-        self.lesions.setRowCount(0)
         self.lesions.setRowCount(len(visit.lesions))
         for i, one in enumerate(visit.lesions):
             cells = (
@@ -158,14 +195,28 @@ class EnsembleWidget(QWidget):
                 self.lesions.setItem(i, j, QTableWidgetItem(words))
         self.redraw()
 
-    def fill_choices(self) -> None:
-        """A tick for each map of the visit."""
+    def opened_already(self, visit: "SegmentedVisit") -> "dict[str, Layer]":
+        """Layers of the visit's maps that somebody has opened, by the map's name."""
+        there = {
+            original.path.absolute(): layer
+            for layer in self.viewer.layers
+            if (original := layer.metadata.get(OURS)) and original.path
+        }
+        files = {name: path.absolute() for name, path in visit.files.items()}
+        return {name: there[path] for name, path in files.items() if path in there}
+
+    def empty_choices(self) -> None:
+        """Take the ticks away."""
         grid = self.choices.layout()
         while grid.count():
             grid.takeAt(0).widget().deleteLater()
-        self.maps = {}
+
+    def fill_choices(self) -> None:
+        """A tick for each map of the visit."""
+        grid = self.choices.layout()
         for i, name in enumerate(self.makers()):
             tick = QCheckBox(name)
+            tick.setChecked(name in self.shown and self.shown[name].visible)
             tick.toggled.connect(lambda on, name=name: self.toggle(name, on))
             grid.addWidget(tick, i // 2, i % 2)
             self.maps[name] = tick
@@ -176,21 +227,30 @@ class EnsembleWidget(QWidget):
         """What makes the layer of each map, by its name."""
         from vol3d.viewer.ensemble import CONSENSUS, UNCERTAINTY
 
-        visit, names = self.visit, self.visit.names
+        visit, names, files = self.visit, self.visit.names, self.visit.files
         made: dict[str, Callable[[], LayerTuple]] = {}
         for contrast, image in visit.images.items():
-            made[contrast] = lambda n=contrast, v=image: image_layer(v, n)
+            made[contrast] = lambda n=contrast, v=image: image_layer(v, n, path=files[n])
         for structure in visit.structures:
             name = f"probability of {structure}"
-            made[name] = lambda n=name, s=structure: probability_layer(visit.probability(s), n)
+            made[name] = lambda n=name, s=structure: probability_layer(
+                visit.probability(s), n, path=files[n]
+            )
         for which in UNCERTAINTY:
-            made[which] = lambda n=which: uncertainty_layer(visit.uncertainty(n), n)
+            made[which] = lambda n=which: uncertainty_layer(visit.uncertainty(n), n, files[n])
         for which in CONSENSUS:
-            made[which] = lambda n=which: labels_layer(visit.labels(n), n, names=names)
+            made[which] = lambda n=which: labels_layer(
+                visit.labels(n), n, names=names, path=files[n]
+            )
         if visit.members:
-            made["members"] = lambda: labels_layer(visit.members, "members", names=names)
-        for rater, labels in visit.raters.items():
-            made[rater] = lambda n=rater, v=labels: labels_layer(v, n)
+            made["members"] = lambda: labels_layer(
+                visit.members, "members", names=names, path=files["members"]
+            )
+        for i, (rater, labels) in enumerate(visit.raters.items(), len(names)):
+            own = {1: PALETTE[i % len(PALETTE)]} if labels.data.max() == 1 else None
+            made[rater] = lambda n=rater, v=labels, c=own: labels_layer(
+                v, n, colours=c, path=files[n]
+            )
         made[THRESHOLD] = lambda: labels_layer(
             visit.above(self.threshold.value() / PERCENT), THRESHOLD, names=names
         )
@@ -240,8 +300,9 @@ class EnsembleWidget(QWidget):
         go_to(self.viewer, lesion.centre_mm)
 
 
-def uncertainty_layer(volume: "Volume", name: str) -> LayerTuple:
+def uncertainty_layer(volume: "Volume", name: str, path: Path) -> LayerTuple:
     """A map of uncertainty, from 0 to the largest that there is."""
     limits = 0.0, float(volume.data.max()) or 1.0
     unit = "" if name == "variance" else "nats"
-    return probability_layer(volume, name, limits=limits, unit=unit, colormap="viridis")
+    look = {"limits": limits, "unit": unit, "colormap": "viridis"}
+    return probability_layer(volume, name, path=path, **look)

@@ -40,28 +40,32 @@ class GenerateWidget(QWidget):
     """Choose a model, ask for covariates, look at what it draws, save a cohort.
 
     Attributes:
+        bundle: the path of the model that was asked for last.
         model: that is open; None before the first is.
         sliders: its covariates.
         draws: the form of seed and number.
         sampler: the form of the sampler.
         saving: the form of what is saved.
-        work: what is at work.
+        work: what is being drawn.
+        saving_work: what is being saved; that goes on while sliders move.
     """
 
     def __init__(self, napari_viewer: "Viewer") -> None:
         super().__init__()
         upright(napari_viewer)
-        self.viewer, self.model = napari_viewer, None
+        self.viewer, self.model, self.bundle = napari_viewer, None, READY
         self.layers = GeneratedLayers(napari_viewer)
-        self.work = Work()
+        self.work, self.saving_work = Work(), Work()
         self.body = scrolled(self, below=self.work)
-        self.destroyed.connect(self.work.stop)
+        for work in (self.work, self.saving_work):
+            self.destroyed.connect(work.stop)
         self.open(READY)
 
     # -- the model --------------------------------------------------------------------------------
 
     def open(self, bundle: str) -> None:
         """Open a model, and draw its first brain."""
+        self.bundle = bundle
         self.work.message.setText(f"opening {bundle}")
         self.work.start(lambda tell: open_model(bundle), self.opened)
 
@@ -87,7 +91,7 @@ class GenerateWidget(QWidget):
         from vol3d.verbs.generate import Generate
 
         self.source = Form(fields_of(Generate, "bundle"))
-        self.source.set("bundle", READY)
+        self.source.set("bundle", self.bundle)
         self.source.changed.connect(lambda: self.open(self.source.values["bundle"] or READY))
         self.covariates, self.sliders = QGroupBox("Ask for"), QWidget()
         QVBoxLayout(self.covariates).addWidget(self.sliders)
@@ -107,7 +111,7 @@ class GenerateWidget(QWidget):
         self.saving = Form(fields_of(Generate, "out", "segmenter"))
         self.save_button = QPushButton("Save as a cohort")
         self.save_button.clicked.connect(self.save)
-        self.body.addWidget(group("Save", self.saving, self.save_button))
+        self.body.addWidget(group("Save", self.saving, self.save_button, self.saving_work))
         self.body.addStretch(1)
 
     def build_sweep(self) -> QGroupBox:
@@ -192,25 +196,28 @@ class GenerateWidget(QWidget):
         from vol3d.widgets.generation import cohort_of, make_cohort
 
         out, segmenter = self.saving.values["out"], self.saving.values["segmenter"]
+        if self.saving_work.is_busy:
+            return
         if out is None:
-            self.work.message.setText("out: name the folder to write")
+            self.saving_work.message.setText("out: name the folder to write")
             return
         try:
             verb = cohort_of(
                 Path(self.source.values["bundle"] or READY), Path(out), self.request(), segmenter
             )
         except Vol3dError as error:
-            self.work.message.setText(str(error))
+            self.saving_work.message.setText(str(error))
             return
-        self.work.start(lambda tell: make_cohort(verb, tell), self.saved)
+        self.saving_work.start(lambda tell: make_cohort(verb, tell), self.saved)
 
     def saved(self, out: Path) -> None:
         """It is written."""
-        self.work.message.setText(f"written: {out}")
+        self.saving_work.message.setText(f"written: {out}")
 
     def closeEvent(self, event: Any) -> None:  # noqa: N802 (Qt's name)
         """The widget goes."""
-        self.work.wait()
+        for work in (self.work, self.saving_work):
+            work.wait()
         super().closeEvent(event)
 
 

@@ -4,7 +4,6 @@ A brain is drawn alone here, so that it is shown as soon as can be. `vol3d gener
 time, which may change voxels in the last bits; what is saved is drawn by that (`cohort_of`).
 """
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from torch import Tensor
 from vol3d.data.covariate_types import Number, Row
 from vol3d.data.covariates import Covariates
 from vol3d.errors import ConfigError
+from vol3d.io.cores import own_cores
 from vol3d.io.progress import heard_by
 from vol3d.trained import TrainedGenerator
 from vol3d.trained.generated_cohort import Planned
@@ -89,7 +89,7 @@ def open_model(bundle: Path) -> TrainedGenerator:
 
 def spare_a_core() -> None:
     """Leave one core to the window, in this thread and those that it computes with."""
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
+    torch.set_num_threads(max(1, own_cores() - 1))
 
 
 def plan(model: TrainedGenerator, request: Request) -> list[Planned]:

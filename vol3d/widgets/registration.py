@@ -16,9 +16,8 @@ from qtpy.QtWidgets import (
 
 from vol3d.viewer.layers import image_layer, replaced
 from vol3d.viewer.window import add, place_of, upright
-from vol3d.widgets.fields import Field
-from vol3d.widgets.form import Form
 from vol3d.widgets.layout import group, scrolled
+from vol3d.widgets.pair_form import PairForm
 from vol3d.widgets.registration_layers import GRID, OVERLAYS, overlay
 from vol3d.widgets.work import Work
 
@@ -26,20 +25,10 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.viewer import Viewer
 
+    from vol3d.viewer.registered import PairFiles
     from vol3d.viewer.registration import GridLines, Registration, Step
 
 PERCENT = 100
-FILES = [
-    Field("fixed", "The image that stays.", "file", None),
-    Field("moving", "The image that is moved onto it.", "file", None),
-    Field(
-        "transform",
-        "From points of the fixed image to points of the moving one: .h5, a field .nii.gz, .mat. Its "
-        "velocities, which `vol3d register` keeps beside it, make the path.",
-        "file",
-        None,
-    ),
-]
 BLEND, CHECKERBOARD, SWIPE = "blend", "checkerboard", "swipe"
 
 
@@ -47,6 +36,7 @@ class RegistrationWidget(QWidget):
     """A registration at one place of its path.
 
     Attributes:
+        source: the form of what is shown.
         registration: that is shown; None before.
         step: what is seen at the place of the path where the slider was when it was last computed.
         shown: layers by their names.
@@ -59,8 +49,7 @@ class RegistrationWidget(QWidget):
         self.shown: dict[str, Layer] = {}
         self.plane: tuple[int, float] | None = None
         self.work = Work()
-        self.files = Form(FILES)
-        self.files.changed.connect(self.open)
+        self.source = PairForm(self.work, self.read)
         self.mode, self.square = QComboBox(), QDoubleSpinBox()
         self.mode.addItems([BLEND, CHECKERBOARD, SWIPE])
         self.share, self.path = slider(PERCENT // 2), slider(PERCENT)
@@ -90,7 +79,7 @@ class RegistrationWidget(QWidget):
         self.viewer.dims.events.order.connect(self.moved_plane)
         scrolled(
             self,
-            self.files,
+            self.source,
             group("Both images", both),
             group("The transform", *self.overlays.values(), self.lines_mm),
             group("Path: from nothing to the whole", self.path, self.summary),
@@ -99,16 +88,18 @@ class RegistrationWidget(QWidget):
 
     # -- opening ----------------------------------------------------------------------------------
 
-    def open(self) -> None:
-        """A file was named: once all are, read them."""
-        given = {n: Path(v) if v else None for n, v in self.files.values.items()}
-        if not all(given.values()):
-            return
+    def show_folder(self, out: Path, data: Path | None = None, who: str | None = None) -> None:
+        """Open a folder of `vol3d register`; see `PairForm.show_folder`."""
+        self.source.show_folder(out, data, who)
+
+    def read(self, pair: "PairFiles") -> None:
+        """Read a registration beside the window."""
 
         def read(tell: Any) -> "tuple[Registration, Step]":
             from vol3d.viewer.registration import Registration
 
-            registration = Registration.read(**given)
+            files = pair.fixed, pair.moving, pair.transform, pair.registered
+            registration = Registration.read(*files)
             tell(0.5, "moving the image")
             return registration, registration.step(1.0)
 
@@ -118,10 +109,13 @@ class RegistrationWidget(QWidget):
         """Show a registration that was read, or made by somebody else."""
         for name in [*self.shown]:
             self.remove(name)
+        for layer in self.viewer.layers:  # the two images are added up: below them is black
+            layer.visible = False
         self.registration, self.step = registration, step
         self.path.blockSignals(True)
         self.path.setValue(round(PERCENT * step.t))
         self.path.blockSignals(False)
+        self.path.setEnabled(registration.moving is not None)
         for name, volume, colour in (
             ("fixed", registration.fixed, "green"),
             ("moved", step.moved, "magenta"),  # together they are grey where both are the same
@@ -165,7 +159,10 @@ class RegistrationWidget(QWidget):
             if self.overlays[name].isChecked():
                 self.put_overlay(name)
         way = "flow" if self.registration.flow else "displacement"
-        self.summary.setText(f"{step.t:.2f} of the {way}: {step.summary()}")
+        words = [f"{step.t:.2f} of the {way}: {step.summary()}"]
+        if self.registration.moving is None:
+            words.append(f"{self.source.lacking}; the end of the path is all there is")
+        self.summary.setText("\n".join(words))
 
     # -- both images ------------------------------------------------------------------------------
 
