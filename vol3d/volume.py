@@ -7,6 +7,7 @@ ITK's are LPS+; the functions of `sitk` here and in `transforms` are the only pl
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -140,7 +141,7 @@ class Volume:
         path = checked_image_name(path)
         if slope is not None and not (isinstance(slope, int | float) and slope > 0):
             raise ConfigError(f"slope={brief(slope)}: the size of a step is due, above 0")
-        if codes is not None and {*codes} - {*CODES}:
+        if codes not in (None, *product(CODES, CODES)):
             raise ConfigError(f"codes={brief(codes)}: two of 0 to {max(CODES)} are due")
         data = self.data.astype(self.stored)
         if slope is not None:

@@ -125,7 +125,7 @@ class Segmentation:
         Raises:
             ConfigError: there is no such.
         """
-        if consensus not in (known := get_args(Consensus)):
+        if str(consensus) not in (known := get_args(Consensus)):
             raise ConfigError(f"consensus={brief(consensus)}: unknown. Known: {', '.join(known)}.")
         return self.scan.native(self.label_maps[consensus].astype(np.int16))
 
