@@ -107,7 +107,7 @@ def read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
 def parse_override(text: str) -> dict[str, Any]:
     """`optim.lr=1e-4` as a nested dict; values are read as YAML reads them."""
     key, equals, value = text.partition("=")
-    if not equals or not key:
+    if not equals or not key or key.startswith("["):
         raise ConfigError(f"'{text}': a setting is given as key=value, for example seed=1")
     try:
         return OmegaConf.to_container(OmegaConf.from_dotlist([f"{key}={as_text(value)}"]))

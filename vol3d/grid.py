@@ -98,8 +98,8 @@ class Grid:
         """
         if sorted(PAIRS.get(c, "") for c in str(codes)) != sorted({*PAIRS.values()}):
             raise ConfigError(
-                f"{brief(codes)}: no orientation; three letters are due, such as RAS: one of L and R, of P "
-                f"and A, and of I and S"
+                f"{brief(codes)}: no orientation; three letters are due, such as RAS: one of L and R, P "
+                f"and A, I and S"
             )
         return ornt_transform(io_orientation(self.affine), axcodes2ornt(codes))
 
