@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -69,11 +70,88 @@ def test_mistakes_are_one_line(diffusion: Path, tmp_path: Path):
         v.load(diffusion).generate(agee=70)
     with pytest.raises(v.ConfigError, match=r"unknown key 'optmi'\. Did you mean 'optim'"):
         v.train(ROOT / "configs/demo/autoencoder.yaml", run=tmp_path, optmi={"lr": 1})
-    with pytest.raises(v.ConfigError, match=r"kind='segmentr': unknown\. Did you mean 'segmenter'"):
+    with pytest.raises(v.ConfigError, match=r"kind: unknown value 'segmentr'\. Did you mean 'segm"):
         v.load("ready", "segmentr")
     with pytest.raises(v.DataError, match=r"nobody.nii: no such image") as error:
         v.read("nobody.nii")
     assert error.value._render_traceback_() == ["vol3d: nobody.nii: no such image"]
+
+
+def a_cube() -> v.Volume:
+    """8 voxels of 4 mm a side, some of them brain."""
+    data = np.zeros((8, 8, 8), np.float32)
+    data[2:6, 2:6, 2:6] = np.arange(1, 65).reshape(4, 4, 4)
+    return v.Volume(data, np.diag([4.0, 4.0, 4.0, 1.0]))
+
+
+CALLS = {
+    "load(3)": "bundle: a path is due, or a list of them, got int",
+    "load('ready', sampler='steps=3')": "sampler: Input should be a valid dict",
+    "load('ready', device='mps')": "device=mps: auto, cpu, cuda or cuda:1 is due",
+    "generator.generate(seed=1.5)": "seed: .* got a number with a fractional part, got 1.5",
+    "generator.generate(seed=-1)": "seed: Input should be greater than or equal to 0, got -1",
+    "generator.generate(3)": "generate: too many positional arguments",
+    "generator.generate(age=np.ones(3))": "age=array.*: a number in years is due",
+    "generator.inpaint(cube)": "inpaint: missing a required argument: 'mask'",
+    "generator.inpaint(cube.data, cube)": r"image: a file or a volume is due, got ndarray of shape \(8",
+    "segmenter.segment(cube.data)": "image: a file or a volume is due, got ndarray",
+    "segmenter.segment({})": "image: one or more are due, by contrast",
+    "segmenter.segment(cube, interval=3)": "interval: Input should be less than 1, got 3",
+    "segmenter.segment(cube, consensus='x')": "consensus: unknown value 'x'. Known: majority, mean",
+    "segmenter.segment(cube, lesions='str')": "lesions: no structure 'str'",
+    "segmenter.segment(cube, membrs=3)": "unknown key 'membrs'. Did you mean 'members'",
+    "segmenter.segment(cube, mask=no_mask)": "mask: nothing of the scan lies in this mask",
+    "segmenter.segment(cube, members=1).labels_by('x')": "consensus='x': unknown. Known: mean",
+    "registrar.register(cube, cube, spacing=0)": "spacing: Input should be greater than 0, got 0",
+    "registrar.register(cube, cube, spacing=1e4)": "spacing=10000: mm are more than the fixed image",
+    "registrar.register(cube, None)": "fixed: a file or a volume is due, got NoneType",
+    "registration.move(cube, part=2)": "part: Input should be less than or equal to 1, got 2",
+    "registration.move(cube, interpolation='sinc')": "interpolation: unknown value 'sinc'. Known: cubic",
+    "autoencoder.encode([cube])": "image: a file or a volume is due, got list",
+    "autoencoder.decode(cube)": "latent: Input should be an instance of Latent",
+    "autoencoder.decode(other)": "latent: finite numbers .* are due for an image of 8x8x8 voxels",
+    "v.read(3)": "path: a file is due, got int",
+    "v.read('a.nii', form='xform')": "form='xform': unknown. Known: sform, qform",
+    "v.show({})": "volumes: one or more by title are due",
+    "v.show(cube)": "volumes: one or more by title are due, .* got Volume",
+    "v.show({'a': cube.data})": "a: a volume is due, got ndarray",
+    "cube.figure(at=(5, 0))": r"at=\(5, 0\): a point is due, three numbers in mm",
+    "cube.figure(outline=cube.data)": "outline: a volume is due, got ndarray",
+    "cube.reorient('RAX')": "'RAX': no orientation; three letters are due",
+    "cube.resample((4, 4, 4))": "grid: volume.grid or a Grid is due, got tuple",
+    "cube.grid.at(-3)": "spacing=-3: mm above 0 are due",
+    "cube.write('cube.png')": "cube.png: the name of a NIfTI file is due",
+    "cube.write('nowhere/cube.nii')": "cube.nii: cannot be written .No such file or directory",
+    "v.Volume([1, 2], np.eye(4))": "data: an array .* of real numbers is due, got list",
+    "v.Volume(cube.data * 1j, np.eye(4))": "data: .* and type complex",
+    "v.Volume(cube.data, np.eye(3))": r"affine: 4 x 4 numbers are due, .* got ndarray of shape \(3, 3",
+    "v.Volume(cube.data, np.zeros((4, 4)))": "affine: gives voxels no size or no place",
+    "v.Grid((4, 4, 0), np.eye(4))": r"shape=\(4, 4, 0\): three whole numbers of voxels are due",
+}
+
+
+@pytest.fixture(scope="module")
+def known() -> dict:
+    """What the calls are made with."""
+    autoencoder, cube = v.load("ready", "autoencoder", device="cpu"), a_cube()
+    latent = autoencoder.encode(cube)
+    registrar = v.load("none", "registrar", device="cpu")
+    return {
+        **{"v": v, "np": np, "load": v.load, "cube": cube, "registrar": registrar},
+        "no_mask": v.Volume(0 * cube.data, cube.affine),
+        "generator": v.load("ready", device="cpu"),
+        "segmenter": v.load("ready", "segmenter", device="cpu"),
+        "registration": registrar.register(cube, cube, optimise=1, affine=False),
+        "autoencoder": autoencoder,
+        "other": replace(latent, mean=latent.mean[:, :1]),
+    }
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_wrong_call_is_one_line(call: str, known: dict):
+    with pytest.raises(v.Vol3dError, match=CALLS[call]) as error:
+        eval(call, known)
+    assert "\n" not in str(error.value)
 
 
 def test_a_brain_is_the_one_that_generate_writes(

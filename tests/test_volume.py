@@ -1,5 +1,6 @@
 """Geometry is never lost: nibabel, SimpleITK and napari agree on where each voxel is."""
 
+import errno
 from pathlib import Path
 
 import nibabel as nib
@@ -8,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from tests.viewer.scenes import rotation
-from vol3d.errors import DataError
+from vol3d.errors import DataError, RunError
 from vol3d.volume import Grid, Volume, mni_grid
 
 
@@ -251,10 +252,14 @@ def test_no_sform_and_no_qform(tmp_path: Path):
     assert "no sform and no qform" in refused(tmp_path / "nowhere.nii.gz")
 
 
-def test_a_failed_write_leaves_nothing(tmp_path: Path):
-    volume = Volume(np.zeros((3, 3, 3), np.complex256), np.eye(4))
-    with pytest.raises(Exception):  # noqa: B017, PT011 (whatever the library raises)
-        Volume(volume.data.astype(object), np.eye(4)).write(tmp_path / "bad.nii.gz")
+def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def cut_off(image: nib.Nifti1Image, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(nib, "save", cut_off)
+    with pytest.raises(RunError, match=r"bad.nii.gz: cannot be written .*No space left"):
+        Volume(np.zeros((3, 3, 3)), np.eye(4)).write(tmp_path / "bad.nii.gz")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from vol3d.errors import ConfigError, DataError, NameOnlyError
 from vol3d.io.reading import as_text, first_line
 from vol3d.io.reading import read_yaml as read_yaml_file
+from vol3d.io.text import LONGEST, brief, on_one_line
 
 C = TypeVar("C", bound="Config")
 
@@ -106,7 +107,7 @@ def read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
 def parse_override(text: str) -> dict[str, Any]:
     """`optim.lr=1e-4` as a nested dict; values are read as YAML reads them."""
     key, equals, value = text.partition("=")
-    if not equals or not key:
+    if not equals or not key or key.startswith("["):
         raise ConfigError(f"'{text}': a setting is given as key=value, for example seed=1")
     try:
         return OmegaConf.to_container(OmegaConf.from_dotlist([f"{key}={as_text(value)}"]))
@@ -227,7 +228,7 @@ def explain(errors: list[ErrorDetails], cls: type[Config]) -> str:
         elif e["type"] in ("union_tag_invalid", "literal_error"):
             told = e["ctx"].get("expected_tags") or e["ctx"]["expected"]  # 'a', 'b' or 'c'
             known = sorted(told.replace("'", "").replace(" or ", ", ").split(", "))
-            tag = str(e["ctx"].get("tag", e["input"]))
+            tag = on_one_line(e["ctx"].get("tag", e["input"]))[:LONGEST]
             name = "kind" if e["type"].startswith("union") else "value"
             near = did_you_mean(tag, known)
             lines.append(f"{key}: unknown {name} '{tag}'.{near} Known: {', '.join(known)}.")
@@ -236,7 +237,7 @@ def explain(errors: list[ErrorDetails], cls: type[Config]) -> str:
         elif e["type"] == "value_error":
             lines.append((f"{key}: " if key else "") + str(e["ctx"]["error"]))
         else:
-            lines.append(f"{key}: {e['msg']}, got {e['input']!r}")
+            lines.append(f"{key}: {e['msg']}, got {brief(e['input'])}")
     return "; ".join(dict.fromkeys(lines))
 
 

@@ -1,5 +1,6 @@
 """Where voxels lie: shape and affine. World coordinates are RAS+ in mm, whatever the file says."""
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,12 +14,16 @@ from nibabel.orientations import (
     ornt_transform,
 )
 
-from vol3d.io.header import corners
+from vol3d.errors import ConfigError, DataError
+from vol3d.io.header import corners, is_sound
+from vol3d.io.text import brief, kind_of
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
 LPS = np.diag([-1.0, -1.0, 1.0])  # RAS+ <-> LPS+
+PAIRS = {"L": "LR", "R": "LR", "P": "PA", "A": "PA", "I": "IS", "S": "IS"}
+"""The sides that an axis may point to, and the pair that each is of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +39,8 @@ class Grid:
     affine: np.ndarray
 
     def __post_init__(self) -> None:
-        affine = np.array(self.affine, np.float64)
-        if affine.shape != (4, 4):
-            raise ValueError(f"an affine is 4 x 4, got {affine.shape}")
-        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
-        object.__setattr__(self, "affine", affine)
+        object.__setattr__(self, "shape", shape_of(self.shape))
+        object.__setattr__(self, "affine", affine_of(self.affine))
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -67,6 +69,8 @@ class Grid:
 
     def matches(self, other: "Grid", tolerance_mm: float = 1e-3) -> bool:
         """Whether both grids put every voxel in the same place."""
+        if not isinstance(other, Grid):
+            raise ConfigError(f"grid: volume.grid or a Grid is due, got {kind_of(other)}")
         return self.shape == other.shape and self.apart(other) <= tolerance_mm
 
     def apart(self, other: "Grid") -> float:
@@ -82,9 +86,22 @@ class Grid:
 
     def turned(self, codes: str) -> "Grid":
         """The same voxels with axes that point as the codes say, such as LAS."""
-        turn = ornt_transform(io_orientation(self.affine), axcodes2ornt(codes))
+        turn = self.turn_to(codes)
         shape = tuple(int(self.shape[i]) for i in np.argsort(turn[:, 0]))
         return Grid(shape, self.affine @ inv_ornt_aff(turn, self.shape))
+
+    def turn_to(self, codes: str) -> np.ndarray:
+        """How nibabel turns axes that point as these do into those of the codes.
+
+        Raises:
+            ConfigError: the codes are not one of each pair of sides.
+        """
+        if sorted(PAIRS.get(c, "") for c in str(codes)) != sorted({*PAIRS.values()}):
+            raise ConfigError(
+                f"{brief(codes)}: no orientation; three letters are due, such as RAS: one of L and R, P "
+                f"and A, I and S"
+            )
+        return ornt_transform(io_orientation(self.affine), axcodes2ornt(codes))
 
     def padded(self, voxels: int) -> "Grid":
         """So many voxels more on every side."""
@@ -93,8 +110,15 @@ class Grid:
         return Grid(tuple(n + 2 * voxels for n in self.shape), self.affine @ corner)
 
     def at(self, spacing: float | Sequence[float]) -> "Grid":
-        """The same field of view in voxels of `spacing` mm (one, or X, Y, Z), from the same corner."""
-        scale = np.array(spacing) / self.spacing
+        """The same field of view in voxels of `spacing` mm (one, or X, Y, Z), from the same corner.
+
+        Raises:
+            ConfigError: no voxels have this size.
+        """
+        size = np.array(spacing)
+        if size.dtype.kind not in "iuf" or size.shape not in ((), (3,)) or not (size > 0).all():
+            raise ConfigError(f"spacing={brief(spacing)}: mm above 0 are due, one number or three")
+        scale = size / self.spacing
         to_ours = np.diag([*scale, 1.0])
         to_ours[:3, 3] = (scale - 1) / 2  # the first voxels share their outer corner
         shape = tuple(max(1, round(n / s)) for n, s in zip(self.shape, scale, strict=True))
@@ -123,3 +147,29 @@ class Grid:
         size = "x".join(str(n) for n in self.shape)
         spacing = "x".join(f"{s:.4g}" for s in self.spacing)
         return f"{size} voxels of {spacing} mm, {self.orientation}"
+
+
+def shape_of(given: Sequence[int]) -> tuple[int, int, int]:
+    """Voxels along X, Y, Z; a DataError if they are not."""
+    try:
+        shape = tuple(operator.index(n) for n in given)
+    except TypeError:
+        shape = ()
+    if len(shape) != 3 or min(shape) < 1:
+        raise DataError(
+            f"shape={brief(given)}: three whole numbers of voxels are due, each 1 or more"
+        )
+    return shape
+
+
+def affine_of(given: np.ndarray) -> np.ndarray:
+    """[4, 4] float64 that gives voxels a size and a place; a DataError if it does not."""
+    try:
+        affine = np.array(given, np.float64)
+    except (TypeError, ValueError):  # letters, or rows of several lengths
+        affine = np.empty(0)
+    if affine.shape != (4, 4):
+        raise DataError(f"affine: 4 x 4 numbers are due, voxel to mm (RAS+), got {kind_of(given)}")
+    if not is_sound(affine) or not np.allclose(affine[3], [0, 0, 0, 1]):
+        raise DataError(f"affine: gives voxels no size or no place: {affine.tolist()}")
+    return affine

@@ -14,7 +14,7 @@ import numpy as np
 
 from vol3d.errors import ConfigError
 from vol3d.grid import Grid
-from vol3d.io.text import visible
+from vol3d.io.text import brief, visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -147,10 +147,13 @@ def voxel_at(shown: Sequence[Shown], grid: Grid, at: Sequence[float] | None) -> 
     """The voxel at a point, mm, RAS+; None: the middle of what is above 0.
 
     Raises:
-        ConfigError: the point lies outside.
+        ConfigError: the point lies outside, or is none.
     """
     if at is None:
         return middle([one.x / window(one.x)[1] for one in shown])
+    point = np.array(at, object)
+    if point.shape != (3,) or not all(isinstance(x, int | float | np.number) for x in point):
+        raise ConfigError(f"at={brief(at)}: a point is due, three numbers in mm (RAS+)")
     voxel = np.rint((np.linalg.inv(grid.affine) @ [*at, 1.0])[:3]).astype(int).tolist()
     if not all(0 <= i < n for i, n in zip(voxel, grid.shape, strict=True)):
         raise ConfigError(f"at={tuple(at)} mm: lies outside of a grid of {grid}")

@@ -7,22 +7,19 @@ ITK's are LPS+; the functions of `sitk` here and in `transforms` are the only pl
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
-from nibabel.orientations import (
-    apply_orientation,
-    axcodes2ornt,
-    io_orientation,
-    ornt_transform,
-)
+from nibabel.orientations import apply_orientation
 
-from vol3d.errors import ConfigError
+from vol3d.errors import ConfigError, DataError, RunError
 from vol3d.grid import LPS, Grid
-from vol3d.io.files import whole
+from vol3d.io.files import checked_image_name, whole
 from vol3d.io.header import Form, Header, place, read_header
+from vol3d.io.text import brief, kind_of
 from vol3d.planes import Shown, figure_of, png_of, put_up
 
 if TYPE_CHECKING:
@@ -32,6 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 STORED = {"bool": "uint8", "int64": "int32", "float16": "float32"}
 """Types that NIfTI's readers do not know, and what stands for them in a file."""
+CODES = range(6)
+"""NIfTI's names of the world."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -49,8 +48,16 @@ class Volume:
     space_code: int = 2
 
     def __post_init__(self) -> None:
-        if self.data.ndim != 3:
-            raise ValueError(f"a volume is [X, Y, Z], got shape {self.data.shape}")
+        is_array = isinstance(self.data, np.ndarray) and self.data.ndim == 3
+        if not is_array or self.data.dtype.kind not in "biuf":
+            raise DataError(
+                f"data: an array [X, Y, Z] of real numbers is due, got {kind_of(self.data)}"
+                + (f" and type {self.data.dtype}" if is_array else "")
+            )
+        if not isinstance(self.space_code, int | np.integer) or self.space_code not in CODES:
+            raise DataError(
+                f"space_code={brief(self.space_code)}: unknown. Known: 0 to {max(CODES)}."
+            )
         object.__setattr__(self, "affine", Grid(self.data.shape, self.affine).affine)
 
     @property
@@ -126,8 +133,16 @@ class Volume:
             slope: store as int16 steps of this size (the header carries it, readers undo it).
                 Without it the data type is kept, and booleans become uint8.
             codes: of sform and qform, 0 for one that is not to hold; None: both are the space code.
+
+        Raises:
+            ConfigError: the path is not of a NIfTI file, or there are no such steps or codes.
+            RunError: no such folder, no permission, or the disk is full.
         """
-        path = Path(path)
+        path = checked_image_name(path)
+        if slope is not None and not (isinstance(slope, int | float) and slope > 0):
+            raise ConfigError(f"slope={brief(slope)}: the size of a step is due, above 0")
+        if codes not in (None, *product(CODES, CODES)):
+            raise ConfigError(f"codes={brief(codes)}: two of 0 to {max(CODES)} are due")
         data = self.data.astype(self.stored)
         if slope is not None:
             data = np.clip(np.rint(data / slope), -32768, 32767).astype(np.int16)
@@ -137,8 +152,11 @@ class Volume:
         image = nib.Nifti1Image(data, None, header)  # None: the header alone says where voxels lie
         if slope is not None:
             image.header.set_slope_inter(slope, 0)
-        with whole(path) as part:
-            nib.save(image, part)
+        try:
+            with whole(path) as part:
+                nib.save(image, part)
+        except OSError as error:
+            raise RunError(f"{path}: cannot be written ({error.strerror})") from None
 
     # -- pictures ---------------------------------------------------------------------------------
 
@@ -159,7 +177,7 @@ class Volume:
         Raises:
             ConfigError: the point or the outline lies elsewhere.
         """
-        return together({title: self}, at=at, outline=outline)
+        return together({str(title): self}, at=at, outline=outline)
 
     def show(
         self,
@@ -179,8 +197,7 @@ class Volume:
 
     def reorient(self, codes: str = "RAS") -> "Volume":
         """Turn and flip the axes so that they point as the codes say; no voxel changes its value."""
-        turn = ornt_transform(io_orientation(self.affine), axcodes2ornt(codes))
-        data = np.ascontiguousarray(apply_orientation(self.data, turn))
+        data = np.ascontiguousarray(apply_orientation(self.data, self.grid.turn_to(codes)))
         return Volume(data, self.grid.turned(codes).affine, self.space_code)
 
     def resample(
@@ -202,9 +219,16 @@ class Volume:
             transform: from points of the grid to points of the volume, mm, LPS+; linear.
             nearest: values are labels, which must not be mixed.
             keep_zeros: false for what is no stripped brain, such as probabilities.
+
+        Raises:
+            ConfigError: there is no such grid or transform.
         """
         import SimpleITK as sitk  # here, and below: it takes a second to load
 
+        if not isinstance(grid, Grid):
+            raise ConfigError(f"grid: volume.grid or a Grid is due, got {kind_of(grid)}")
+        if not isinstance(transform, sitk.Transform | None):
+            raise ConfigError(f"transform: one of SimpleITK is due, got {kind_of(transform)}")
         transform = transform or sitk.Transform()
         how = sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear
         data = self.data if nearest else self.data.astype(np.float32)
@@ -256,6 +280,7 @@ def together(
     outline: Volume | None = None,
 ) -> "Figure":
     """Volumes of one grid by title, in the same planes and the same greys; see `Volume.figure`."""
+    check_shown(volumes, outline)
     turned = {title: volume.reorient("RAS") for title, volume in volumes.items()}
     edge = outline and outline.reorient("RAS")
     first = next(iter(turned.values()))
@@ -267,6 +292,17 @@ def together(
             )
     shown = [Shown(title, v.data, edge and edge.data) for title, v in turned.items()]
     return figure_of(shown, first.grid, at, str(next(iter(volumes.values())).grid))
+
+
+def check_shown(volumes: Mapping[str, Volume], outline: Volume | None) -> None:
+    """Refuse, by a ConfigError, to show what is no volume."""
+    if not isinstance(volumes, Mapping) or not volumes:
+        raise ConfigError(
+            f"volumes: one or more by title are due, {{'a brain': brain}}, got {kind_of(volumes)}"
+        )
+    for title, one in [*volumes.items(), ("outline", outline)]:
+        if not isinstance(one, Volume) and (one is not None or one is not outline):
+            raise ConfigError(f"{title}: a volume is due, got {kind_of(one)}")
 
 
 def grid_of(image: "sitk.Image") -> Grid:

@@ -4,10 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from pydantic import InstanceOf
 
+from vol3d.api.arguments import ruled_by
 from vol3d.api.images import Image, seen
 from vol3d.data.network_images import as_seen
 from vol3d.errors import ConfigError, DataError
+from vol3d.io.text import kind_of
 from vol3d.trained import TrainedAutoencoder
 from vol3d.volume import Grid, Volume
 
@@ -51,6 +54,7 @@ class Autoencoder:
         """Of the scans that it learnt from; the finest of several."""
         return self.model.grid
 
+    @ruled_by()
     def encode(self, image: Image) -> Latent:
         """The latent of a brain, as `vol3d encode` writes it.
 
@@ -73,18 +77,25 @@ class Autoencoder:
         grid = volume.grid
         return Latent(mean, logvar, self.model.latent_grid(grid), grid, volume.space_code)
 
-    def decode(self, latent: Latent) -> Volume:
+    @ruled_by()
+    def decode(self, latent: InstanceOf[Latent]) -> Volume:
         """The volume of a latent's mean: in [0, 1], RAS+.
 
         Raises:
-            ConfigError: the latent has another number of channels.
+            ConfigError: the latent is of another autoencoder, or its numbers are no longer its own.
         """
         if len(latent.mean) != self.model.z_channels:
             raise ConfigError(
                 f"latent: has {len(latent.mean)} channels, {self.model.path} has "
                 f"{self.model.z_channels}; it is of another autoencoder"
             )
-        z = torch.from_numpy(latent.mean)[None]
+        shape = self.model.latent_grid(latent.image_grid).shape
+        if latent.mean.shape[1:] != shape or not np.isfinite(latent.mean).all():
+            raise ConfigError(
+                f"latent: finite numbers {[len(latent.mean), *shape]} are due for an image of "
+                f"{latent.image_grid}, got {kind_of(latent.mean)}"
+            )
+        z = torch.from_numpy(latent.mean).float()[None]
         x = self.model.decode(z, latent.image_grid.shape)[0, 0].cpu().numpy()
         return Volume(x, latent.image_grid.affine, latent.space_code)
 

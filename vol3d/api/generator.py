@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from vol3d.api.arguments import ruled_by
 from vol3d.api.images import Image, header_of, seen
 from vol3d.data.covariate_requests import checked
 from vol3d.data.covariate_types import Category, Number, Row
@@ -13,6 +14,8 @@ from vol3d.report.contact_sheet import caption
 from vol3d.trained import TrainedGenerator
 from vol3d.trained.generated_cohort import drawn
 from vol3d.trained.inpainted import inpaint
+from vol3d.verbs.generate import Generate
+from vol3d.verbs.inpaint import Inpaint
 from vol3d.volume import Grid, Volume
 
 if TYPE_CHECKING:
@@ -64,6 +67,7 @@ class Generator:
         """Where the voxels of its volumes lie; the finest of several."""
         return self.model.grid
 
+    @ruled_by(Generate, "seed")
     def generate(
         self, *, seed: int = 0, images: Mapping[str, Image] | None = None, **covariates: Any
     ) -> Generated:
@@ -95,6 +99,7 @@ class Generator:
             caption=caption(row, self.model.schema),
         )
 
+    @ruled_by(Inpaint, "seed")
     def inpaint(self, image: Image, mask: Image, *, seed: int = 0, **covariates: Any) -> Volume:
         """Draw anew what a mask covers, so that it goes with the rest, as `vol3d inpaint` does.
 

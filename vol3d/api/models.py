@@ -2,18 +2,22 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import PlainValidator
+
+from vol3d.api.arguments import ruled_by
 from vol3d.api.autoencoder import Autoencoder
 from vol3d.api.generator import Generator
 from vol3d.api.registrar import Registrar
 from vol3d.api.segmenter import Segmenter
 from vol3d.bundle import Bundle
-from vol3d.config import did_you_mean
 from vol3d.errors import ConfigError
+from vol3d.io.text import kind_of
 from vol3d.trained import TrainedAutoencoder, TrainedGenerator, open_registrar
 from vol3d.trained.members import open_all
 from vol3d.training.engine import device_of
+from vol3d.verbs.generate import Generate
 from vol3d.verbs.train import generator_at
 
 Kind = Literal["generator", "segmenter", "registrar", "autoencoder"]
@@ -26,8 +30,17 @@ IN_BUNDLES = {
 """What a bundle calls each kind."""
 
 
+def some_paths(given: Any) -> Any:
+    """A path, or several; a ValueError of anything else."""
+    several = [given] if isinstance(given, Path | str) else given
+    if not isinstance(several, list | tuple) or not all(isinstance(p, Path | str) for p in several):
+        raise ValueError(f"a path is due, or a list of them, got {kind_of(given)}")
+    return given
+
+
+@ruled_by(Generate, "sampler", "device")
 def load(
-    bundle: Path | str | Sequence[Path | str],
+    bundle: Annotated[Path | str | Sequence[Path | str], PlainValidator(some_paths)],
     kind: Kind | None = None,
     *,
     device: str = "auto",
@@ -49,11 +62,6 @@ def load(
         ConfigError: there is none, it is of another kind, or a setting is off.
         DataError: a file of the bundle is damaged.
     """
-    if kind is not None and kind not in IN_BUNDLES:
-        raise ConfigError(
-            f"kind={kind!r}: unknown.{did_you_mean(str(kind), [*IN_BUNDLES])} "
-            f"Known: {', '.join(IN_BUNDLES)}."
-        )
     where, changes = device_of(device), sampler or {}
     is_one = isinstance(bundle, Path | str)
     if not is_one and (not bundle or kind not in (None, "segmenter")):

@@ -2,9 +2,12 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from vol3d import trained
+from vol3d.api.arguments import ruled_by
 from vol3d.api.images import Image, header_of, seen
 from vol3d.data.native_scan import NativeScan
 from vol3d.data.visit import Visit, kind_said
@@ -12,7 +15,7 @@ from vol3d.errors import ConfigError
 from vol3d.planes import png_of, put_up
 from vol3d.trained import registration
 from vol3d.transforms.resample import Interpolation, move_image, move_labels
-from vol3d.verbs.register import ONLY_SEARCH, check_contrast
+from vol3d.verbs.register import ONLY_SEARCH, Register, check_contrast
 from vol3d.volume import Volume
 
 if TYPE_CHECKING:
@@ -53,12 +56,13 @@ class Registration:
         """How many times larger the tissue is in the moving image; 1 where nothing changes."""
         return self.native(self.found.jacobian)
 
+    @ruled_by(Register, "interpolation")
     def move(
         self,
         volume: Image,
         *,
         labels: bool = False,
-        part: float = 1.0,
+        part: Annotated[float, Field(ge=0, le=1)] = 1.0,
         interpolation: Interpolation = "linear",
     ) -> Volume:
         """Move anything that lies in the moving space onto the fixed image's grid; 0 outside.
@@ -70,6 +74,7 @@ class Registration:
             interpolation: linear, nearest or cubic; of what is no label map.
 
         Raises:
+            ConfigError: a setting is off.
             DataError: it cannot be read, or `labels` holds what is no label.
         """
         T = self.transform if part == 1 else self.found.flow.at(part)
@@ -111,6 +116,7 @@ class Registrar:
     def __init__(self, model: trained.Registrar) -> None:
         self.model, self.contrasts = model, model.contrasts
 
+    @ruled_by(Register, "optimise", "affine", "spacing")
     def register(
         self,
         moving: Image,
@@ -138,8 +144,6 @@ class Registrar:
             ConfigError: a setting is off.
             DataError: an image is not as it should be, or of another kind than the registrar knows.
         """
-        if optimise < 0:
-            raise ConfigError(f"optimise={optimise}: is 0 or more")
         if not optimise and self.model.path is None:
             raise ConfigError(ONLY_SEARCH)
         sides = [
@@ -152,7 +156,7 @@ class Registrar:
         found = registration.register(
             *(*sides, self.model),
             optimise=optimise,
-            affine=affine if isinstance(affine, bool) else Path(affine),
+            affine=affine,
             spacing=spacing,
         )
         return Registration(found)

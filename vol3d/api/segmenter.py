@@ -6,12 +6,14 @@ from pathlib import Path
 
 import torch
 
-from vol3d.api.images import Image, header_of
+from vol3d.api.arguments import ruled_by
+from vol3d.api.images import Image, Images, header_of
 from vol3d.data.native_scan import NativeScan
 from vol3d.data.visit import Visit, kind_said
 from vol3d.trained.members import Members
 from vol3d.trained.mixture import Mixture
 from vol3d.trained.segmentation import Consensus, Segmentation, Wanted, segment
+from vol3d.verbs.segment import Segment
 
 log = logging.getLogger(__name__)
 ANY = "image"
@@ -34,9 +36,10 @@ class Segmenter:
         for words, path in [(w, s.path) for s in segmenters for w in s.unfinished]:
             log.warning("warning: %s: %s", path, words)
 
+    @ruled_by(Segment, "members", "seed", "consensus", "interval", "lesions", "calibration")
     def segment(
         self,
-        image: Image | Mapping[str, Image],
+        image: Images,
         *,
         members: int = 16,
         seed: int = 0,
@@ -67,9 +70,13 @@ class Segmenter:
         """
         mixture = Mixture(self.segmenters, members, seed)
         mixture.tell(members)
-        path = Path(calibration) if calibration else None
-        settings = {"consensus": consensus, "interval": interval, "lesions": lesions}
-        wanted = Wanted.of(mixture, calibration=path, **settings)
+        settings = {
+            "calibration": calibration,
+            "consensus": consensus,
+            "interval": interval,
+            "lesions": lesions,
+        }
+        wanted = Wanted.of(mixture, **settings)
         images = image if isinstance(image, Mapping) else {self.contrast_of(image): image}
         headers = {name: header_of(one, name) for name, one in images.items()}
         mixture.check([Visit(ANY, None, {n: h.path for n, h in headers.items()}, {}, "val")])

@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
+from vol3d.errors import ConfigError
 from vol3d.io.header import Form
+from vol3d.io.text import brief, kind_of
 from vol3d.planes import put_up
 from vol3d.volume import Volume, together
 
@@ -16,9 +19,14 @@ def read(path: Path | str, form: Form | None = None) -> Volume:
         form: sform or qform: which holds where a header says two things about left and right.
 
     Raises:
+        ConfigError: `path` or `form` is neither of these.
         DataError: no such file; truncated or not an image; not 3-D; NaN or infinite voxels; no
             sform and no qform, or two that disagree, so that left and right would be a guess.
     """
+    if not isinstance(path, Path | str):
+        raise ConfigError(f"path: a file is due, got {kind_of(path)}")
+    if form not in (None, *get_args(Form)):
+        raise ConfigError(f"form={brief(form)}: unknown. Known: {', '.join(get_args(Form))}.")
     return Volume.read(path, form)
 
 

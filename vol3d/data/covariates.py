@@ -120,7 +120,9 @@ class Covariates(Config):
         Raises:
             ConfigError: an unknown name, an unknown level, or text where a number is due.
         """
-        return {n: None if v is None or v == "n/a" else self[n].check(v) for n, v in asked.items()}
+        return {
+            n: None if v is None or str(v) == "n/a" else self[n].check(v) for n, v in asked.items()
+        }
 
     def doubts(self, row: Row) -> list[str]:
         """Warnings for values outside the range seen in training."""

@@ -51,7 +51,10 @@ def within(volume: Volume, mask: Volume, name: Path) -> Volume:
             f"{name}: lies on a grid of {mask.grid}, the scan on {volume.grid} (or elsewhere in the "
             f"world); resample it onto the scan, or leave it out with data.mask_entities=null"
         )
-    return Volume(volume.data * (mask.data > 0), volume.affine, volume.space_code)
+    brain = volume.data * (mask.data > 0)
+    if not brain.any() and volume.data.any():
+        raise DataError(f"{name}: nothing of the scan lies in this mask; is it of another scan?")
+    return Volume(brain, volume.affine, volume.space_code)
 
 
 def normalise(data: np.ndarray) -> np.ndarray:

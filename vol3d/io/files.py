@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vol3d.errors import ConfigError
+from vol3d.io.text import on_one_line
 
 
 @contextmanager
@@ -69,10 +70,18 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
+def checked_image_name(given: Path | str) -> Path:
+    """The path, if it can be that of a NIfTI file to write; else a ConfigError."""
+    if not isinstance(given, Path | str) or not str(given).endswith((".nii", ".nii.gz")):
+        raise ConfigError(
+            f"{on_one_line(given)}: the name of a NIfTI file is due, ending in .nii.gz"
+        )
+    return Path(given)
+
+
 def check_new_image(path: Path, overwrite: bool) -> None:
     """Refuse, by a ConfigError, a path that cannot be that of a new NIfTI file."""
-    if not path.name.endswith((".nii", ".nii.gz")):
-        raise ConfigError(f"{path}: the name of a NIfTI file is due, ending in .nii.gz")
+    checked_image_name(path)
     if path.exists() and not overwrite:
         raise ConfigError(f"{path}: is there already; name another, or overwrite=true")
 

@@ -3,6 +3,9 @@
 import re
 from html import escape
 
+LONGEST = 80
+"""Letters of a value that a message shows."""
+
 
 def visible(text: object) -> str:
     """Text as it is, but what would steer a terminal or turn the line around is spelt out."""
@@ -15,6 +18,18 @@ def visible(text: object) -> str:
 def on_one_line(text: object) -> str:
     """The same in one line."""
     return " ".join(visible(text).split())
+
+
+def kind_of(given: object) -> str:
+    """What was given where something else is due, in a word or two: ndarray of shape (3, 3)."""
+    shape = getattr(given, "shape", None)
+    return type(given).__name__ + (f" of shape {tuple(shape)}" if isinstance(shape, tuple) else "")
+
+
+def brief(given: object) -> str:
+    """A value that is off, as a message shows it: in one line, and no more than fits there."""
+    said = on_one_line(repr(given))
+    return said if len(said) <= LONGEST else f"{said[:LONGEST]}..."
 
 
 def as_html(text: object) -> str:

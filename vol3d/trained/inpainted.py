@@ -6,6 +6,7 @@ import torch
 from vol3d.data.covariate_types import Row
 from vol3d.data.native_scan import volume_of
 from vol3d.data.network_images import normalise, one_of
+from vol3d.data.scan_checks import check_contrast
 from vol3d.diffusion.inpainting import inpainting
 from vol3d.errors import ConfigError, DataError
 from vol3d.io.header import Header
@@ -25,12 +26,13 @@ def inpaint(model: TrainedGenerator, image: Header, mask: Header, row: Row, seed
 
     Raises:
         ConfigError: the model draws label maps.
-        DataError: the image lies on another grid than the model draws on, or than the mask; the mask
-            covers nothing or everything.
+        DataError: the image has no contrast, or lies on another grid than the model draws on, or than
+            the mask; the mask covers nothing or everything.
     """
     if model.codec.is_labels:
         raise ConfigError(f"{model.path}: draws label maps; a model that draws images is due")
     whole, hole = volume_of(image), volume_of(mask)
+    check_contrast(whole, image.path)
     if not hole.grid.matches(whole.grid, 0.01):
         raise DataError(f"{mask.path}: lies on a grid of {hole.grid}, the image on {whole.grid}")
     covered = np.count_nonzero(hole.data > 0)

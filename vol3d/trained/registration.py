@@ -228,12 +228,18 @@ def register(
 
 
 def common_grid(fixed: Grid, registrar: Registrar, spacing: float | None) -> Grid:
-    """The fixed image's field of view, in RAS+, in voxels of the registrar's size."""
+    """The fixed image's field of view, in RAS+, in voxels of the registrar's size.
+
+    Raises:
+        ConfigError: such a voxel is larger than the image.
+    """
     known = registrar.grids[0].spacing if registrar.grids else [max(SPACING_MM, *fixed.spacing)] * 3
     wanted = np.array([spacing] * 3 if spacing else known)
     if np.allclose(wanted, fixed.spacing, rtol=1e-3):
         return fixed
     extent = np.array(fixed.shape) * fixed.spacing / wanted
+    if extent.min() < 0.5:
+        raise ConfigError(f"spacing={wanted[0]:g}: mm are more than the fixed image has, {fixed}")
     return Grid(tuple(ceil(n - 1e-3) for n in extent), fixed.at(wanted).affine)  # all of it is in
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from vol3d.config import did_you_mean
 from vol3d.data.native_scan import NativeScan
 from vol3d.data.network_images import HEADROOM, as_seen
 from vol3d.errors import ConfigError
+from vol3d.io.text import brief
 from vol3d.metrics.ensemble import Ensemble
 from vol3d.metrics.lesions import find_lesions
 from vol3d.metrics.temperature import apply_temperature
@@ -119,7 +120,13 @@ class Segmentation:
         return self.labels_by(self.wanted.consensus)
 
     def labels_by(self, consensus: Consensus) -> Volume:
-        """The label map of another consensus."""
+        """The label map of another consensus: mean, majority or staple.
+
+        Raises:
+            ConfigError: there is no such.
+        """
+        if str(consensus) not in (known := get_args(Consensus)):
+            raise ConfigError(f"consensus={brief(consensus)}: unknown. Known: {', '.join(known)}.")
         return self.scan.native(self.label_maps[consensus].astype(np.int16))
 
     @property

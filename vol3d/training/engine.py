@@ -1,6 +1,7 @@
 """Forward and backward passes on one device, shared out over ranks, and updates that are safe to drop."""
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -24,12 +25,16 @@ def device_of(name: str) -> torch.device:
     """`auto` takes the GPU where there is one; among several processes, each its own."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise ConfigError(f"device={name}: auto, cpu, cuda or cuda:1 is due")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device={name}: this machine has no CUDA device; take device=cpu")
-    try:
-        return torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"device={name}: auto, cpu, cuda or cuda:1 is due") from None
+    device = torch.device(name)
+    if (device.index or 0) >= max(torch.cuda.device_count(), 1):
+        raise ConfigError(
+            f"device={name}: this machine has {torch.cuda.device_count()} of them, from 0 on"
+        )
+    return device
 
 
 def tell_precision(precision: Precision, device: str) -> None:
