@@ -51,6 +51,9 @@ class Segment(Config):
     """Probability with which each contrast but the first is hidden in training, so that it may lack."""
     patch: Patches = None
     """Train on random patches of so many voxels; null trains on whole volumes."""
+    dice: float = Field(default=1.0, ge=0)
+    """Weight of 1 - Dice beside the cross-entropy. 0 where structures have a few voxels each, or where
+    probabilities are to mean what they say: Dice pushes them towards 0 and 1."""
     flip: float = Field(default=0.5, ge=0, le=1)
     """Probability that left and right are exchanged in a training image."""
     brightness: float = Field(default=0.1, ge=0)
@@ -136,7 +139,7 @@ class SegmentJob:
         self.averaged = ["segmenter"]
         from monai.losses import DiceCELoss  # here: MONAI takes seconds to load
 
-        self.criterion = DiceCELoss(softmax=True, include_background=False)
+        self.criterion = DiceCELoss(softmax=True, include_background=False, lambda_dice=task.dice)
 
     def draw(self, scan: Visit, rng: torch.Generator) -> dict[str, Tensor]:
         """A scan with its structures, augmented, flipped or not, a little brighter or darker."""
