@@ -41,8 +41,6 @@ SPACING_MM = 2.0
 """Where neither the registrar nor a setting says a voxel size, this, or the fixed image's if larger."""
 MOST_TIMES = 8
 """So many times the volume of one brain may be that of the other, by the affine map of a file."""
-ALIGNED_MM = 2.0
-"""The voxels in which the affine map is looked for."""
 FAR_MM = 500.0
 """No scanner is so large: a header that puts one brain so far from the other is wrong."""
 POOR_DICE = 0.75
@@ -252,9 +250,7 @@ def aligned(moving: Side, fixed: Side, affine: bool | Path) -> np.ndarray:
                 f"scanner is wide: one of the headers is wrong; mend it, or export the scan again"
             )
         with one_thread():
-            small = fixed.brain.resample(fixed.brain.grid.at(ALIGNED_MM))
-            mask = Volume(small.data > 0, small.affine)
-            return matrix_of(fit(moving.brain, moving.mask, small, mask))
+            return matrix_of(fit(moving.brain, moving.mask, fixed.brain, fixed.mask))
     T = sitk.Transform() if affine is False else read_transform(affine)
     if not T.IsLinear():
         raise ConfigError(f"affine={affine}: is no affine map; that of a .mat, .txt or .tfm is due")
