@@ -26,7 +26,7 @@ def test_a_brain_of_another_size_is_laid_on_itself(scales: tuple[float, float, f
     turn.SetRotation(*np.deg2rad([22.0, -20.0, 24.0]))
     middle = centre_mm(stripped(one)[1])
     truth[:3, :3] = np.reshape(turn.GetMatrix(), (3, 3)) @ np.diag(scales)
-    truth[:3, 3] = middle + (-30.0, 25.0, 10.0) - truth[:3, :3] @ middle
+    truth[:3, 3] = middle + np.array([-30.0, 25.0, 10.0]) - truth[:3, :3] @ middle
     room = np.diag([4.0, 4.0, 4.0, 1.0])
     room[:3, 3] = middle - 140.0
     other = one.resample(Grid((70, 75, 70), room), affine(np.linalg.inv(truth)))
