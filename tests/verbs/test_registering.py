@@ -191,6 +191,14 @@ def test_the_path_begins_with_the_moving_image_and_ends_registered(
     registered_image = Volume.read(of(registered, "*registered_T1w.nii.gz")).data
     np.testing.assert_allclose(frames[..., 2], registered_image, atol=1e-3)
     assert np.abs(frames[..., 1] - frames[..., 0]).max() > 10
+    back = [str(of(registered, "*from-b_to-T1w*image_xfm.h5")), f"{heads}/sub-b_T1w.nii.gz"]
+    onto = f"reference={heads}/sub-a_T1w.nii.gz"
+    verb("transform", *back, f"{tmp_path}/back.nii.gz", onto, "path=2")
+    verb("transform", *back, f"{tmp_path}/end.nii.gz", onto)
+    end = Volume.read(tmp_path / "end.nii.gz").data
+    np.testing.assert_allclose(
+        nib.load(tmp_path / "back.nii.gz").get_fdata()[..., 1], end, atol=1e-3
+    )
     velocities = of(registered, f"{STEM}_xfm.safetensors")
     other = tmp_path / "xfm.h5"
     other.write_bytes(of(registered, "*from-b_to-T1w*image_xfm.h5").read_bytes())
@@ -224,6 +232,31 @@ def test_a_cohort_to_the_template_by_shards(cohort: Path, tmp_path: Path):
     assert first.stat().st_mtime_ns == before
     with pytest.raises(ConfigError, match="begun with other optimise"):
         verb("register", *words, "optimise=3")
+
+
+def test_a_later_run_adds_what_was_left_out(heads: Path, tmp_path: Path, caplog):
+    """Onto the template, by its name in a table; a dry run sees what a run would."""
+    table, out = tmp_path / "pairs.tsv", tmp_path / "out"
+    words = [f"pairs={table}", f"out={out}", *FAST, "affine=false"]
+    row = f"moving\tfixed\n{heads}/sub-a_T1w.nii.gz\t"
+    table.write_text(f"{row}templat4mm\n")
+    with pytest.raises(ConfigError, match="Did you mean 'template4mm'"):
+        verb("register", *words)
+    table.write_text(f"{row}template4mm\n")
+    verb("register", *words, "velocities=false")
+    assert not [*out.rglob("*.safetensors")]
+    caplog.set_level("INFO")
+    verb("register", *words, "--dry-run")
+    assert "would register 1 pairs; 0 are there" in caplog.text
+    verb("register", *words)
+    velocities = of(out, "*.safetensors")
+    before = velocities.stat().st_mtime_ns
+    verb("register", *words)
+    assert velocities.stat().st_mtime_ns == before
+    table.write_text(f"moving\tfixed\nsub-a_T1w.nii.gz\ttemplate4mm\n")
+    (tmp_path / "sub-a_T1w.nii.gz").write_bytes((heads / "sub-b_T1w.nii.gz").read_bytes())
+    with pytest.raises(ConfigError, match="of other images"):
+        verb("register", *words, "--dry-run")
 
 
 @pytest.fixture(scope="module")
@@ -284,6 +317,8 @@ def test_an_affine_map_from_a_file(heads: Path, registered: Path, tmp_path: Path
     sitk.WriteTransform(mirror, str(tmp_path / "mirror.mat"))
     with pytest.raises(ConfigError, match="exchanges left and right"):
         verb("register", *words, f"affine={tmp_path}/mirror.mat", f"out={tmp_path}/o3")
+    with pytest.raises(DataError, match="no such transform"):
+        verb("register", *words, f"affine={tmp_path}/no.mat", f"out={tmp_path}/o4", "--dry-run")
     with pytest.raises(ConfigError, match="is no affine map"):
         verb("register", *words, f"affine={of(registered, f'{STEM}_xfm.h5')}", f"out={tmp_path}/o2")
 

@@ -180,6 +180,19 @@ def test_what_a_field_does_not_reach_is_told(folder: Path, tmp_path: Path, caplo
         str(tmp_path / "q.csv"),
     )
     assert "50 % of it lies outside a displacement field and is not moved by it" in caplog.text
+    caplog.clear()
+    wide = Volume(np.zeros((60, 60, 60), np.float32), np.diag([9.0, 9.0, 9.0, 1.0]))
+    wide.affine[:3, 3] = FIXED.affine[:3, :3] @ np.array(FIXED.shape) / 2 + FIXED.origin - 270.0
+    wide.data[29:32, 29:32, 29:32] = 1.0  # the corners of its box are far from the field
+    wide.write(tmp_path / "wide_T1w.nii.gz")
+    verb(
+        "transform",
+        str(tmp_path / "small.nii.gz"),
+        str(tmp_path / "wide_T1w.nii.gz"),
+        str(tmp_path / "moved.nii.gz"),
+        f"reference={tmp_path}/wide_T1w.nii.gz",
+    )
+    assert "outside a displacement field" not in caplog.text
 
 
 def test_what_is_wrong_is_one_line(folder: Path, tmp_path: Path):

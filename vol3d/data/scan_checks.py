@@ -14,6 +14,8 @@ from vol3d.volume import Grid, Volume
 log = logging.getLogger(__name__)
 STRIPPED_ML = 2200.0
 """If what is above 0 fills less than this, the skull is gone; a head fills twice as much."""
+LEAST_AIR = 0.3
+"""Of the voxels of a stripped brain more than this share is 0."""
 CUT = 0.02
 """This share of the tissue may lie outside a grid before it is told."""
 MNI = 4
@@ -118,9 +120,24 @@ def doubts(volume: Volume, grid: Grid) -> dict[str, str]:
 
 def is_stripped(head: Volume) -> bool:
     """Whether the skull is gone: nothing but exact zeros around something of a brain's size."""
-    above = head.data > 0
-    zeros = np.mean(head.data == 0)
-    return bool(zeros > 0.3 and above.sum() * head.grid.voxel_ml < STRIPPED_ML)
+    return not not_stripped(head)
+
+
+def not_stripped(head: Volume) -> str:
+    """Why an image seems to be no stripped brain, in words; empty where it is one."""
+    ml, zeros = np.count_nonzero(head.data > 0) * head.grid.voxel_ml, np.mean(head.data == 0)
+    if ml >= STRIPPED_ML:
+        return (
+            f"{ml:.0f} ml of it are above 0, a brain has less than {STRIPPED_ML:.0f} ml: the skull or "
+            f"the air is still there (give a brain mask, or strip it with vol3d prepare), or the voxel "
+            f"sizes of its header are wrong"
+        )
+    if zeros <= LEAST_AIR:
+        return (
+            f"only {100 * zeros:.0f} % of its voxels are 0, so that it is no stripped brain with air "
+            f"around it: give a brain mask, or strip it with vol3d prepare"
+        )
+    return ""
 
 
 def outside(volume: Volume, grid: Grid) -> float:

@@ -20,7 +20,7 @@ from vol3d.data.network_images import as_seen, normalise
 from vol3d.data.preparation.alignment import fit
 from vol3d.data.preparation.derivatives import one_thread
 from vol3d.data.preparation.qc import dice, normalised_mutual_information
-from vol3d.data.scan_checks import is_stripped
+from vol3d.data.scan_checks import not_stripped
 from vol3d.data.visit import Visit
 from vol3d.errors import ConfigError, DataError
 from vol3d.metrics.folding import folding
@@ -41,8 +41,6 @@ SPACING_MM = 2.0
 """Where neither the registrar nor a setting says a voxel size, this, or the fixed image's if larger."""
 MOST_TIMES = 8
 """So many times the volume of one brain may be that of the other, by the affine map of a file."""
-ALIGNED_MM = 2.0
-"""The voxels in which the affine map is looked for."""
 FAR_MM = 500.0
 """No scanner is so large: a header that puts one brain so far from the other is wrong."""
 POOR_DICE = 0.75
@@ -78,12 +76,8 @@ class Side:
     def of(cls, visit: Visit, scan: NativeScan, contrast: str) -> "Side":
         """The same of a scan that was read; warns where it is no stripped brain."""
         side = cls(visit, scan, contrast)
-        if not is_stripped(side.brain):
-            log.warning(
-                "warning: %s: is no stripped brain; registrars learn from those: give a brain mask, or "
-                "strip it with vol3d prepare",
-                side.path,
-            )
+        if why := not_stripped(side.brain):
+            log.warning("warning: %s: %s", side.path, why)
         return side
 
     @property
@@ -247,8 +241,8 @@ def aligned(moving: Side, fixed: Side, affine: bool | Path) -> np.ndarray:
     """The affine map [4, 4] mm, RAS+, from the fixed space to the moving one.
 
     Raises:
-        ConfigError: the file holds another transform.
-        DataError: the brains lie far apart, or without an affine map nothing of one lies in the other.
+        ConfigError, DataError: the file holds another transform; the brains lie far apart, or without an
+            affine map nothing of one lies in the other.
     """
     if affine is True:
         apart = overlap(fixed.points(), moving.brain.grid)
@@ -258,19 +252,8 @@ def aligned(moving: Side, fixed: Side, affine: bool | Path) -> np.ndarray:
                 f"scanner is wide: one of the headers is wrong; mend it, or export the scan again"
             )
         with one_thread():
-            small = fixed.brain.resample(fixed.brain.grid.at(ALIGNED_MM))
-            mask = Volume(small.data > 0, small.affine)
-            return matrix_of(fit(moving.brain, moving.mask, small, mask))
-    T = sitk.Transform() if affine is False else read_transform(affine)
-    if not T.IsLinear():
-        raise ConfigError(f"affine={affine}: is no affine map; that of a .mat, .txt or .tfm is due")
-    size = float(np.linalg.det(matrix_of(T)[:3, :3]))
-    if not 1 / MOST_TIMES <= size <= MOST_TIMES:
-        mirrored = ", and exchanges left and right" if size < 0 else ""
-        raise ConfigError(
-            f"affine={affine}: makes volumes {size:.3g} times as large{mirrored}, as no two brains "
-            f"differ; ITK's files are due, in mm and LPS+"
-        )
+            return matrix_of(fit(moving.brain, moving.mask, fixed.brain, fixed.mask))
+    T = sitk.Transform() if affine is False else read_affine(affine)
     met = overlap(move_points(T, fixed.points()), moving.brain.grid)
     if not met.share:
         raise DataError(
@@ -278,3 +261,23 @@ def aligned(moving: Side, fixed: Side, affine: bool | Path) -> np.ndarray:
             f"map be found (affine=true), or name the file of one (affine=FILE)"
         )
     return matrix_of(T)
+
+
+def read_affine(path: Path) -> sitk.Transform:
+    """The affine map of a file, from points of the fixed space to points of the moving one.
+
+    Raises:
+        ConfigError: it holds another transform, or none of two brains.
+        DataError: no such file, or it holds no transform.
+    """
+    T = read_transform(path)
+    if not T.IsLinear():
+        raise ConfigError(f"affine={path}: is no affine map; that of a .mat, .txt or .tfm is due")
+    size = float(np.linalg.det(matrix_of(T)[:3, :3]))
+    if not 1 / MOST_TIMES <= size <= MOST_TIMES:
+        mirrored = ", and exchanges left and right" if size < 0 else ""
+        raise ConfigError(
+            f"affine={path}: makes volumes {size:.3g} times as large{mirrored}, as no two brains "
+            f"differ; ITK's files are due, in mm and LPS+"
+        )
+    return T

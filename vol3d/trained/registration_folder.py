@@ -143,6 +143,11 @@ class Pair:
         return self.at.file(suffix).parent / f"{name}{ending}"
 
     @property
+    def velocities(self) -> Path:
+        """The way there, see `write_flow`."""
+        return velocities_beside(self.xfm(".h5"))
+
+    @property
     def picture(self) -> Path:
         """A checkerboard and more."""
         name = self.named({"space": self.to}, "registration", ".png").name
@@ -160,6 +165,11 @@ def template_visit(out: Path, name: str) -> Visit:
     res = f"{TEMPLATES[name]:g}"
     path = out / "sourcedata" / f"tpl-{MNI_SPACE}_res-{res}_desc-brain_T1w.nii.gz"
     return Visit(MNI_SPACE, None, {"T1w": path}, {}, "train")
+
+
+def templates(out: Path) -> dict[Path, str]:
+    """The names of the template by the file in which each is kept."""
+    return {template_visit(out, name).image: name for name in TEMPLATES}
 
 
 def keep_template(out: Path, name: str) -> None:
@@ -232,7 +242,7 @@ def write_pair(
         write_field(pair.xfm(".nii.gz", "deformation", back=back), u, found.grid)
     write_transform(pair.xfm(".mat", "affine"), flow.affine)
     if velocities:
-        write_flow(velocities_beside(pair.xfm(".h5")), flow)
+        write_flow(pair.velocities, flow)
     det = found.jacobian.data
     log_det = np.log(det, out=np.full_like(det, np.nan), where=det > 0)
     fixed.write(det, pair.map("jacobian"))

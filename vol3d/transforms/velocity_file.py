@@ -8,6 +8,7 @@ two phases of the heart).
 """
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -94,6 +95,19 @@ class Flow:
 def velocities_beside(transform: Path) -> Path:
     """The file of the velocities that belong to a transform."""
     return transform.with_suffix(ENDING)
+
+
+def velocities_of(transform: Path) -> tuple[Path, bool]:
+    """The velocities from which a transform can be told, and whether it is their way back.
+
+    A way back, from-B_to-A, has none of its own: it is that of its sibling, from-A_to-B, with the sign
+    of time turned.
+    """
+    own = velocities_beside(transform)
+    sibling = own.with_name(re.sub(r"from-([^_]+)_to-([^_]+)", r"from-\2_to-\1", own.name))
+    if not own.is_file() and sibling.is_file():
+        return sibling, True
+    return own, False
 
 
 def write_flow(path: Path, flow: Flow) -> None:

@@ -8,12 +8,10 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, NonNegativeInt, model_validator
 
-from vol3d.config import Config, did_you_mean
-from vol3d.data.bids_writer import MNI_SPACE
+from vol3d.config import Config
 from vol3d.data.datasets import OneImage, Source, settings_at
 from vol3d.data.scan_checks import ras_grid
-from vol3d.data.tables import cell, read_rows
-from vol3d.data.visit import MAIN_LABELS, Visit, kind_said
+from vol3d.data.visit import Visit, kind_said
 from vol3d.distributed.shards import ALL, Shard, share, sum_up, tell
 from vol3d.errors import ConfigError, DataError
 from vol3d.io.files import is_free, sha256
@@ -21,7 +19,7 @@ from vol3d.io.header import read_header
 from vol3d.io.lock import at_work
 from vol3d.io.progress import Bar
 from vol3d.trained.registrar import NONE, Registrar, open_registrar
-from vol3d.trained.registration import Side, common_grid, register
+from vol3d.trained.registration import Side, common_grid, read_affine, register
 from vol3d.trained.registration_folder import (
     KIND,
     TEMPLATES,
@@ -30,10 +28,11 @@ from vol3d.trained.registration_folder import (
     finished,
     keep_template,
     read_labels,
-    template_visit,
+    templates,
     write_pair,
     write_table,
 )
+from vol3d.trained.registration_table import fixed_visit, labelled, read_pairs
 from vol3d.trained.results_folder import check_begun, claim_folder, is_complete, told_files
 from vol3d.training.engine import device_of
 from vol3d.transforms.resample import Interpolation
@@ -44,7 +43,6 @@ log = logging.getLogger(__name__)
 ONLY_SEARCH = (
     "optimise: without a registrar nothing but the search finds anything; name one, or optimise=50"
 )
-COLUMNS = ("moving", "fixed", "moving_mask", "fixed_mask", "moving_labels", "fixed_labels")
 
 
 class Register(Config):
@@ -66,7 +64,7 @@ class Register(Config):
     """Folder to write; new, empty, or unfinished registrations of the same settings."""
     pairs: Path | None = None
     """Instead of MOVING and FIXED: a table with the columns moving and fixed, and if wanted moving_mask,
-    fixed_mask, moving_labels and fixed_labels; paths are relative to the table."""
+    fixed_mask, moving_labels and fixed_labels; paths are relative to the table, fixed may be template."""
     registrar: Path = NONE
     """Bundle or run of a registrar; none: no network, the deformation is found by search alone."""
     optimise: NonNegativeInt = 50
@@ -127,8 +125,9 @@ class Register(Config):
         pairs, settings = self.found(registrar), self.settings(registrar)
         with at_work(self.out, [settings, [str(pair.at.sidecar) for pair in pairs]], self.shard):
             check_begun(self.out, claim_folder(self.out, KIND, settings), settings)
-            if self.is_template:
-                keep_template(self.out, str(self.fixed))
+            for name in {pair.fixed.image: self.template(pair.fixed) for pair in pairs}.values():
+                if name:
+                    keep_template(self.out, name)
             return self.work(registrar, pairs)
 
     def work(self, registrar: Registrar, pairs: list[Pair]) -> Path:
@@ -138,12 +137,12 @@ class Register(Config):
             for pair in ours:
                 try:
                     files = told_files(pair.files)
-                    if not is_complete(pair.at, files):
+                    if not (is_complete(pair.at, files) and self.is_done(pair)):
                         self.register(registrar, pair, files)
                 except DataError as error:  # of one scan; the others can be registered
                     failed.append(error)
                 bar.advance()
-        left = sum(not pair.at.sidecar.is_file() for pair in pairs)
+        left = sum(not self.is_done(pair) for pair in pairs)
         tell(self.shard, left, len(pairs), "pairs")
         sum_up(lambda: finished(self.out), lambda sidecars: write_table(self.out, sidecars))
         if failed and len(ours) > 1:
@@ -183,6 +182,12 @@ class Register(Config):
         kept = {"interpolation": self.interpolation, "velocities": self.velocities}
         write_pair(pair, found, *labels, told, **kept)
 
+    def is_done(self, pair: Pair) -> bool:
+        """Whether all that is wanted of a pair is there; an earlier run may have left some out."""
+        wanted = [(True, pair.at.sidecar), (self.velocities, pair.velocities),
+                  (self.pictures, pair.picture)]  # fmt: skip
+        return all(path.is_file() for is_wanted, path in wanted if is_wanted)
+
     def foresee(self) -> None:
         """What a dry run says beside the settings; it refuses what a run would."""
         registrar = self.opened("cpu")
@@ -190,7 +195,10 @@ class Register(Config):
         if not is_free(self.out):
             settings = self.settings(registrar)
             check_begun(self.out, claim_folder(self.out, KIND, settings), settings)
-        made = sum(pair.at.sidecar.is_file() for pair in pairs)
+        for pair in pairs:
+            if pair.at.sidecar.is_file():
+                is_complete(pair.at, told_files(pair.files))
+        made = sum(self.is_done(pair) for pair in pairs)
         log.info("would register %d pairs; %d are there", len(pairs) - made, made)
 
     def opened(self, device: str | None = None) -> Registrar:
@@ -199,16 +207,20 @@ class Register(Config):
         return open_registrar(path, device_of(device or self.device))
 
     def found(self, registrar: Registrar) -> list[Pair]:
-        """All pairs, whose headers were looked at.
+        """All pairs, whose headers were looked at, as was the file of an affine map.
 
         Raises:
             ConfigError: a setting is off.
             DataError: an image is not as it should be, or of another kind than the registrar knows.
         """
+        if isinstance(self.affine, Path):
+            read_affine(self.affine)
         if self.pairs:
-            both = [self.row(row) for row in self.rows()]
+            both = read_pairs(self.pairs, self.out)
         else:
-            fixed = self.fixed_visit()
+            beside = self.fixed_mask, self.fixed_labels
+            fixed = fixed_visit(str(self.fixed), self.fixed, *beside, self.out)
+            fixed = replace(fixed, form=self.data.form)
             both = [(moving, fixed) for moving in self.moving_visits()]
             if self.fixed_labels and not any(moving.labels for moving, _ in both):
                 raise ConfigError(
@@ -219,9 +231,8 @@ class Register(Config):
         check_names(pairs)
         for visit in {v.image: v for pair in pairs for v in (pair.moving, pair.fixed)}.values():
             check_contrast(visit, registrar)
-            is_written_later = self.is_template and visit.subject == MNI_SPACE
-            images = [] if is_written_later else [*visit.images.values()]
-            for path in [*images, *visit.labels.values()]:
+            images = [] if self.template(visit) else [*visit.images.values()]  # is written later
+            for path in [*images, *visit.labels.values(), *filter(None, [visit.mask])]:
                 read_header(path, visit.form)
         for fixed in {pair.fixed.image: pair.fixed for pair in pairs}.values():
             registrar.check_grid(common_grid(self.grid_of(fixed), registrar, self.spacing))
@@ -244,61 +255,17 @@ class Register(Config):
                 "labels: is the label map of a single image; of a folder data.labels_entities says "
                 "which they are"
             )
-        return [replace(visit, labels={MAIN_LABELS: there(self.labels)}) for visit in visits]
-
-    def fixed_visit(self) -> Visit:
-        """The image that stays."""
-        if not self.is_template:
-            visit = visit_of(self.fixed, self.fixed_mask, self.fixed_labels)
-            return replace(visit, form=self.data.form)
-        if self.fixed_mask:
-            raise ConfigError("fixed_mask: the template has its own; leave it out")
-        visit = template_visit(self.out, str(self.fixed))
-        return replace(
-            visit, labels={MAIN_LABELS: there(self.fixed_labels)} if self.fixed_labels else {}
-        )
+        return [labelled(visit, self.labels) for visit in visits]
 
     def grid_of(self, fixed: Visit) -> Grid:
         """Where a fixed image lies, in RAS+."""
-        if self.is_template:
-            return mni_grid(TEMPLATES[str(self.fixed)])
+        if name := self.template(fixed):
+            return mni_grid(TEMPLATES[name])
         return ras_grid(read_header(fixed.image, fixed.form))
 
-    @property
-    def is_template(self) -> bool:
-        """Whether FIXED is the template, and no file of that name."""
-        return str(self.fixed) in TEMPLATES and not self.fixed.exists()
-
-    def rows(self) -> list[dict[str, str]]:
-        """The table of pairs.
-
-        Raises:
-            DataError: a column is missing, or has another name.
-        """
-        rows = read_rows(there(self.pairs))
-        for column in COLUMNS[:2]:
-            if column not in rows[0]:
-                near = did_you_mean(column, list(rows[0]))
-                raise DataError(
-                    f"{self.pairs}: has no column '{column}'.{near} It has: {', '.join(rows[0])}."
-                )
-        if unknown := [c for c in rows[0] if c not in COLUMNS]:
-            raise DataError(
-                f"{self.pairs}: has a column '{unknown[0]}', which says nothing here."
-                f"{did_you_mean(unknown[0], list(COLUMNS))} Known: {', '.join(COLUMNS)}."
-            )
-        return rows
-
-    def row(self, row: dict[str, str]) -> tuple[Visit, Visit]:
-        """One row of the table as two visits."""
-        paths = {c: self.pairs.parent / row[c] for c in COLUMNS if cell(row, c)}
-        for column in COLUMNS[:2]:
-            if column not in paths:
-                raise DataError(f"{self.pairs}: a row names no '{column}'")
-        return tuple(
-            visit_of(paths[side], paths.get(f"{side}_mask"), paths.get(f"{side}_labels"))
-            for side in COLUMNS[:2]
-        )
+    def template(self, visit: Visit) -> str | None:
+        """By which name the template was given as this fixed image; None where it is another image."""
+        return templates(self.out).get(visit.image)
 
     def settings(self, registrar: Registrar) -> dict[str, Any]:
         """What results depend on, beside the images."""
@@ -309,19 +276,6 @@ class Register(Config):
             "spacing": self.spacing,
             "interpolation": self.interpolation,
         }
-
-
-def visit_of(image: Path, mask: Path | None, labels: Path | None) -> Visit:
-    """A single image, its brain mask and its label map."""
-    (visit,) = OneImage(path=image, mask=mask).chosen()
-    return replace(visit, labels={MAIN_LABELS: there(labels)}) if labels else visit
-
-
-def there(path: Path) -> Path:
-    """A file that must be there, else a ConfigError."""
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such file")
-    return path
 
 
 def contrast_of(visit: Visit, registrar: Registrar) -> str:

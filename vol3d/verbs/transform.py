@@ -24,8 +24,10 @@ from vol3d.volume import Grid, Volume, write_series
 log = logging.getLogger(__name__)
 SAME_MM = 0.01
 """Ends of a flow and of its transform are further apart only if they are of two registrations."""
-TOLD_BELOW = 0.9
-"""Where fields reach so large a share, the rest is taken for air."""
+TOLD_BELOW = 0.98
+"""Where fields reach so large a share of what is not 0, the rest is not worth a word."""
+MANY = 10_000
+"""So many voxels stand for all of an image."""
 
 
 def named(given: Any) -> Any:
@@ -90,6 +92,7 @@ class Transform(Config):
         self.check_way(chain, lattice(grid), self.reference)
         if self.path:
             frames = [self.move_volume(volume, T, grid) for T in self.way()]
+            self.tell_missed(chain, points_of(frames[-1]), self.image)
             make_folder(self.out.parent)
             write_series(self.out, frames, reference.space_code)
             return self.out
@@ -101,6 +104,7 @@ class Transform(Config):
                 f"transform {gap:.0f} mm lie between them; are both what it is for, or is the way back "
                 f"due (inverse=true)?"
             )
+        self.tell_missed(chain, points_of(moved), self.image)
         make_folder(self.out.parent)
         Volume(moved.data, grid.affine, reference.space_code).write(self.out)
         return self.out
@@ -130,30 +134,28 @@ class Transform(Config):
             ConfigError: there are several transforms.
             DataError: one has no velocities beside it, or others.
         """
-        from vol3d.transforms.velocity_file import read_flow, velocities_beside  # here: loads torch
+        from vol3d.transforms.velocity_file import read_flow, velocities_of  # here: loads torch
 
         if len(self.transform) > 1:
             raise ConfigError("path: is that of one transform, several are named")
         path = self.transform[0]
-        flow = read_flow(velocities_beside(path))
+        velocities, is_sibling = velocities_of(path)
+        flow = read_flow(velocities)
+        whole = flow.back(1.0) if is_sibling else flow.at(1.0)
         points = lattice(flow.grid)
-        ends = [move_points(T, points) for T in (flow.at(1.0), read_transform(path))]
+        ends = [move_points(T, points) for T in (whole, read_transform(path))]
         if (apart := np.abs(ends[0] - ends[1]).max()) > SAME_MM:
             raise DataError(
-                f"{velocities_beside(path)}: are the velocities of another transform than {path}, which "
+                f"{velocities}: are the velocities of another transform than {path}, which "
                 f"ends {apart:.3g} mm away; take both from one registration"
             )
-        is_back = self.inverse in (True, [True])
+        is_back = (self.inverse in (True, [True])) != is_sibling
         for i in range(self.path):
             t = i / (self.path - 1)
             yield flow.back(t) if is_back else flow.at(t)
 
     def check_way(self, chain: sitk.Transform, points: np.ndarray, whose: Path) -> None:
-        """Tell of points that fields on their way do not reach.
-
-        Raises:
-            DataError: a field reaches none of them.
-        """
+        """Refuse, by a DataError, points of which a field on their way reaches none."""
         for met in overlaps_with_fields(chain, points):
             if not met.share:
                 raise DataError(
@@ -161,6 +163,10 @@ class Transform(Config):
                     f"nothing of it; is it what the transform is for, or is the way back due "
                     f"(inverse=true)?"
                 )
+
+    def tell_missed(self, chain: sitk.Transform, points: np.ndarray, whose: Path) -> None:
+        """Tell of points that fields on their way do not reach."""
+        for met in overlaps_with_fields(chain, points):
             if met.share < TOLD_BELOW:
                 log.warning(
                     "warning: %s: %.0f %% of it lies outside a displacement field and is not moved by it",
@@ -201,6 +207,7 @@ class Transform(Config):
         points, rows = read_points(self.image, self.coordinates)
         chain = self.read_chain()
         self.check_way(chain, points, self.image)
+        self.tell_missed(chain, points, self.image)
         make_folder(self.out.parent)
         write_points(self.out, move_points(chain, points), rows, self.coordinates)
         log.info(
@@ -210,3 +217,10 @@ class Transform(Config):
             else "fixed space to the moving one",
         )
         return self.out
+
+
+def points_of(moved: Volume) -> np.ndarray:
+    """Voxels that are not 0, [n, 3] mm, RAS+: the brain, and not the corners of its box; some of many."""
+    index = np.argwhere(moved.data)
+    index = index[:: max(1, len(index) // MANY)]
+    return index @ moved.affine[:3, :3].T + moved.affine[:3, 3]

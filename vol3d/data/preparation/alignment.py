@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from vol3d.data.synthetic.template import load_template
-from vol3d.volume import LPS, Grid, Volume
+from vol3d.volume import LPS, Grid, Volume, empty_sitk
 
 BINS = 32
 """Of the joint histogram (Mattes et al. 2003, IEEE Trans Med Imaging 22:120-128)."""
@@ -24,6 +24,8 @@ STEP_MM = 0.7
 TRIED_DEGREES = (-20.0, 0.0, 20.0)
 KEPT_POSES = 3
 """Of all poses that are tried, the best are followed downhill."""
+EVEN_MM = 2.0
+"""The voxels on which two brains are compared."""
 
 
 @lru_cache(maxsize=4)
@@ -48,19 +50,34 @@ def fit(
     Args:
         brain: 0 outside its mask.
         mask: where the brain is, on the same grid.
-        fixed: another brain in the template's place, with voxels of about 2 mm.
-        fixed_mask: where that brain is.
+        fixed: another brain in the template's place.
+        fixed_mask: where that brain is, on the same grid.
 
-    Its `nearest_rigid` is the rigid one. A rigid fit of its own tilts brains that are smaller than
-    the template: they turn until some part of their edge lies on the template's.
+    Its `nearest_rigid` is the rigid one. A rigid fit of its own tilts brains of another size than the
+    template: they turn until some part of their edge lies on the template's. So poses begin with the
+    size that the masks tell, and are followed as similarities.
     """
-    there, moving = floats(fixed or template_volume(2.0)), floats(brain)
-    fixed_mask = fixed_mask or template_mask(2.0)
-    around = dilated(fixed_mask, RIM_MM)
+    fixed, fixed_mask = fixed or template_volume(2.0), fixed_mask or template_mask(2.0)
+    there, moving = even(fixed), even(brain)
+    around = dilated(fixed_mask.resample(fixed_mask.grid.at(EVEN_MM), nearest=True), RIM_MM)
+    scale = (volume_ml(mask) / volume_ml(fixed_mask)) ** (1 / 3)
     middle, turns = centre_mm(mask), product(np.deg2rad(TRIED_DEGREES), repeat=3)
-    poses = [pose(angles, middle, fixed_mask) for angles in turns]
+    poses = [as_similarity(pose(angles, middle, fixed_mask), scale) for angles in turns]
     found = best_pose(there, moving, around, poses)
     return descend(there, moving, around, as_affine(found), shrink=[2])
+
+
+def even(volume: Volume) -> sitk.Image:
+    """On voxels of 2 mm: smoothed where they were smaller, read by cubic B-splines where larger.
+
+    Both brains are read in one way before they are compared. Where one is interpolated linearly between
+    large voxels and the other is not, mutual information prefers a brain that is some percent too large.
+    """
+    grid = volume.grid.at(EVEN_MM)
+    image, variance = floats(volume), volume.grid.blur(grid, sitk.Transform())
+    if variance.any():
+        image = sitk.DiscreteGaussian(image, variance.tolist(), 32, 1e-3)
+    return sitk.Resample(image, empty_sitk(grid), sitk.Transform(), sitk.sitkBSpline, 0.0)
 
 
 def pose(
@@ -83,8 +100,7 @@ def best_pose(
 ) -> sitk.Transform:
     """Try poses on a grid of 8 mm, follow the best few downhill, and keep the best."""
     method = registration(where, shrink=[1], share=1.0)
-    fixed8, moving8, where8 = coarse(fixed), coarse(moving), sitk.Shrink(where, [4, 4, 4])
-    method.SetMetricFixedMask(where8)
+    fixed8, moving8 = coarse(fixed), coarse(moving)
 
     def cost(transform: sitk.Transform) -> float:
         method.SetInitialTransform(transform, inPlace=False)
@@ -136,15 +152,29 @@ def registration(
     method.SetShrinkFactorsPerLevel(shrink)
     method.SetSmoothingSigmasPerLevel([float(s) for s in shrink])  # mm: half a voxel of the level
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
+    method.MetricUseFixedImageGradientFilterOff()  # differences at the samples do, and cost less
+    method.MetricUseMovingImageGradientFilterOff()
     return method
 
 
-def as_affine(rigid: sitk.Euler3DTransform) -> sitk.AffineTransform:
+def as_similarity(rigid: sitk.Euler3DTransform, scale: float) -> sitk.Similarity3DTransform:
+    """The same turn and shift, and everything so many times larger."""
+    similarity = sitk.Similarity3DTransform()
+    similarity.SetCenter(rigid.GetCenter())
+    similarity.SetMatrix(rigid.GetMatrix())
+    similarity.SetScale(scale)
+    similarity.SetTranslation(rigid.GetTranslation())
+    return similarity
+
+
+def as_affine(
+    start: sitk.Euler3DTransform | sitk.Similarity3DTransform,
+) -> sitk.AffineTransform:
     """The same map with all twelve degrees of freedom."""
     affine = sitk.AffineTransform(3)
-    affine.SetCenter(rigid.GetCenter())
-    affine.SetMatrix(rigid.GetMatrix())
-    affine.SetTranslation(rigid.GetTranslation())
+    affine.SetCenter(start.GetCenter())
+    affine.SetMatrix(start.GetMatrix())
+    affine.SetTranslation(start.GetTranslation())
     return affine
 
 
@@ -189,6 +219,11 @@ def coarse(image: sitk.Image) -> sitk.Image:
 def dilated(mask: Volume, mm: float) -> sitk.Image:
     """The mask and everything within some mm of it."""
     return sitk.SignedMaurerDistanceMap(mask.to_sitk(), useImageSpacing=True) < mm
+
+
+def volume_ml(mask: Volume) -> float:
+    """How large a mask is."""
+    return float(np.count_nonzero(mask.data) * mask.grid.voxel_ml)
 
 
 def centre_mm(mask: Volume) -> np.ndarray:
