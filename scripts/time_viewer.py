@@ -52,7 +52,6 @@ def make(folder: Path) -> dict[str, list[Path]]:
         write_tsv(people / "participants.tsv", rows)
         for row in rows:
             path = anat_path(people, row["participant_id"], {}, "T1w")
-            path.parent.mkdir(parents=True)
             path.hardlink_to(image)
         found[f"cohort of {n}: table and the first person"] = [people]
     return found
