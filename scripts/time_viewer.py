@@ -36,14 +36,15 @@ def make(folder: Path) -> dict[str, list[Path]]:
     from vol3d.data.bids_writer import anat_path, write_description, write_tsv
     from vol3d.volume import Volume
 
-    cohort, segmented, mask = folder / "cohort", folder / "segmented", folder / "mask.nii.gz"
+    cohort, segmented = folder / "cohort", folder / "segmented"
     vol3d("sample-cohort", cohort, "n=1", "spacing=1")
     vol3d("segment", "ready", cohort, segmented)
     image = next(cohort.glob("sub-*/anat/*_T1w.nii.gz"))
     brain = Volume.read(image)
-    mask = image.with_name("sub-0001_desc-brain_mask.nii.gz")
+    mask = folder / "sub-0001_desc-brain_mask.nii.gz"
     Volume((brain.data > 0).astype("uint8"), brain.affine).write(mask)
-    found = {f"brain of {brain.grid.shape}, mask, segmentation": [image, mask, segmented]}
+    size = "x".join(map(str, brain.shape))
+    found = {f"brain of {size}, mask, segmentation": [image, mask, segmented]}
     for n in PEOPLE:
         people = folder / f"{n}_people"
         write_description(people, "copies", "CC0", {"Name": "scripts/time_viewer.py"})
@@ -51,7 +52,6 @@ def make(folder: Path) -> dict[str, list[Path]]:
         write_tsv(people / "participants.tsv", rows)
         for row in rows:
             path = anat_path(people, row["participant_id"], {}, "T1w")
-            path.parent.mkdir(parents=True)
             path.hardlink_to(image)
         found[f"cohort of {n}: table and the first person"] = [people]
     return found
@@ -107,7 +107,8 @@ def main() -> None:
             whole = measured(paths, is_open_before=False)
             again = measured(paths, is_open_before=True)
             told = f"{again[0]:.2f} ({again[1]:.2f})"
-            print(ROW.format(words, f"{whole[0]:.2f}", f"{whole[1]:.2f}", told, f"{whole[2]:.0f}"))
+            figures = f"{whole[0]:.2f}", f"{whole[1]:.2f}", told, f"{whole[2]:.0f}"
+            print(ROW.format(words, *figures), flush=True)
     print(f"load {os.getloadavg()[0]:.1f} on {len(os.sched_getaffinity(0))} cores")
 
 

@@ -74,8 +74,9 @@ def raters_as_members(raters: Path, out: Path) -> None:
     from vol3d.data.visit import Visit
     from vol3d.metrics.ensemble import Ensemble
     from vol3d.trained.results_folder import Place
+    from vol3d.trained.segmentation import Segmentation, Wanted
     from vol3d.trained.segmentation_folder import claim, describe
-    from vol3d.trained.segmented_visit import Wanted, write_visit
+    from vol3d.trained.segmented_visit import write_visit
     from vol3d.volume import Volume
 
     image = next((raters / SEGMENTED).rglob("*_FLAIR.nii.gz"))
@@ -90,7 +91,7 @@ def raters_as_members(raters: Path, out: Path) -> None:
         ensemble.add(np.stack([1 - is_lesion, is_lesion]))
     wanted = Wanted([STRUCTURE], lesions=[STRUCTURE], keep_members=True)
     told = {"Visit": SEGMENTED, "Inputs": {"FLAIR": {"File": image.name}}, "Interval": 0.9}
-    write_visit(Place.of(out, visit), scan, ensemble, wanted, told)
+    write_visit(Place.of(out, visit), Segmentation(scan, ensemble, wanted), told)
 
 
 # -- widgets ----------------------------------------------------------------------------------------

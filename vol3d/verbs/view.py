@@ -23,8 +23,9 @@ class View(Config):
     """Look at files and folders: vol3d view IMAGE LABELS ... [plane=coronal] [screenshot=FILE.png].
 
     PATHS are NIfTI images, label maps, displacement fields, tables of points, cohorts (BIDS folders),
-    what vol3d segment wrote, bundles and runs. All lie where they lie in the head, and the values that
-    are told are the files' own. Opens napari; format=html writes one page that any browser shows.
+    what vol3d segment and vol3d register wrote, bundles and runs. All lie where they lie in the head,
+    and the values that are told are the files' own. Opens napari, with the widget that goes with a
+    folder beside it; format=html writes one page that any browser shows.
     """
 
     positional: ClassVar[tuple[str, ...]] = ("paths",)
@@ -37,11 +38,12 @@ class View(Config):
     plane: Literal["axial", "coronal", "sagittal", "3d"] = "axial"
     """What is shown in napari."""
     at: Place | None = None
-    """x, y, z in mm, RAS+, that slices go through: at=[12,-30,8]; the middle if not given."""
+    """x, y, z in mm, RAS+, that slices go through, within what is shown: at=[12,-30,8]; the middle if not
+    given."""
     screenshot: Path | None = None
     """A PNG to write instead of opening a window. Without a display, xvfb-run is used for it."""
     window: bool = False
-    """screenshot shows the whole window with its lists, not the picture alone."""
+    """screenshot shows the whole window with its lists and widgets, not the picture alone."""
     format: Literal["napari", "html"] = "napari"
     """html: write a page with slices to scroll through, for a browser; napari is not needed."""
     out: Path = Path("view.html")

@@ -126,10 +126,8 @@ class EnsembleWidget(QWidget):
         self.visits.blockSignals(True)
         self.visits.setCurrentIndex(self.visits.findText(who))  # -1 where there is none
         self.visits.blockSignals(False)
-        if who in self.sidecars:
-            self.choose(who)
-        else:
-            self.clear()
+        self.clear()  # at once: what is there is of somebody else
+        self.choose(who)
 
     def clear(self) -> None:
         """Show nothing; what is being read will not be shown either."""
@@ -140,6 +138,7 @@ class EnsembleWidget(QWidget):
         self.visit, self.shown, self.maps = None, {}, {}
         self.lesions.setRowCount(0)
         self.structure.clear()
+        self.plot.clear()
         self.empty_choices()
         self.sizes.setText("")
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from vol3d.viewer.ensemble import Histogram
 
 BAR, INTERVAL, PROMISED, INK = (QColor(c) for c in ("#5b8fd9", "#f2c14e", "#e4572e", "#c8c8c8"))
-EDGE, FOOT, HEAD = 8, 22, 20
+EDGE, FOOT, HEAD = 8, 22, 38
 """Pixels left free at the sides, below and above the bars."""
 
 
@@ -26,7 +26,7 @@ class HistogramPlot(QWidget):
         super().__init__()
         self.histogram: Histogram | None = None
         self.words = ""
-        self.setMinimumHeight(140)
+        self.setMinimumHeight(158)
 
     def show_volumes(self, structure: str, histogram: "Histogram") -> None:
         """Show the volumes of a structure."""
@@ -37,6 +37,12 @@ class HistogramPlot(QWidget):
         if h.conformal:
             self.words += f"; calibrated {h.conformal[0]:.2f} to {h.conformal[1]:.2f}"
         self.setToolTip(self.words)
+        self.update()
+
+    def clear(self) -> None:
+        """Show nothing."""
+        self.histogram, self.words = None, ""
+        self.setToolTip("")
         self.update()
 
     @property
@@ -69,7 +75,9 @@ class HistogramPlot(QWidget):
                 width = max(self.x_of(ends[1]) - x, 2.0)
                 painter.fillRect(QRectF(x, bottom + y, width, 3), colour)
         painter.setPen(INK)
-        painter.drawText(EDGE, HEAD - 6, self.words)
+        head = QRectF(EDGE, 0, self.width() - 2 * EDGE, HEAD - 6)
+        below = Qt.AlignmentFlag.AlignBottom.value | Qt.TextFlag.TextWordWrap.value
+        painter.drawText(head, below, self.words)
         low, high = self.ends
         foot = QRectF(EDGE, bottom + 8, self.width() - 2 * EDGE, FOOT - 8)
         painter.drawText(foot, Qt.AlignmentFlag.AlignLeft, f"{low:.2f} ml")
