@@ -253,7 +253,7 @@ def test_a_later_run_adds_what_was_left_out(heads: Path, tmp_path: Path, caplog)
     before = velocities.stat().st_mtime_ns
     verb("register", *words)
     assert velocities.stat().st_mtime_ns == before
-    table.write_text(f"moving\tfixed\nsub-a_T1w.nii.gz\ttemplate4mm\n")
+    table.write_text("moving\tfixed\nsub-a_T1w.nii.gz\ttemplate4mm\n")
     (tmp_path / "sub-a_T1w.nii.gz").write_bytes((heads / "sub-b_T1w.nii.gz").read_bytes())
     with pytest.raises(ConfigError, match="of other images"):
         verb("register", *words, "--dry-run")
