@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-import torch
 from pydantic import Field, NonNegativeFloat, field_validator
 from torch import Tensor
 
