@@ -24,8 +24,8 @@ def optimised(
     """The deformation after so many steps of Adam on its velocities.
 
     They lower the objective of one way, then of the way back, in turn: both ways are of the same
-    velocities, and a step of one takes half the time. A search from nothing begins with images of half the
-    voxels, where velocities on the finest grid stay as they are.
+    velocities, and a step of one takes half the time. A search from nothing begins with images of
+    half the voxels, where velocities on the finest grid stay as they are.
 
     Args:
         start: where the search begins.
