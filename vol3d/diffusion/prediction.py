@@ -1,8 +1,8 @@
 """What the network's output F means: eps, v, x0, flow, edm or odds, and its way to the denoised image.
 
 This is the only file that knows. For all but `odds` the loss is the mean squared error between F and
-`target`. x = alpha x0 + sigma n is the noisy image. `gain` is |dD / dF|: how far an error of F
-moves the denoised image. `alpha` and `sigma` are tensors that broadcast against x; nothing here
+`target`, and `gain` is |dD / dF|: how far an error of F moves the denoised image. x = alpha x0 +
+sigma n is the noisy image. `alpha` and `sigma` are tensors that broadcast against x; nothing here
 changes a dtype.
 """
 

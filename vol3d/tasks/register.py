@@ -104,7 +104,12 @@ class Register(RegistrarSettings):
 
     def fake_job(self, images: FakeImages) -> "RegisterJob":
         """The job on scans that nobody took, with no weights of another model."""
-        return RegisterJob(self.model_copy(update={**dict(self.kept()), "to": None}), images)
+        changes = {
+            **dict(self.kept()),
+            "to": None,
+            "coarse": float(self.coarse == 1),
+        }  # whole pairs
+        return RegisterJob(self.model_copy(update=changes), images)
 
     @property
     def learns_labels(self) -> bool:
@@ -128,6 +133,7 @@ class RegisterJob:
         self.nets: dict[str, nn.Module] = {"registrar": task.build()}
         self.optims: dict[str, Any] = {}
         self.averaged = ["registrar"]
+        self.uneven = f"task.coarse={task.coarse:g}" if 0 < task.coarse < 1 else None
         self.template = None  # [1, X, Y, Z]
         if task.to:
             seen = as_seen(Volume.read(task.to), images.grid)

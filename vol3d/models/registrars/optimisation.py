@@ -11,8 +11,8 @@ STEP_VOXELS = 0.6
 """The first step of each velocity, in voxels of the images, whatever its own grid; then evenly less."""
 BETAS = (0.8, 0.9)
 """Of Adam. A search of few steps has no use for a longer memory."""
-FEW = 10
-"""A search of fewer steps takes smaller ones, or they would end before they are small."""
+FEW = 40
+"""After a network, a search of fewer steps takes smaller ones: it has less to find than to lose."""
 COARSE = 0.7
 """The share of the steps that see images of half the voxels, for an eighth of the time, where nothing is
 known of the deformation yet. What is known would lose its detail there."""
@@ -47,10 +47,11 @@ def searched(
     images = [pad(x, around) for x in (moving, fixed)]
     halves = [avg_pool3d(x, 2) for x in images]
     free = [v.detach().clone() for v in start.velocities]
-    longest = STEP_VOXELS * min(1, steps / FEW)
+    from_nothing = not any(v.any() for v in free)
+    longest = STEP_VOXELS * (1 if from_nothing else min(1, steps / FEW))
     rates = [longest * v.shape[2] / box[0] for v in free]
     optim = torch.optim.Adam([{"params": [v]} for v in free], betas=BETAS)
-    coarse_steps = 0 if any(v.any() for v in free) else COARSE * steps - 1
+    coarse_steps = COARSE * steps - 1 if from_nothing else 0
     for step in range(steps):
         is_coarse = step < coarse_steps
         ways = halves if is_coarse else images

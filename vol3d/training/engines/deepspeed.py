@@ -65,10 +65,13 @@ class DeepSpeed(Config):
         """Refuse, by a ConfigError, what would hang or give something else."""
         if self.stage == 3 and job.whole_weights:
             raise ConfigError(f"engine.stage=3: {job.whole_weights}; take engine.stage=2")
-        if self.stage > 1 and len({s.res for s in job.scans}) > 1:
+        uneven = getattr(job, "uneven", None)  # a setting by which images of one update differ
+        if len({s.res for s in job.scans}) > 1:
+            uneven = "several resolutions"
+        if self.stage > 1 and uneven:
             raise ConfigError(
                 f"engine.stage={self.stage}: gradients are shared out after every pass, and with "
-                f"several resolutions the processes make different numbers of them; take "
+                f"{uneven} the processes make different numbers of them; take "
                 f"engine.stage=1, or engine=torch"
             )
         if not all(p.requires_grad for net in job.nets.values() for p in net.parameters()):
