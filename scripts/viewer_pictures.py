@@ -183,11 +183,7 @@ def registration(viewer: Any, folder: Path) -> None:
 
     widget = RegistrationWidget(viewer)
     viewer.window.add_dock_widget(widget, name="Registration")
-    moving, fixed = (next((folder / "raters" / w).rglob("*_T1w.nii.gz")) for w in REGISTERED)
-    xfm = next((folder / "registered").rglob("*_from-T1w_to-*_mode-image_xfm.h5"))
-    for name, path in (("fixed", fixed), ("moving", moving), ("transform", xfm)):
-        widget.source.files.set(name, str(path))
-    widget.source.files.changed.emit()
+    widget.show_folder(folder / "registered", folder / "raters")
     until(lambda: widget.step and not widget.work.is_busy)
     widget.mode.setCurrentText("checkerboard")
     for name in ("warped grid", "log-Jacobian"):

@@ -16,6 +16,8 @@ from vol3d.io.reading import read_yaml as read_yaml_file
 from vol3d.io.text import LONGEST, brief, on_one_line
 
 C = TypeVar("C", bound="Config")
+DUE = {"path_type": "a path is due", "model_attributes_type": "a group of settings is due"}
+"""What Pydantic says in words of its own."""
 
 
 class Config(BaseModel):
@@ -237,7 +239,8 @@ def explain(errors: list[ErrorDetails], cls: type[Config]) -> str:
         elif e["type"] == "value_error":
             lines.append((f"{key}: " if key else "") + str(e["ctx"]["error"]))
         else:
-            lines.append(f"{key}: {e['msg']}, got {brief(e['input'])}")
+            due = DUE.get(e["type"], e["msg"])
+            lines.append(f"{key}: {due}, got {brief(e['input'])}")
     return "; ".join(dict.fromkeys(lines))
 
 

@@ -9,6 +9,7 @@ import pytest
 from vol3d.data.datasets import Table
 from vol3d.data.images import Images
 from vol3d.data.preparation.pipeline import Steps, prepare
+from vol3d.data.scan_checks import not_stripped
 from vol3d.errors import DataError
 from vol3d.volume import Volume, mni_grid
 
@@ -43,6 +44,15 @@ def test_brains_in_mni_space_are_worth_no_word(tmp_path: Path, caplog: pytest.Lo
     assert Images(people(tmp_path, good, good)).grid.matches(GRID)
     assert Images(people(tmp_path, good, grid="4mm")).grid.shape == (40, 56, 40)
     assert not caplog.records
+
+
+def test_what_is_no_stripped_brain_is_told_in_its_volume():
+    assert not not_stripped(Volume(brain(), GRID.affine))
+    wrong = np.diag([1.6, 1.6, 1.6, 1.0]) @ GRID.affine  # voxel sizes of another scan
+    ml = np.count_nonzero(brain()) * (0.8 * 1.6) ** 3
+    assert f"{ml:.0f} ml of it are above 0" in not_stripped(Volume(brain(), wrong))
+    tight = Volume(brain()[5:15, 6:20, 5:15], GRID.affine)
+    assert "only 0 % of its voxels are 0" in not_stripped(tight)
 
 
 def test_the_odd_one_out_is_named_even_if_it_is_the_first(tmp_path: Path):

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from tests.conftest import TINY, assert_valid_bids, data_words, verb
 from tests.transforms.scenes import oblique, points_of
 from vol3d.bundle import Bundle
+from vol3d.cli import fill, load_verb
 from vol3d.data.synthetic.person import Anatomy
 from vol3d.data.synthetic.subject import make_subject
 from vol3d.data.tables import read_rows
@@ -51,6 +52,11 @@ def registered(heads: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     verb("register", f"{heads}/sub-a_T1w.nii.gz", f"{heads}/sub-b_T1w.nii.gz", str(out), *words,
          *FAST, "optimise=25", "pictures=true")  # fmt: skip
     return out
+
+
+def foresee(*words: str) -> None:
+    """A dry run."""
+    fill("register", load_verb("register"), list(words)).foresee()
 
 
 def of(folder: Path, name: str) -> Path:
@@ -246,7 +252,7 @@ def test_a_later_run_adds_what_was_left_out(heads: Path, tmp_path: Path, caplog)
     verb("register", *words, "velocities=false")
     assert not [*out.rglob("*.safetensors")]
     caplog.set_level("INFO")
-    verb("register", *words, "--dry-run")
+    foresee(*words)
     assert "would register 1 pairs; 0 are there" in caplog.text
     verb("register", *words)
     velocities = of(out, "*.safetensors")
@@ -256,7 +262,7 @@ def test_a_later_run_adds_what_was_left_out(heads: Path, tmp_path: Path, caplog)
     table.write_text("moving\tfixed\nsub-a_T1w.nii.gz\ttemplate4mm\n")
     (tmp_path / "sub-a_T1w.nii.gz").write_bytes((heads / "sub-b_T1w.nii.gz").read_bytes())
     with pytest.raises(ConfigError, match="of other images"):
-        verb("register", *words, "--dry-run")
+        foresee(*words)
 
 
 @pytest.fixture(scope="module")
@@ -318,7 +324,7 @@ def test_an_affine_map_from_a_file(heads: Path, registered: Path, tmp_path: Path
     with pytest.raises(ConfigError, match="exchanges left and right"):
         verb("register", *words, f"affine={tmp_path}/mirror.mat", f"out={tmp_path}/o3")
     with pytest.raises(DataError, match="no such transform"):
-        verb("register", *words, f"affine={tmp_path}/no.mat", f"out={tmp_path}/o4", "--dry-run")
+        foresee(*words, f"affine={tmp_path}/no.mat", f"out={tmp_path}/o4")
     with pytest.raises(ConfigError, match="is no affine map"):
         verb("register", *words, f"affine={of(registered, f'{STEM}_xfm.h5')}", f"out={tmp_path}/o2")
 

@@ -185,7 +185,8 @@ def fill(
     Args:
         name: of the verb.
         verb: its settings.
-        arguments: words; a Path is a file or a folder, whatever its name.
+        arguments: words; a Path is a file or a folder, whatever its name. Python may also give a list
+            where one setting takes several.
         given: settings that Python gives as values, on top of the words.
 
     Of a verb that `goes_on`, the last positional setting takes any number of words.
@@ -193,15 +194,16 @@ def fill(
     from vol3d.config import lay, parse_override, read_yaml, several
 
     settings: dict = {}
-    is_setting = {word: isinstance(word, str) and "=" in word for word in arguments}
-    named = {word.partition("=")[0] for word in arguments if is_setting[word]} | {*(given or {})}
+    are_settings = [isinstance(word, str) and "=" in word for word in arguments]
+    words = list(zip(arguments, are_settings, strict=True))
+    named = {word.partition("=")[0] for word, is_setting in words if is_setting} | {*(given or {})}
     positional = [name for name in verb.positional if name not in named]
-    for word in arguments:
+    for word, is_setting in words:
         if isinstance(word, str) and word.startswith("-"):
             raise ConfigError(f"'{word}': settings are given as key=value; see vol3d {name} --help")
-        if str(word).endswith((".yaml", ".yml")) and not is_setting[word]:
+        if str(word).endswith((".yaml", ".yml")) and not is_setting:
             settings = lay(settings, read_yaml(Path(word)))
-        elif is_setting[word]:
+        elif is_setting:
             settings = lay(settings, parse_override(word))
         elif positional:
             settings = lay(settings, {positional.pop(0): word})
@@ -210,6 +212,6 @@ def fill(
         else:
             takes = " ".join(p.upper() for p in verb.positional) or "CONFIG.yaml"
             raise ConfigError(
-                f"'{word}': is one word too many; vol3d {name} takes {takes}, then key=value"
+                f"'{on_one_line(word)}': is one word too many; vol3d {name} takes {takes}, then key=value"
             )
     return verb.parse(lay(settings, dict(given or {})))

@@ -73,9 +73,9 @@ class Mixture:
         """Say where there are fewer members than were asked for."""
         if len(self.dealt) < wanted:
             log.warning(
-                "warning: %d members where %d were asked for: these segmenters are not random, and give "
-                "the same answer each time",
-                *(len(self.dealt), wanted),
+                "warning: members=%d: there are no more than %d: these segmenters are not random, and "
+                "give the same answer each time",
+                *(wanted, len(self.dealt)),
             )
 
     @property

@@ -102,7 +102,7 @@ class Register(Config):
         """MOVING is the path of the data, and tells their kind where nobody says it."""
         if given.get("moving") is None:
             return given
-        return {**given, "data": settings_at(Path(given["moving"]), dict(given.get("data") or {}))}
+        return {**given, "data": settings_at(given["moving"], given.get("data"))}
 
     @model_validator(mode="after")
     def check_what(self) -> "Register":

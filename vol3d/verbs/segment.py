@@ -94,7 +94,7 @@ class Segment(Config):
         """IMAGES is the path of the data, and tells their kind where nobody says it."""
         if "images" not in given:
             return given
-        return {**given, "data": settings_at(Path(given["images"]), dict(given.get("data") or {}))}
+        return {**given, "data": settings_at(given["images"], given.get("data"))}
 
     def execute(self) -> Path:
         """Segment every visit that is not there yet."""

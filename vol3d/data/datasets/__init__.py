@@ -7,20 +7,29 @@ from vol3d.config import lay, menu
 from vol3d.data.datasets.bids import Bids
 from vol3d.data.datasets.image import OneImage
 from vol3d.data.datasets.table import Table
+from vol3d.io.text import brief
 
 Source = menu("datasets", Bids, Table, OneImage)
 
 __all__ = ["Bids", "OneImage", "Source", "Table", "settings_at"]
 
 
-def settings_at(path: Path, told: dict[str, Any]) -> dict[str, Any]:
+def settings_at(given: Any, told: Any) -> dict[str, Any]:
     """The settings of the images at a path: a NIfTI file, the folder of a BIDS dataset, or a table.
 
     Args:
-        path: tells their kind, where nobody says it.
+        given: the path, which tells their kind, where nobody says it.
         told: what else is said of them. What chooses among many, as in a file of settings, has no say
             of one image.
+
+    Raises:
+        ValueError: these are no path and no settings.
     """
+    if not isinstance(given, Path | str):
+        raise ValueError(f"{brief(given)}: a NIfTI file, a folder or a table is due")
+    if not isinstance(told, dict | None):
+        raise ValueError(f"data: settings are due, got {brief(told)}")
+    path, told = Path(given), told or {}
     kind = "bids" if path.is_dir() or not path.suffix else "table"
     if path.name.endswith((".nii", ".nii.gz")):
         kind = "image"

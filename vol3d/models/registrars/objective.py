@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-import torch
 from pydantic import Field, NonNegativeFloat, field_validator
 from torch import Tensor
 
@@ -56,20 +55,24 @@ class Objective(Config):
             weights: [B, 1, X, Y, Z] of voxels of the moving and of the fixed image, for the similarity.
         """
         there, back = deformation.displacement(), deformation.inverse()
-        ways = ((moving, there, fixed), (fixed, back, moving))
-        unlike = [
-            self.unlike(warp(source, u), target, None if weights is None else weights[1 - i])
-            for i, (source, u, target) in enumerate(ways)
-        ]
-        terms = {self.similarity: torch.stack(unlike).mean()}
-        if self.smoothness:
-            terms["smoothness"] = self.smoothness * (unevenness(there) + unevenness(back)) / 2
-        if self.folding:
-            terms["folding"] = self.folding * (folding_penalty(there) + folding_penalty(back)) / 2
+        w = weights or (None, None)
+        ways = (self.way(there, moving, fixed, w[1]), self.way(back, fixed, moving, w[0]))
+        terms = {name: (ways[0][name] + ways[1][name]) / 2 for name in ways[0]}
         if self.dice and labels is not None:
             m, f = labels
             dice = soft_dice_loss(warp(m, there), f) + soft_dice_loss(warp(f, back), m)
             terms["dice"] = self.dice * dice / 2
+        return terms
+
+    def way(
+        self, u: Tensor, source: Tensor, target: Tensor, weight: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """The terms of one way: a displacement u [B, 3, X, Y, Z], by which `source` becomes `target`."""
+        terms = {self.similarity: self.unlike(warp(source, u), target, weight)}
+        if self.smoothness:
+            terms["smoothness"] = self.smoothness * unevenness(u)
+        if self.folding:
+            terms["folding"] = self.folding * folding_penalty(u)
         return terms
 
     def unlike(self, moved: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:

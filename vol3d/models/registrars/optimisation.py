@@ -11,8 +11,11 @@ STEP_VOXELS = 0.6
 """The first step of each velocity, in voxels of the images, whatever its own grid; then evenly less."""
 BETAS = (0.8, 0.9)
 """Of Adam. A search of few steps has no use for a longer memory."""
+FEW = 10
+"""A search of fewer steps takes smaller ones, or they would end before they are small."""
 COARSE = 0.7
-"""The share of the steps that see images of half the voxels, for an eighth of the time."""
+"""The share of the steps that see images of half the voxels, for an eighth of the time, where nothing is
+known of the deformation yet. What is known would lose its detail there."""
 
 
 def optimised(
@@ -20,7 +23,9 @@ def optimised(
 ) -> Deformation:
     """The deformation after so many steps of Adam on its velocities.
 
-    First with images of half the voxels, where velocities on the finest grid stay as they are.
+    They lower the objective of one way, then of the way back, in turn: both ways are of the same
+    velocities, and a step of one takes half the time. A search from nothing begins with images of
+    half the voxels, where velocities on the finest grid stay as they are.
 
     Args:
         start: where the search begins.
@@ -42,16 +47,23 @@ def searched(
     images = [pad(x, around) for x in (moving, fixed)]
     halves = [avg_pool3d(x, 2) for x in images]
     free = [v.detach().clone() for v in start.velocities]
-    rates = [STEP_VOXELS * v.shape[2] / box[0] for v in free]
+    longest = STEP_VOXELS * min(1, steps / FEW)
+    rates = [longest * v.shape[2] / box[0] for v in free]
     optim = torch.optim.Adam([{"params": [v]} for v in free], betas=BETAS)
+    coarse_steps = 0 if any(v.any() for v in free) else COARSE * steps - 1
     for step in range(steps):
-        is_coarse = step < COARSE * steps - 1
-        seen = halves if is_coarse else images
+        is_coarse = step < coarse_steps
+        ways = halves if is_coarse else images
         for v in free:  # of a single velocity, as of the coarsest, there is no coarser one
             v.requires_grad_(not is_coarse or 4 * v.shape[2] <= box[0] or v is free[0])
         moves = [v for v in free if v.requires_grad or v.any()]
-        found = Deformation(moves, seen[1].shape[2:])
-        loss = torch.stack([*objective.terms(found, *seen).values()]).sum()
+        found = Deformation(moves, ways[0].shape[2:])
+        is_back = step % 2
+        u, (source, target) = (
+            found.displacement(-1 if is_back else 1),
+            ways[:: -1 if is_back else 1],
+        )
+        loss = torch.stack([*objective.way(u, source, target).values()]).sum()
         optim.zero_grad()
         loss.backward()
         for group, rate in zip(optim.param_groups, rates, strict=True):
