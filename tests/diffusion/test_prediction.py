@@ -144,7 +144,9 @@ def test_odds_of_digits_are_those_of_bayes(low):
     likelihood = ((x - alpha * low).square() - (x - alpha).square()) / (2 * sigma**2)
     odds = math.log(p / (1 - p)) + likelihood
     prediction = Odds(low=low, prior=0.02)
-    F = (odds - math.log(0.02 / 0.98)).requires_grad_()
+    # All that a voxel's own value does not say here is how common digits are.
+    F = torch.full_like(odds, math.log(p / (1 - p)) - math.log(0.02 / 0.98)).requires_grad_()
+    torch.testing.assert_close(prediction.odds(F, x, alpha, sigma), odds)
     D = prediction.denoised(F, x, alpha, sigma)
     assert low <= D.min() < D.max() <= 1
     near = (x - x.mean()).abs() < 0.3  # the mean of x0 among alike x is D
@@ -154,5 +156,5 @@ def test_odds_of_digits_are_those_of_bayes(low):
     assert abs(F.grad[near].sum() / near.double().mean()) < 0.003  # nothing is left to gain
     worse = [prediction.loss(F + d, x0, n, alpha, sigma).mean() for d in (-0.3, 0.3)]
     assert loss < min(worse)
-    unlearnt = prediction.loss(torch.zeros(1), torch.ones(1), n[:1], alpha, sigma)
-    assert unlearnt.item() == pytest.approx(-math.log(0.02), rel=1e-5)
+    nothing_seen = prediction.loss(torch.zeros(1), torch.ones(1), n[:1], torch.zeros(1), sigma)
+    assert nothing_seen.item() == pytest.approx(-math.log(0.02), rel=1e-5)

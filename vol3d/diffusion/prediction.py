@@ -17,6 +17,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from vol3d.config import Config, menu
 from vol3d.diffusion.sampler_interface import Process
 
+SMALLEST = 1e-6
+"""The least variance of noise that evidence is divided by."""
 FADES = "it is made for an image that fades as noise comes in, and here the noise swamps it instead"
 
 
@@ -155,12 +157,15 @@ class Preconditioned(Regressed):
 
 
 class Odds(Unscaled):
-    """The network predicts the log-odds that a digit of a label is set; D is the mean that follows.
+    """The network predicts the log-odds that a digit of a label is set, but for what its own voxel says.
 
-    For label maps, which are nothing but digits of `low` and 1. Cross-entropy is least at the same mean
-    as the squared error is, E[x0 | x] (variational flow matching, Eijkelboom et al. 2024,
-    arXiv:2406.04843; Dieleman et al. 2022, arXiv:2211.15089), but an unlikely digit costs a network no
-    precision: where a structure is small, errors of the empty rest do not drown it.
+    For label maps, which are nothing but digits of `low` and 1. Noise is independent between voxels, so
+    by Bayes' rule the log-odds given all of x are those given all other voxels, plus the evidence of this
+    one, which is known: ((x - alpha low)^2 - (x - alpha)^2) / (2 sigma^2). The network learns the former
+    alone. Cross-entropy is least at the same D as the squared error, E[x0 | x] (variational flow
+    matching, Eijkelboom et al. 2024, arXiv:2406.04843; Dieleman et al. 2022, arXiv:2211.15089), but an
+    unlikely digit costs a network no precision: where a structure is small, errors of the empty rest do
+    not drown it.
     """
 
     kind: Literal["odds"] = "odds"
@@ -177,20 +182,23 @@ class Odds(Unscaled):
 
     def loss(self, F: Tensor, x0: Tensor, n: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """The cross-entropy of each digit, in nats."""
+        odds = self.odds(F, alpha * x0 + sigma * n, alpha, sigma)
         digit = self.target(x0, n, alpha, sigma)
-        return binary_cross_entropy_with_logits(self.odds(F), digit, reduction="none")
+        return binary_cross_entropy_with_logits(odds, digit, reduction="none")
 
     def denoised(self, F: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """D = low + (1 - low) p."""
-        return self.low + (1 - self.low) * self.odds(F).sigmoid()
+        return self.low + (1 - self.low) * self.odds(F, x, alpha, sigma).sigmoid()
 
     def gain(self, alpha: Tensor, sigma: Tensor) -> Tensor:
         """1: what is weighted is the denoised image, as with x0."""
         return torch.ones_like(sigma)
 
-    def odds(self, F: Tensor) -> Tensor:
-        """Log-odds: the network's output is what it adds to those of the prior."""
-        return F + math.log(self.prior / (1 - self.prior))
+    def odds(self, F: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """Log-odds: those of the prior, what the network adds to them, and the voxel's own evidence."""
+        evidence = (x - alpha * self.low).square() - (x - alpha).square()
+        prior = math.log(self.prior / (1 - self.prior))
+        return F + prior + evidence / (2 * sigma.square().clamp(min=SMALLEST))
 
 
 Prediction = menu("predictions", Eps, V, X0, FlowVelocity, Preconditioned, Odds)
