@@ -218,6 +218,9 @@ def test_the_path_begins_with_the_moving_image_and_ends_registered(
     (tmp_path / "xfm.safetensors").write_bytes(velocities.read_bytes())
     with pytest.raises(DataError, match="of another transform"):
         verb("transform", str(other), *words, "path=3")
+    words[0] = str(shifted(heads, tmp_path / "far_T1w.nii.gz", 1000.0))
+    with pytest.raises(DataError, match="nothing of it comes to lie on the grid"):
+        verb("transform", str(of(registered, f"{STEM}_xfm.h5")), *words, "path=2")
 
 
 def test_a_cohort_to_the_template_by_shards(cohort: Path, tmp_path: Path):
