@@ -316,6 +316,22 @@ def test_a_table_of_pairs(heads: Path, tmp_path: Path):
         verb("register", f"pairs={table}", f"out={tmp_path}/other", *FAST)
 
 
+def test_a_file_named_by_its_contrast_is_the_folders(heads: Path, tmp_path: Path):
+    """a/T1w.nii.gz onto b/T1w.nii.gz: the way there and the way back are two files."""
+    images = [tmp_path / name / "T1w.nii.gz" for name in ("a", "b", "T1w")]
+    for image, name in zip(images, "abb", strict=True):
+        image.parent.mkdir()
+        image.write_bytes((heads / f"sub-{name}_T1w.nii.gz").read_bytes())
+    out = tmp_path / "out"
+    verb("register", str(images[0]), str(images[1]), str(out), *FAST, "affine=false")
+    there, back = (
+        of(out, f"sub-a_from-{ends}_mode-image_xfm.h5") for ends in ("T1w_to-b", "b_to-T1w")
+    )
+    assert there.read_bytes() != back.read_bytes()
+    with pytest.raises(DataError, match="there and the way back would have one name"):
+        foresee(str(images[0]), str(images[2]), str(tmp_path / "o2"), *FAST)
+
+
 def test_an_affine_map_from_a_file(heads: Path, registered: Path, tmp_path: Path):
     words = [f"{heads}/sub-a_T1w.nii.gz", f"{heads}/sub-b_T1w.nii.gz", *FAST]
     mat = of(registered, f"{STEM}_desc-affine_xfm.mat")

@@ -233,7 +233,10 @@ def common_grid(fixed: Grid, registrar: Registrar, spacing: float | None) -> Gri
         return fixed
     extent = np.array(fixed.shape) * fixed.spacing / wanted
     if extent.min() < 0.5:
-        raise ConfigError(f"spacing={wanted[0]:g}: mm are more than the fixed image has, {fixed}")
+        whose = "" if spacing else " (the registrar's own; spacing= takes another)"
+        raise ConfigError(
+            f"spacing: voxels of {wanted.max():g} mm{whose} are larger than the fixed image, {fixed}"
+        )
     return Grid(tuple(ceil(n - 1e-3) for n in extent), fixed.at(wanted).affine)  # all of it is in
 
 
