@@ -103,7 +103,7 @@ CALLS = {
     "segmenter.segment(cube, mask=no_mask)": "mask: nothing of the scan lies in this mask",
     "segmenter.segment(cube, members=1).labels_by('x')": "consensus='x': unknown. Known: mean",
     "registrar.register(cube, cube, spacing=0)": "spacing: Input should be greater than 0, got 0",
-    "registrar.register(cube, cube, spacing=1e4)": "spacing=10000: mm are more than the fixed image",
+    "registrar.register(cube, cube, spacing=1e4)": "voxels of 10000 mm are larger than the fixed image",
     "registrar.register(cube, None)": "fixed: a file or a volume is due, got NoneType",
     "registration.move(cube, part=2)": "part: Input should be less than or equal to 1, got 2",
     "registration.move(cube, interpolation='sinc')": "interpolation: unknown value 'sinc'. Known: cubic",

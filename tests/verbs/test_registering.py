@@ -218,6 +218,9 @@ def test_the_path_begins_with_the_moving_image_and_ends_registered(
     (tmp_path / "xfm.safetensors").write_bytes(velocities.read_bytes())
     with pytest.raises(DataError, match="of another transform"):
         verb("transform", str(other), *words, "path=3")
+    words[0] = str(shifted(heads, tmp_path / "far_T1w.nii.gz", 1000.0))
+    with pytest.raises(DataError, match="nothing of it comes to lie on the grid"):
+        verb("transform", str(of(registered, f"{STEM}_xfm.h5")), *words, "path=2")
 
 
 def test_a_cohort_to_the_template_by_shards(cohort: Path, tmp_path: Path):
@@ -240,6 +243,10 @@ def test_a_cohort_to_the_template_by_shards(cohort: Path, tmp_path: Path):
         verb("register", *words, "optimise=3")
 
 
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_later_run_adds_what_was_left_out(heads: Path, tmp_path: Path, caplog):
     """Onto the template, by its name in a table; a dry run sees what a run would."""
     table, out = tmp_path / "pairs.tsv", tmp_path / "out"
@@ -253,7 +260,13 @@ def test_a_later_run_adds_what_was_left_out(heads: Path, tmp_path: Path, caplog)
     assert not [*out.rglob("*.safetensors")]
     caplog.set_level("INFO")
     foresee(*words)
-    assert "would register 1 pairs; 0 are there" in caplog.text
+    told = "would register 1 pairs, 1 of them anew, for velocities or pictures; 0 are there"
+    assert told in caplog.text
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vol3d.trained.registration_folder.write_flow", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            verb("register", *words)
+    assert not [*out.rglob("*registered_T1w.json")]  # half of its files are replaced
     verb("register", *words)
     velocities = of(out, "*.safetensors")
     before = velocities.stat().st_mtime_ns
@@ -313,6 +326,22 @@ def test_a_table_of_pairs(heads: Path, tmp_path: Path):
         verb("register", f"pairs={table}", f"out={tmp_path}/other", *FAST)
 
 
+def test_a_file_named_by_its_contrast_is_the_folders(heads: Path, tmp_path: Path):
+    """a/T1w.nii.gz onto b/T1w.nii.gz: the way there and the way back are two files."""
+    images = [tmp_path / name / "T1w.nii.gz" for name in ("a", "b", "T1w")]
+    for image, name in zip(images, "abb", strict=True):
+        image.parent.mkdir()
+        image.write_bytes((heads / f"sub-{name}_T1w.nii.gz").read_bytes())
+    out = tmp_path / "out"
+    verb("register", str(images[0]), str(images[1]), str(out), *FAST, "affine=false")
+    there, back = (
+        of(out, f"sub-a_from-{ends}_mode-image_xfm.h5") for ends in ("T1w_to-b", "b_to-T1w")
+    )
+    assert there.read_bytes() != back.read_bytes()
+    with pytest.raises(DataError, match="there and the way back would have one name"):
+        foresee(str(images[0]), str(images[2]), str(tmp_path / "o2"), *FAST)
+
+
 def test_an_affine_map_from_a_file(heads: Path, registered: Path, tmp_path: Path):
     words = [f"{heads}/sub-a_T1w.nii.gz", f"{heads}/sub-b_T1w.nii.gz", *FAST]
     mat = of(registered, f"{STEM}_desc-affine_xfm.mat")
@@ -353,6 +382,10 @@ def test_wrong_input_is_one_line(heads: Path, tmp_path: Path, registered: Path):
     sitk.WriteImage(four, tmp_path / "sub-four_T1w.nii.gz")
     with pytest.raises(DataError, match="3-D"):
         verb("register", f"{tmp_path}/sub-four_T1w.nii.gz", fixed, f"{tmp_path}/four", *FAST)
+    air = np.random.default_rng(0).uniform(1, 2, grid.shape).astype(np.float32)  # nowhere 0
+    Volume(air, grid.affine).write(tmp_path / "sub-air_T1w.nii.gz")
+    with pytest.raises(DataError, match=r"sub-b_T1w.*: no affine map onto .*sub-air.*; strip both"):
+        verb("register", fixed, f"{tmp_path}/sub-air_T1w.nii.gz", f"{tmp_path}/air", *FAST)
     far = shifted(heads, tmp_path / "sub-far_T1w.nii.gz", 1000.0)
     for how, message in (
         ("true", "further than a scanner is wide"),
@@ -408,6 +441,14 @@ def test_grids_are_covered(heads: Path):
     assert grid.spacing == pytest.approx((5, 5, 5))
     assert overlap(lattice(fixed), grid).share == 1
     assert common_grid(grid, Registrar(), 5.0).matches(grid)
+    for given, line in (
+        (99.0, "of 99 mm are"),
+        (None, r"of 99 mm \(the registrar's own; spacing= "),
+    ):
+        registrar = Registrar()
+        registrar.grids = [Grid((8, 8, 8), np.diag([99.0, 99.0, 99.0, 1.0]))]
+        with pytest.raises(ConfigError, match=line):
+            common_grid(Grid((9, 9, 9), np.eye(4)), registrar, given)
 
 
 def test_affine_maps_part_of_the_way():

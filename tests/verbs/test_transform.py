@@ -193,6 +193,12 @@ def test_what_a_field_does_not_reach_is_told(folder: Path, tmp_path: Path, caplo
         f"reference={tmp_path}/wide_T1w.nii.gz",
     )
     assert "outside a displacement field" not in caplog.text
+    Volume(np.zeros(FIXED.shape, np.uint8), FIXED.affine).write(tmp_path / "empty_mask.nii.gz")
+    for words in ([], ["labels=false"]):
+        out = run(
+            folder, str(tmp_path / "empty_mask.nii.gz"), tmp_path / f"{len(words)}.nii.gz", *words
+        )
+        assert not Volume.read(out).data.any()
 
 
 def test_what_is_wrong_is_one_line(folder: Path, tmp_path: Path):

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 SPACING_MM = 2.0
 """Where neither the registrar nor a setting says a voxel size, this, or the fixed image's if larger."""
 MOST_TIMES = 8
-"""So many times the volume of one brain may be that of the other, by the affine map of a file."""
+"""So many times the volume of one brain may be that of the other, by an affine map."""
 FAR_MM = 500.0
 """No scanner is so large: a header that puts one brain so far from the other is wrong."""
 POOR_DICE = 0.75
@@ -233,7 +233,10 @@ def common_grid(fixed: Grid, registrar: Registrar, spacing: float | None) -> Gri
         return fixed
     extent = np.array(fixed.shape) * fixed.spacing / wanted
     if extent.min() < 0.5:
-        raise ConfigError(f"spacing={wanted[0]:g}: mm are more than the fixed image has, {fixed}")
+        whose = "" if spacing else " (the registrar's own; spacing= takes another)"
+        raise ConfigError(
+            f"spacing: voxels of {wanted.max():g} mm{whose} are larger than the fixed image, {fixed}"
+        )
     return Grid(tuple(ceil(n - 1e-3) for n in extent), fixed.at(wanted).affine)  # all of it is in
 
 
@@ -251,8 +254,7 @@ def aligned(moving: Side, fixed: Side, affine: bool | Path) -> np.ndarray:
                 f"{moving.path}: lies {apart.gap_mm:.0f} mm away from {fixed.path}, further than a "
                 f"scanner is wide: one of the headers is wrong; mend it, or export the scan again"
             )
-        with one_thread():
-            return matrix_of(fit(moving.brain, moving.mask, fixed.brain, fixed.mask))
+        return found_affine(moving, fixed)
     T = sitk.Transform() if affine is False else read_affine(affine)
     met = overlap(move_points(T, fixed.points()), moving.brain.grid)
     if not met.share:
@@ -261,6 +263,34 @@ def aligned(moving: Side, fixed: Side, affine: bool | Path) -> np.ndarray:
             f"map be found (affine=true), or name the file of one (affine=FILE)"
         )
     return matrix_of(T)
+
+
+def found_affine(moving: Side, fixed: Side) -> np.ndarray:
+    """The affine map [4, 4] mm, RAS+, as `fit` finds it, the same each time.
+
+    Raises:
+        DataError: it finds none, or none of two brains.
+    """
+    remedy = "strip both (vol3d prepare), or give brain masks"
+    try:
+        with one_thread():
+            matrix = matrix_of(fit(moving.brain, moving.mask, fixed.brain, fixed.mask))
+    except RuntimeError:  # of ITK: no air around the fixed brain, or nothing in common
+        raise DataError(
+            f"{moving.path}: no affine map onto {fixed.path} is found; {remedy}"
+        ) from None
+    if why := why_no_brains(matrix):
+        raise DataError(f"{moving.path}: the affine map found onto {fixed.path} {why}; {remedy}")
+    return matrix
+
+
+def why_no_brains(matrix: np.ndarray) -> str:
+    """Why an affine map [4, 4] is none between two brains, in words; empty where it may be one."""
+    size = float(np.linalg.det(matrix[:3, :3]))
+    if 1 / MOST_TIMES <= size <= MOST_TIMES:
+        return ""
+    mirrored = ", and exchanges left and right" if size < 0 else ""
+    return f"makes volumes {size:.3g} times as large{mirrored}, as no two brains differ"
 
 
 def read_affine(path: Path) -> sitk.Transform:
@@ -273,11 +303,6 @@ def read_affine(path: Path) -> sitk.Transform:
     T = read_transform(path)
     if not T.IsLinear():
         raise ConfigError(f"affine={path}: is no affine map; that of a .mat, .txt or .tfm is due")
-    size = float(np.linalg.det(matrix_of(T)[:3, :3]))
-    if not 1 / MOST_TIMES <= size <= MOST_TIMES:
-        mirrored = ", and exchanges left and right" if size < 0 else ""
-        raise ConfigError(
-            f"affine={path}: makes volumes {size:.3g} times as large{mirrored}, as no two brains "
-            f"differ; ITK's files are due, in mm and LPS+"
-        )
+    if why := why_no_brains(matrix_of(T)):
+        raise ConfigError(f"affine={path}: {why}; ITK's files are due, in mm and LPS+")
     return T

@@ -99,11 +99,16 @@ class Pair:
         """The pair, and the names of its results.
 
         Raises:
-            DataError: a name has no letter or digit.
+            DataError: a name has no letter or digit, or the fixed one's is the contrast.
         """
         to = called(fixed)
         if not to or not word(moving.subject):
             raise DataError(f"{moving.image}, {fixed.image}: names need a letter or digit each")
+        if to.casefold() == contrast.casefold():  # both ways would have one name
+            raise DataError(
+                f"{fixed.image}: is named {to} as the contrast of {moving.image} is, so that the way "
+                f"there and the way back would have one name; name it, or its folder, by the person"
+            )
         at = Place.of(out, moving)
         kept = {k: v for k, v in at.entities.items() if k != "space"}
         entities = {**kept, "space": to, "desc": DESC}

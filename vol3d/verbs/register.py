@@ -174,6 +174,7 @@ class Register(Config):
             "Device": str(registrar.device),
             "Seconds": round(time.monotonic() - start, 1),
         }
+        pair.at.sidecar.unlink(missing_ok=True)  # of files that are now replaced
         if self.pictures:  # before the sidecar, with which the pair is complete
             from vol3d.report.pictures import save
             from vol3d.report.registration import registration_figure
@@ -195,11 +196,13 @@ class Register(Config):
         if not is_free(self.out):
             settings = self.settings(registrar)
             check_begun(self.out, claim_folder(self.out, KIND, settings), settings)
-        for pair in pairs:
-            if pair.at.sidecar.is_file():
-                is_complete(pair.at, told_files(pair.files))
-        made = sum(self.is_done(pair) for pair in pairs)
-        log.info("would register %d pairs; %d are there", len(pairs) - made, made)
+        begun = [pair for pair in pairs if pair.at.sidecar.is_file()]
+        for pair in begun:
+            is_complete(pair.at, told_files(pair.files))
+        made = sum(self.is_done(pair) for pair in begun)
+        again = len(begun) - made
+        anew = f", {again} of them anew, for velocities or pictures" if again else ""
+        log.info("would register %d pairs%s; %d are there", len(pairs) - made, anew, made)
 
     def opened(self, device: str | None = None) -> Registrar:
         """The registrar."""

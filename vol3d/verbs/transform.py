@@ -90,23 +90,22 @@ class Transform(Config):
         grid, volume = Grid(reference.shape, reference.affine), Volume.read(self.image, self.form)
         chain = self.read_chain()
         self.check_way(chain, lattice(grid), self.reference)
-        if self.path:
-            frames = [self.move_volume(volume, T, grid) for T in self.way()]
-            self.tell_missed(chain, points_of(frames[-1]), self.image)
-            make_folder(self.out.parent)
-            write_series(self.out, frames, reference.space_code)
-            return self.out
-        moved = self.move_volume(volume, chain, grid)
-        if volume.data.any() and not moved.data.any():
+        ways = self.way() if self.path else [chain]
+        frames = [self.move_volume(volume, T, grid) for T in ways]
+        if volume.data.any() and not frames[-1].data.any():
             gap = overlap(move_points(chain, lattice(grid)), volume.grid).gap_mm
             raise DataError(
                 f"{self.image}: nothing of it comes to lie on the grid of {self.reference}; after the "
                 f"transform {gap:.0f} mm lie between them; are both what it is for, or is the way back "
                 f"due (inverse=true)?"
             )
-        self.tell_missed(chain, points_of(moved), self.image)
+        if len(points := points_of(frames[-1])):  # an empty mask has none
+            self.tell_missed(chain, points, self.image)
         make_folder(self.out.parent)
-        Volume(moved.data, grid.affine, reference.space_code).write(self.out)
+        if self.path:
+            write_series(self.out, frames, reference.space_code)
+        else:
+            Volume(frames[0].data, grid.affine, reference.space_code).write(self.out)
         return self.out
 
     def read_chain(self) -> sitk.Transform:

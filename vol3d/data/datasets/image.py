@@ -6,7 +6,7 @@ from typing import Literal
 
 from vol3d.data.bids_writer import parse_entities
 from vol3d.data.dataset import Dataset
-from vol3d.data.visit import Visit, kind_of
+from vol3d.data.visit import KINDS, Visit, kind_of
 from vol3d.errors import ConfigError
 
 
@@ -22,12 +22,17 @@ class OneImage(Dataset):
     """A brain mask on the same grid, outside of which it becomes 0."""
 
     def find(self) -> list[Visit]:
-        """The one visit; its person is told by a name in BIDS's words, else by the name itself."""
+        """The one visit; its person is told by a name in BIDS's words, else by the name itself.
+
+        A name that is a contrast alone, anna/T1w.nii.gz, tells no person; the folder's does.
+        """
         for path in (self.path, *filter(None, [self.mask])):
             if not path.is_file():
                 raise ConfigError(f"{path}: no such image")
         said = parse_entities(self.path)
         name = re.sub(r"\.nii(\.gz)?$", "", self.path.name)
+        if name in KINDS:
+            name = self.path.absolute().parent.name.removeprefix("sub-") or name
         subject = said.get("sub") or re.sub("[^A-Za-z0-9]", "", name) or "image"
         contrast = self.contrast or kind_of([self.path])
         split = self.split_of(subject, "train")

@@ -22,6 +22,10 @@ RIM_MM = 8.0
 STEP_MM = 0.7
 """No voxel moves further in one step of the descent."""
 TRIED_DEGREES = (-20.0, 0.0, 20.0)
+TRIED_SCALES = (0.7, 1.4)
+"""Masks that tell other sizes than these tell of air, a skull or half a brain."""
+ALIKE = 0.05
+"""Sizes that differ by less are not tried apart."""
 KEPT_POSES = 3
 """Of all poses that are tried, the best are followed downhill."""
 EVEN_MM = 2.0
@@ -55,14 +59,18 @@ def fit(
 
     Its `nearest_rigid` is the rigid one. A rigid fit of its own tilts brains of another size than the
     template: they turn until some part of their edge lies on the template's. So poses begin with the
-    size that the masks tell, and are followed as similarities.
+    size that the masks tell, and are followed as similarities. They begin with the template's own size
+    as well, as a mask may hold air, a skull or half a brain.
     """
     fixed, fixed_mask = fixed or template_volume(2.0), fixed_mask or template_mask(2.0)
     there, moving = even(fixed), even(brain)
     around = dilated(fixed_mask.resample(fixed_mask.grid.at(EVEN_MM), nearest=True), RIM_MM)
     scale = (volume_ml(mask) / volume_ml(fixed_mask)) ** (1 / 3)
+    told = float(np.clip(scale, *TRIED_SCALES))
+    scales = [told] if abs(told - 1) < ALIKE else [told, 1.0]
     middle, turns = centre_mm(mask), product(np.deg2rad(TRIED_DEGREES), repeat=3)
-    poses = [as_similarity(pose(angles, middle, fixed_mask), scale) for angles in turns]
+    rigid = [pose(angles, middle, fixed_mask) for angles in turns]
+    poses = [as_similarity(start, s) for start in rigid for s in scales]
     found = best_pose(there, moving, around, poses)
     return descend(there, moving, around, as_affine(found), shrink=[2])
 
