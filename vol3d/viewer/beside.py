@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vol3d.data.bids_writer import DESCRIPTION
 from vol3d.viewer.files import who_of
 from vol3d.viewer.folders import READY, Kind, facts_of_model
 from vol3d.viewer.layers import OURS, Original
@@ -49,7 +50,10 @@ def add_widgets(viewer: "Viewer", kinds: Mapping[Path, Kind]) -> list[Any]:
             widget, dock = widget_of(viewer, name)
             docks.append(dock)
             working.append(widget)
-            widget.show_folder(path, cohort or (image and image.parent), seen_in(viewer, path))
+            data = cohort or (image and dataset_of(image))
+            if kind == "registrations":  # checksums tell which of the images beside it are meant
+                data = data or (image and image.parent)
+            widget.show_folder(path, data, seen_in(viewer, path))
             if kind == "segmentations" and table is not None:
                 table.shows.connect(widget.follow)
     for one, other in pairwise(docks):
@@ -58,6 +62,16 @@ def add_widgets(viewer: "Viewer", kinds: Mapping[Path, Kind]) -> list[Any]:
         settle()  # Qt raises only what it has shown
         (docks[0] if table is not None else docks[-1]).raise_()
     return working
+
+
+def dataset_of(image: Path) -> Path | None:
+    """The top of the dataset that an image belongs to; None where it stands alone."""
+    for folder in image.absolute().parents:
+        if (folder / DESCRIPTION).is_file():
+            return folder
+        if folder.name.startswith("sub-"):
+            return folder.parent
+    return None
 
 
 def widget_of(viewer: "Viewer", name: str) -> "tuple[Any, QDockWidget]":

@@ -186,6 +186,10 @@ class EnsembleWidget(QWidget):
         for name in [*visit.images, THRESHOLD]:
             if name not in self.shown:
                 self.maps[name].setChecked(True)
+        if visit.lacking:
+            self.work.message.setText(
+                f"{', '.join(visit.lacking)}: not found; name the dataset that has it as data"
+            )
         self.viewer.reset_view()
         self.structure.addItems(visit.structures)
         self.lesions.setRowCount(len(visit.lesions))
