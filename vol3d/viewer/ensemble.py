@@ -210,7 +210,7 @@ class SegmentedVisit:
         return [n for c, n in names.items() if c != "mask" and c not in self.image_files]
 
     def is_made(self, path: Path) -> bool:
-        """Whether vol3d made a file of the dataset: itself, or what holds it beneath the dataset's top."""
+        """Whether vol3d made a file of the dataset, or a folder in it that holds the file."""
         if path.absolute().is_relative_to(self.top.absolute()):
             return True
         inside = (folder for folder in path.parents if self.data in folder.parents)

@@ -72,7 +72,7 @@ class PairForm(QWidget):
         Args:
             out: what `vol3d register` wrote.
             data: the dataset that has the images.
-            who: whose image was moved, of the pair to begin with: sub-X or sub-X_ses-Y.
+            who: whose image was moved, of the pair to begin with, or that pair: "sub-X to B".
         """
         self.wanted = who
         for name, path in (("out", out), ("data", data)):
@@ -87,7 +87,8 @@ class PairForm(QWidget):
     def listed(self, sidecars: dict[str, Path]) -> None:
         """The pairs are known."""
         now = self.pairs.currentText()
-        begins = [n for n in sidecars if self.wanted and n.startswith(f"{self.wanted} to ")]
+        wanted = self.wanted or ""
+        begins = [n for n in sidecars if wanted and f"{n} to ".startswith(f"{wanted} to ")]
         self.sidecars, self.wanted = sidecars, None
         self.pairs.blockSignals(True)
         self.pairs.clear()
