@@ -44,8 +44,8 @@ def opened() -> Iterator[Opener]:
 
     sessions = []
 
-    def open_paths(*paths: Path) -> "Session":
-        sessions.append(Session([*paths]))
+    def open_paths(*paths: Path, **settings: str) -> "Session":
+        sessions.append(Session([*paths], **settings))
         return sessions[-1]
 
     yield open_paths
@@ -146,6 +146,14 @@ def test_a_registration_has_its_widget(opened: Opener, registered: tuple[Path, P
     until(lambda: widget.step.t == 0 and not widget.work.is_busy)
     assert np.abs(widget.step.moved.data - still).max() < 1
 
+    # Of a pair whose fixed image is not found, nothing is shown: what was there is another's.
+    widget.source.folders.set("data", None)
+    widget.source.choose("sub-01 to 02")
+    session.wait()
+    assert "sub-02_T1w.nii.gz is not there" in widget.work.message.text()
+    assert (widget.shown, widget.registration, widget.summary.text()) == ({}, None, "")
+    assert not widget.path.isEnabled()
+
 
 def test_of_a_moving_image_that_is_gone_the_end_of_the_path_is_seen(
     opened: Opener, registered: tuple[Path, Path], tmp_path: Path
@@ -172,7 +180,7 @@ def test_of_a_moving_image_that_is_gone_the_end_of_the_path_is_seen(
 def test_a_generator_has_its_widget(opened: Opener, tmp_path: Path):
     bundle = tmp_path / "mine"
     shutil.copytree(Path(vol3d.__file__).parent / "ready" / "diffusion", bundle)
-    session = opened(bundle)
+    session = opened(bundle, plane="coronal")
     assert not session.viewer.layers
     session.complete()
     session.wait()
@@ -181,6 +189,9 @@ def test_a_generator_has_its_widget(opened: Opener, tmp_path: Path):
     widget = docks["Generate (vol3d)"]
     assert widget.source.values["bundle"] == str(bundle)
     assert [layer.name for layer in session.viewer.layers] == ["seed 0"]
+    settle()
+    axis = session.viewer.dims.order[0]
+    assert session.viewer.dims.axis_labels[axis] == "y"  # across a coronal plane
     assert widget.isVisible()
 
 

@@ -125,3 +125,34 @@ def test_another_folder_is_refused_in_a_line(viewer: "Viewer", folders: tuple[Pa
     widget.folders.changed.emit()
     until(lambda: not widget.work.is_busy, 60)
     assert "is no folder that vol3d segment wrote" in widget.work.message.text()
+
+
+def test_what_others_opened_stays_with_what_was_drawn(viewer: "Viewer", folders: tuple[Path, Path]):
+    from vol3d.viewer.files import layers_of_file
+    from vol3d.viewer.window import add
+
+    out, data = folders
+    other = person(data, "sub-02", {"anna": member(BIG)})
+    told = {"Inputs": {"T1w": {"File": other.image.name}}, "Interval": 0.9}
+    segmentation(out, other, MEMBERS, [STRUCTURE], **told)
+    files = [
+        anat_path(data, "sub-01", said, suffix)
+        for said, suffix in (({}, "T1w"), ({"desc": "anna"}, "dseg"))
+    ]
+    image, labels = add(viewer, [layer for path in files for layer in layers_of_file(path)])
+    widget = opened(viewer, folders)
+    assert (widget.shown["T1w"], widget.shown["anna"]) == (image, labels)
+    labels.data[0, 0, 0] = 1
+
+    widget.visits.setCurrentText("sub-02")
+    until(lambda: widget.visit.visit == "sub-02" and not widget.work.is_busy)
+    assert {image, labels} < {*viewer.layers}
+    assert labels.data[0, 0, 0] == 1
+    assert not image.visible  # it is of somebody else
+    assert [layer.name for layer in viewer.layers if layer.visible] == ["T1w", "threshold"]
+    widget.visits.setCurrentText("sub-01")
+    until(lambda: widget.visit.visit == "sub-01" and not widget.work.is_busy)
+    assert image.visible
+    assert [*viewer.layers] == [image, labels, widget.shown["threshold"]]
+    widget.follow("sub-02")  # as a table does, which may keep those loaded
+    assert [*viewer.layers] == [image, labels]

@@ -160,6 +160,12 @@ def test_a_slider_does_not_end_what_is_being_saved(viewer: "Viewer", tmp_path: P
 
 def test_what_is_wrong_is_told_below(viewer: "Viewer", tmp_path: Path):
     _, widget = viewer.window.add_plugin_dock_widget("vol3d", "Generate")  # as from the menu
+    widget.open(str(tmp_path / "nothing"))  # before any model is open
+    drawn(widget)
+    assert "no such folder" in widget.work.message.text()
+    assert widget.model is None
+    widget.source.set("bundle", "ready")
+    widget.source.changed.emit()
     until(lambda: widget.model is not None, 60)
     widget.source.set("bundle", str(tmp_path / "nothing"))
     widget.source.changed.emit()

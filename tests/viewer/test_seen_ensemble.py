@@ -8,6 +8,7 @@ import pytest
 from tests.segmented import AFFINE, SHAPE, STRUCTURE, VOXEL_ML, box, person, segmentation
 from vol3d.data.bids_writer import anat_path
 from vol3d.errors import DataError
+from vol3d.viewer.beside import dataset_of
 from vol3d.viewer.ensemble import SegmentedVisit, visits_in
 from vol3d.volume import Volume
 
@@ -84,6 +85,22 @@ def test_raters_of_several_structures_are_told_apart(tmp_path: Path):
         "label-lesions_desc-ben_mask": 3,
         "label-ventricles_desc-ben_mask": 2,
     }
+
+
+def test_what_vol3d_made_within_the_data_is_by_nobody(tmp_path: Path):
+    data = tmp_path / "data"
+    who = person(data, "sub-01", {"anna": box(4, 4, 4)})
+    later = anat_path(data, "sub-01_ses-2", {"desc": "later"}, "dseg")
+    Volume(box(1, 1, 1), AFFINE).write(later)
+    told = {"Inputs": {"T1w": {"File": who.image.name}, "FLAIR": {"File": "sub-01_FLAIR.nii.gz"}}}
+    for name in ("one", "other"):
+        segmentation(data / "derivatives" / name, who, MEMBERS, **told)
+    (sidecar,) = visits_in(data / "derivatives" / "one").values()
+    visit = SegmentedVisit(sidecar, data).loaded()
+    assert visit.rater_files == {"anna": anat_path(data, "sub-01", {"desc": "anna"}, "dseg")}
+    assert visit.lacking == ["sub-01_FLAIR.nii.gz"]
+    assert dataset_of(who.image) == data
+    assert dataset_of(tmp_path / "T1w.nii.gz") is None
 
 
 def test_without_the_data_there_are_none(folders: tuple[Path, Path]):

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from vol3d.data.bids_writer import anat_path, write_json
+from vol3d.errors import ConfigError
 from vol3d.transforms.deformation import Deformation
 from vol3d.transforms.field_file import write_field
 from vol3d.transforms.transform import affine
 from vol3d.transforms.transform_file import write_transform
 from vol3d.transforms.velocity_file import Flow, write_flow
+from vol3d.viewer.gathered import gather
 from vol3d.viewer.registration import Registration, checkerboard, scaled, swipe, world_box
 from vol3d.volume import Grid, Volume
 
@@ -132,3 +135,26 @@ def test_a_swipe_goes_from_left_to_right(share: float, moved_is_seen: float):
     x = places()[0]
     if 0 < share < 1:
         assert x[is_moved].max() < x[~is_moved].min()
+
+
+def test_somebody_has_the_pair_in_which_they_are(tmp_path: Path):
+    out = tmp_path / "out"
+    for moved, fixed in ((1, 2), (2, 3)):
+        path = anat_path(out, f"sub-{moved}", {"space": f"{fixed}", "desc": "registered"}, "T1w")
+        FIXED.write(path)
+        write_json(path.with_name(path.name.replace(".nii.gz", ".json")), {})
+    write_json(out / "dataset_description.json", {"GeneratedBy": [{"Name": "vol3d register"}]})
+    found = {}
+    for who in "1234":
+        image = tmp_path / f"sub-{who}_T1w.nii.gz"
+        FIXED.write(image)
+        (found[who],) = {s["name"] for _, s, _ in gather([image, out])} - {image.name[:9]}
+    assert found == {
+        "1": "sub-1 to 2",
+        "2": "sub-2 to 3",
+        "3": "sub-2 to 3",  # where nobody moved it, it is the fixed one
+        "4": "sub-1 to 2 (not of sub-4)",
+    }
+    assert [s["name"] for _, s, _ in gather([out], "3")] == ["sub-2 to 3"]
+    with pytest.raises(ConfigError, match="who=4"):
+        gather([out], "4")

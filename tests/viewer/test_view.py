@@ -183,6 +183,7 @@ def test_any_number_of_paths_may_be_named():
     view = fill("view", load_verb("view"), ["a.nii", "b", "c", "plane=coronal", "at=[1,2,3]"])
     assert view.paths == [Path("a.nii"), Path("b"), Path("c")]
     assert view.at == [1.0, 2.0, 3.0]
+    assert fill("view", load_verb("view"), ["a", "who=12"]).who == "12"
     assert fill("view", load_verb("view"), ["paths=[a,b]"]).paths == [Path("a"), Path("b")]
     with pytest.raises(ConfigError, match="one word too many"):
         fill("view", load_verb("view"), ["c", "paths=[a,b]"])

@@ -19,6 +19,11 @@ Place = Annotated[list[float], Field(min_length=3, max_length=3)]
 QT = ("PyQt6", "PySide6")
 
 
+def word(given: object) -> object:
+    """A number names a person too: who=12."""
+    return str(given) if isinstance(given, int) else given
+
+
 class View(Config):
     """Look at files and folders: vol3d view IMAGE LABELS ... [plane=coronal] [screenshot=FILE.png].
 
@@ -32,7 +37,7 @@ class View(Config):
     goes_on: ClassVar[bool] = True
     paths: Annotated[list[Path], BeforeValidator(several), Field(min_length=1)]
     """Files and folders. `ready` is the model that comes with vol3d."""
-    who: str | None = None
+    who: Annotated[str | None, BeforeValidator(word)] = None
     """Whose, of folders with several people: sub-X, or sub-X_ses-Y. Without it that of an image among
     PATHS, else the first."""
     plane: Literal["axial", "coronal", "sagittal", "3d"] = "axial"

@@ -8,9 +8,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vol3d.data.bids_writer import DESCRIPTION, parse_entities
 from vol3d.viewer.files import who_of
 from vol3d.viewer.folders import READY, Kind, facts_of_model
 from vol3d.viewer.layers import OURS, Original
+from vol3d.viewer.registered import is_registrations, name_of
 from vol3d.viewer.window import settle
 
 if TYPE_CHECKING:
@@ -49,7 +51,8 @@ def add_widgets(viewer: "Viewer", kinds: Mapping[Path, Kind]) -> list[Any]:
             widget, dock = widget_of(viewer, name)
             docks.append(dock)
             working.append(widget)
-            widget.show_folder(path, cohort or (image and image.parent), seen_in(viewer, path))
+            data = cohort or (image and data_with(image, kind))
+            widget.show_folder(path, data, seen_in(viewer, path))
             if kind == "segmentations" and table is not None:
                 table.shows.connect(widget.follow)
     for one, other in pairwise(docks):
@@ -58,6 +61,21 @@ def add_widgets(viewer: "Viewer", kinds: Mapping[Path, Kind]) -> list[Any]:
         settle()  # Qt raises only what it has shown
         (docks[0] if table is not None else docks[-1]).raise_()
     return working
+
+
+def data_with(image: Path, kind: Kind) -> Path | None:
+    """Where other images are looked for beside one; a registration's checksums tell them anywhere."""
+    return dataset_of(image) or (image.parent if kind == "registrations" else None)
+
+
+def dataset_of(image: Path) -> Path | None:
+    """The top of the dataset that an image belongs to; None where it stands alone."""
+    for folder in image.absolute().parents:
+        if (folder / DESCRIPTION).is_file():
+            return folder
+        if folder.name.startswith("sub-"):
+            return folder.parent
+    return None
 
 
 def widget_of(viewer: "Viewer", name: str) -> "tuple[Any, QDockWidget]":
@@ -90,9 +108,16 @@ def is_of(original: Original | None, folder: Path) -> bool:
 
 
 def seen_in(viewer: "Viewer", folder: Path) -> str | None:
-    """Whose layers of a folder are there: sub-X or sub-X_ses-Y."""
+    """Whose layers of a folder are there: sub-X or sub-X_ses-Y; of a registration, its pair."""
     every = (layer.metadata.get(OURS) for layer in viewer.layers)
-    return next((who_of(one.path) for one in every if is_of(one, folder)), None)
+    path = next((one.path for one in every if is_of(one, folder)), None)
+    if path is None:
+        return None
+    return (
+        name_of(path)
+        if "space" in parse_entities(path) and is_registrations(folder)
+        else who_of(path)
+    )
 
 
 def facts(viewer: "Viewer", path: Path) -> "QDockWidget":

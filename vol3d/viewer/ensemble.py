@@ -13,6 +13,7 @@ from vol3d.errors import DataError
 from vol3d.io.header import unreadable
 from vol3d.io.reading import read_json, understood
 from vol3d.trained.segmentation_folder import MAKER, label_word
+from vol3d.viewer.files import who_of
 from vol3d.viewer.folders import short_name, visits_of
 from vol3d.volume import Volume
 
@@ -94,11 +95,13 @@ class SegmentedVisit:
         name: of the visit.
         structures: in the order of the labels from 1.
         told: the whole sidecar.
+        top: the folder that `vol3d segment` wrote.
         data: the dataset that it was segmented from; None where nobody says.
     """
 
     def __init__(self, sidecar: Path, data: Path | None = None) -> None:
         self.sidecar, self.told, self.data = sidecar, read_json(sidecar), data
+        self.top = next(f for f in sidecar.parents if read_maker(f).get("Name") == MAKER)
         self.stem = sidecar.name.removesuffix("_dseg.json")
         self.name = self.stem
         with understood(sidecar):
@@ -196,9 +199,22 @@ class SegmentedVisit:
         found = {}
         for contrast, told in self.inputs.items() if self.data else ():
             there = sorted(self.data.rglob(told["File"])) if contrast != "mask" else []
-            if there:
-                found[contrast] = there[0]
+            if there:  # of a name that vol3d has kept, the original
+                found[contrast] = min(there, key=self.is_made)
         return found
+
+    @property
+    def lacking(self) -> list[str]:
+        """The names of images that it was segmented from and that are not found."""
+        names = {contrast: told["File"] for contrast, told in self.inputs.items()}
+        return [n for c, n in names.items() if c != "mask" and c not in self.image_files]
+
+    def is_made(self, path: Path) -> bool:
+        """Whether vol3d made a file of the dataset, or a folder in it that holds the file."""
+        if path.absolute().is_relative_to(self.top.absolute()):
+            return True
+        inside = (folder for folder in path.parents if self.data in folder.parents)
+        return any(str(read_maker(folder).get("Name")).startswith("vol3d ") for folder in inside)
 
     @cached_property
     def rater_files(self) -> dict[str, Path]:
@@ -206,6 +222,8 @@ class SegmentedVisit:
         found: dict[str, Path] = {}
         for suffix in LABEL_SUFFIXES if self.data else ():
             for path in sorted(self.data.rglob(f"{self.visit}_*{suffix}.nii.gz")):
+                if who_of(path) != self.visit or self.is_made(path):
+                    continue
                 said = parse_entities(path)
                 name = " ".join(said[k] for k in ("label", "desc") if k in said) or suffix
                 if said.get("desc") != "brain":

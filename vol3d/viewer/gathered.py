@@ -14,7 +14,7 @@ from vol3d.viewer.folders import (
     visits_of,
 )
 from vol3d.viewer.layers import LayerTuple, is_scan
-from vol3d.viewer.registered import pairs_in
+from vol3d.viewer.registered import pair_of, pairs_in
 from vol3d.viewer.together import masks_apart
 
 OVER = {"image": 0, "labels": 2, "vectors": 3, "points": 4}
@@ -42,7 +42,11 @@ def gather(paths: Sequence[Path], who: str | None = None) -> list[LayerTuple]:
             continue
         # A cohort may be others, to look at beside an image; a segmentation is of one person.
         must = who is not None or kind_of(path) == "segmentations"
-        found = layers_at(path, whose if knows(path, whose, must=must) else None)
+        known = knows(path, whose, must=must)
+        found = layers_at(path, whose if known else None)
+        if kind_of(path) == "registrations" and whose and not known:
+            for _, settings, _ in found:
+                settings["name"] += f" (not of {whose})"
         if (
             len(paths) > 1 and kind_of(path) == "cohort"
         ):  # what is asked for beside it is to be seen
@@ -79,7 +83,7 @@ def knows(path: Path, who: str | None, *, must: bool) -> bool:
     if kind == "segmentations":
         there = name in visits_of(path)
     elif kind == "registrations":
-        there = any(who_of(sidecar) == name for sidecar in pairs_in(path).values())
+        there = pair_of(pairs_in(path), name) is not None
     else:
         there = bool(images_of(cohort_at(path), name))
     if must and not there:

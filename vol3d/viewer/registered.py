@@ -1,7 +1,8 @@
 """What `vol3d register` wrote, as layers and as the files of a pair; found without torch or SimpleITK."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from vol3d.data.bids_writer import parse_entities, read_maker
@@ -105,17 +106,26 @@ def layers_of_registrations(folder: Path, who: str | None = None) -> list[LayerT
 
     Args:
         folder: what `vol3d register` wrote.
-        who: whose image was moved, sub-X or sub-X_ses-Y; the first pair without it.
+        who: whose image was moved, or is the fixed one of a pair where none of theirs was: sub-X or
+            sub-X_ses-Y; the first pair without it.
 
     Raises:
-        ConfigError: nobody of that name was moved.
+        ConfigError: there is no pair of anybody of that name.
         DataError: see `pairs_in`.
     """
     pairs = pairs_in(folder)
-    name = next((n for n, path in pairs.items() if who in (None, who_of(path))), None)
+    name = pair_of(pairs, who) if who else next(iter(pairs))
     if name is None:
         raise ConfigError(f"{folder}: has no {who}; it has {', '.join([*pairs][:5])}")
     return [*layers_of_pair(name, pairs[name])]
+
+
+def pair_of(pairs: Mapping[str, Path], who: str) -> str | None:
+    """The first pair in which somebody was moved, or, where there is none, onto whom another was."""
+    moved = (name for name, path in pairs.items() if who_of(path) == who)
+    space = who.removeprefix("sub-").replace("_ses-", "ses")
+    fixed = (name for name, path in pairs.items() if parse_entities(path).get("space") == space)
+    return next(chain(moved, fixed), None)
 
 
 def layers_of_pair(name: str, sidecar: Path) -> Iterator[LayerTuple]:

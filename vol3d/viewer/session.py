@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vol3d.io.files import whole
 from vol3d.viewer.beside import add_widgets
@@ -37,6 +37,8 @@ class Session:
         viewer: the window.
         kinds: what is at each path.
         layers: of all paths, in order, the uppermost last.
+        plane: that is shown at first.
+        at: where; None in the middle.
         widgets: those of `complete` that work beside the window.
 
     Raises:
@@ -63,11 +65,27 @@ class Session:
         self.viewer = prepare(napari.Viewer(title=title, show=True))
         self.viewer.window._qt_window.resize(*WINDOW)
         add(self.viewer, [layer for layer in self.layers if is_seen(layer)])
-        show_plane(self.viewer, plane)
-        if at is not None:
-            go_to(self.viewer, at, centred=False)
+        self.plane, self.at = plane, at
+        if self.viewer.layers:
+            self.turn()
+        else:  # what a widget draws first is shown so
+            self.viewer.layers.events.inserted.connect(self.turn_soon)
         settle()
         self.widgets: list = []
+
+    def turn(self) -> None:
+        """Show the plane, and the place, that were asked for."""
+        show_plane(self.viewer, self.plane)
+        if self.at is not None:
+            go_to(self.viewer, self.at, centred=False)
+
+    def turn_soon(self, event: Any) -> None:
+        """The first layer that has planes arrives: turn once it is shown."""
+        from qtpy.QtCore import QTimer
+
+        if event.value.ndim >= 3:
+            self.viewer.layers.events.inserted.disconnect(self.turn_soon)
+            QTimer.singleShot(0, self.turn)
 
     def complete(self) -> None:
         """Add the layers that are not seen, and beside the picture the widgets that go with the paths."""

@@ -62,6 +62,8 @@ class EnsembleWidget(QWidget):
         maps: a tick for each map that can be shown, by its name.
         shown: the layer of each map that was shown, likewise; of a map whose file somebody has opened
             already, that layer.
+        added: the layers that the widget has added itself; it removes no other.
+        hidden: layers that others opened of a visit that is no longer shown; they come back with it.
     """
 
     def __init__(self, napari_viewer: "Viewer") -> None:
@@ -71,6 +73,8 @@ class EnsembleWidget(QWidget):
         self.sidecars: dict[str, Path] = {}
         self.maps: dict[str, QCheckBox] = {}
         self.shown: dict[str, Layer] = {}
+        self.added: list[Layer] = []
+        self.hidden: list[Layer] = []
         self.work = Work()
         self.folders, self.visits = Form(FOLDERS), QComboBox()
         self.folders.changed.connect(self.open)
@@ -132,10 +136,10 @@ class EnsembleWidget(QWidget):
     def clear(self) -> None:
         """Show nothing; what is being read will not be shown either."""
         self.work.stop()
-        for layer in self.shown.values():
+        for layer in self.added:
             if layer in self.viewer.layers:
                 self.viewer.layers.remove(layer)
-        self.visit, self.shown, self.maps = None, {}, {}
+        self.visit, self.shown, self.maps, self.added = None, {}, {}, []
         self.lesions.setRowCount(0)
         self.structure.clear()
         self.plot.clear()
@@ -174,12 +178,18 @@ class EnsembleWidget(QWidget):
 
     def opened(self, visit: "SegmentedVisit") -> None:
         """A visit was read: show its image, contours, numbers and lesions."""
+        theirs = [layer for layer in self.shown.values() if layer not in self.added]
         self.clear()
         self.visit, self.shown = visit, self.opened_already(visit)
+        self.take_turns(theirs)
         self.fill_choices()
         for name in [*visit.images, THRESHOLD]:
             if name not in self.shown:
                 self.maps[name].setChecked(True)
+        if visit.lacking:
+            self.work.message.setText(
+                f"{', '.join(visit.lacking)}: not found; name the dataset that has it as data"
+            )
         self.viewer.reset_view()
         self.structure.addItems(visit.structures)
         self.lesions.setRowCount(len(visit.lesions))
@@ -193,6 +203,16 @@ class EnsembleWidget(QWidget):
             for j, words in enumerate(cells):
                 self.lesions.setItem(i, j, QTableWidgetItem(words))
         self.redraw()
+
+    def take_turns(self, before: "list[Layer]") -> None:
+        """Hide what others opened of the visit before, and show again what was hidden of this one."""
+        now = [*self.shown.values()]
+        for layer in self.hidden:
+            layer.visible = layer in now or layer.visible
+        away = [layer for layer in before if layer.visible and layer not in now]
+        for layer in away:
+            layer.visible = False
+        self.hidden = [layer for layer in self.hidden if layer not in now] + away
 
     def opened_already(self, visit: "SegmentedVisit") -> "dict[str, Layer]":
         """Layers of the visit's maps that somebody has opened, by the map's name."""
@@ -261,9 +281,14 @@ class EnsembleWidget(QWidget):
         if layer is not None and layer in self.viewer.layers:
             layer.visible = on
         elif on:
-            (self.shown[name],) = add(self.viewer, [self.makers()[name]()])
+            self.put(name, self.makers()[name]())
         if name == THRESHOLD:
             self.redraw()
+
+    def put(self, name: str, layer: LayerTuple) -> None:
+        """Add a layer of our own."""
+        (self.shown[name],) = added = add(self.viewer, [layer])
+        self.added += added
 
     def redraw(self, *_: Any) -> None:
         """The threshold moved: draw what has at least that probability, and say how large it is."""
@@ -293,9 +318,7 @@ class EnsembleWidget(QWidget):
         layer = self.shown.get("lesion")
         if layer is not None and layer in self.viewer.layers:
             self.viewer.layers.remove(layer)
-        (self.shown["lesion"],) = add(
-            self.viewer, [points_layer([lesion.centre_mm], "lesion", size_mm=12.0)]
-        )
+        self.put("lesion", points_layer([lesion.centre_mm], "lesion", size_mm=12.0))
         go_to(self.viewer, lesion.centre_mm)
 
 

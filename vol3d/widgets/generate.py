@@ -57,6 +57,7 @@ class GenerateWidget(QWidget):
         self.layers = GeneratedLayers(napari_viewer)
         self.work, self.saving_work = Work(), Work()
         self.body = scrolled(self, below=self.work)
+        self.build_source()
         for work in (self.work, self.saving_work):
             self.destroyed.connect(work.stop)
         self.open(READY)
@@ -66,6 +67,7 @@ class GenerateWidget(QWidget):
     def open(self, bundle: str) -> None:
         """Open a model, and draw its first brain."""
         self.bundle = bundle
+        self.source.set("bundle", bundle)
         self.work.message.setText(f"opening {bundle}")
         self.work.start(lambda tell: open_model(bundle), self.opened)
 
@@ -86,13 +88,18 @@ class GenerateWidget(QWidget):
         self.swept.addItems([name for name in numbers if name != SPACING])  # frames share a grid
         self.draw()
 
-    def build(self) -> None:
-        """The forms; what they are made of has been loaded beside the window."""
+    def build_source(self) -> None:
+        """The form of the model: another can be named whatever comes of the first."""
         from vol3d.verbs.generate import Generate
 
         self.source = Form(fields_of(Generate, "bundle"))
-        self.source.set("bundle", self.bundle)
         self.source.changed.connect(lambda: self.open(self.source.values["bundle"] or READY))
+        self.body.addWidget(self.source)
+
+    def build(self) -> None:
+        """The other forms, of what a model can be asked for."""
+        from vol3d.verbs.generate import Generate
+
         self.covariates, self.sliders = QGroupBox("Ask for"), QWidget()
         QVBoxLayout(self.covariates).addWidget(self.sliders)
         self.draws = Form(fields_of(Generate, "seed", "n"))
@@ -104,7 +111,7 @@ class GenerateWidget(QWidget):
         self.live.setChecked(True)
         self.button = QPushButton("Draw")
         self.button.clicked.connect(self.draw)
-        for widget in (self.source, self.covariates, self.draws, self.sampler):
+        for widget in (self.covariates, self.draws, self.sampler):
             self.body.addWidget(widget)
         for widget in (self.live, self.button, self.build_sweep()):
             self.body.addWidget(widget)

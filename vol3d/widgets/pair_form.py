@@ -39,6 +39,7 @@ class PairForm(QWidget):
     Args:
         work: looks for files beside the window.
         read: is told the files of a pair once it is chosen.
+        clear: takes away what is shown, which is of another pair by then.
 
     Attributes:
         sidecars: of the pairs of the folder, by who moves where.
@@ -48,9 +49,11 @@ class PairForm(QWidget):
         files: the form of the files.
     """
 
-    def __init__(self, work: Work, read: Callable[[PairFiles], None]) -> None:
+    def __init__(
+        self, work: Work, read: Callable[[PairFiles], None], clear: Callable[[], None]
+    ) -> None:
         super().__init__()
-        self.work, self.read = work, read
+        self.work, self.read, self.clear = work, read, clear
         self.sidecars: dict[str, Path] = {}
         self.pair: PairFiles | None = None
         self.wanted: str | None = None
@@ -69,7 +72,7 @@ class PairForm(QWidget):
         Args:
             out: what `vol3d register` wrote.
             data: the dataset that has the images.
-            who: whose image was moved, of the pair to begin with: sub-X or sub-X_ses-Y.
+            who: whose image was moved, of the pair to begin with, or that pair: "sub-X to B".
         """
         self.wanted = who
         for name, path in (("out", out), ("data", data)):
@@ -84,7 +87,8 @@ class PairForm(QWidget):
     def listed(self, sidecars: dict[str, Path]) -> None:
         """The pairs are known."""
         now = self.pairs.currentText()
-        begins = [n for n in sidecars if self.wanted and n.startswith(f"{self.wanted} to ")]
+        wanted = self.wanted or ""
+        begins = [n for n in sidecars if wanted and f"{n} to ".startswith(f"{wanted} to ")]
         self.sidecars, self.wanted = sidecars, None
         self.pairs.blockSignals(True)
         self.pairs.clear()
@@ -97,6 +101,7 @@ class PairForm(QWidget):
     def choose(self, name: str) -> None:
         """A pair was chosen: look for its files."""
         if name in self.sidecars:
+            self.clear()
             data = self.folders.values["data"]
             sidecar, place = self.sidecars[name], Path(data) if data else None
             self.work.start(lambda tell: files_of_pair(sidecar, place), self.found)

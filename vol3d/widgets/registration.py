@@ -49,7 +49,7 @@ class RegistrationWidget(QWidget):
         self.shown: dict[str, Layer] = {}
         self.plane: tuple[int, float] | None = None
         self.work = Work()
-        self.source = PairForm(self.work, self.read)
+        self.source = PairForm(self.work, self.read, self.clear)
         self.mode, self.square = QComboBox(), QDoubleSpinBox()
         self.mode.addItems([BLEND, CHECKERBOARD, SWIPE])
         self.share, self.path = slider(PERCENT // 2), slider(PERCENT)
@@ -105,10 +105,17 @@ class RegistrationWidget(QWidget):
 
         self.work.start(read, lambda found: self.show(*found))
 
-    def show(self, registration: "Registration", step: "Step") -> None:
-        """Show a registration that was read, or made by somebody else."""
+    def clear(self) -> None:
+        """Show nothing."""
         for name in [*self.shown]:
             self.remove(name)
+        self.registration, self.step = None, None
+        self.path.setEnabled(False)
+        self.summary.setText("")
+
+    def show(self, registration: "Registration", step: "Step") -> None:
+        """Show a registration that was read, or made by somebody else."""
+        self.clear()
         for layer in self.viewer.layers:  # the two images are added up: below them is black
             layer.visible = False
         self.registration, self.step = registration, step
