@@ -119,6 +119,7 @@ CALLS = {
     "v.show({})": "volumes: one or more by title are due",
     "v.show(cube)": "volumes: one or more by title are due, .* got Volume",
     "v.show({'a': cube.data})": "a: a volume is due, got ndarray",
+    "v.show({'a': None})": "a: a volume is due, got NoneType",
     "cube.figure(at=(5, 0))": r"at=\(5, 0\): a point is due, three numbers in mm",
     "cube.figure(outline=cube.data)": "outline: a volume is due, got ndarray",
     "cube.reorient('RAX')": "'RAX': no orientation; three letters are due",

@@ -300,8 +300,9 @@ def check_shown(volumes: Mapping[str, Volume], outline: Volume | None) -> None:
         raise ConfigError(
             f"volumes: one or more by title are due, {{'a brain': brain}}, got {kind_of(volumes)}"
         )
-    for title, one in [*volumes.items(), ("outline", outline)]:
-        if not isinstance(one, Volume) and (one is not None or one is not outline):
+    outlines = [] if outline is None else [("outline", outline)]
+    for title, one in [*volumes.items(), *outlines]:
+        if not isinstance(one, Volume):
             raise ConfigError(f"{title}: a volume is due, got {kind_of(one)}")
 
 
