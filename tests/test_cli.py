@@ -123,6 +123,13 @@ def test_a_mistake_is_one_line(words: list[str], code: int, line: str, tmp_path:
     assert not (tmp_path / "run").exists(), "a run that never began leaves nothing"
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/running.md", "vol3d/cli/__init__.py"])
+def test_pages_say_which_verbs_read_nothing_in_a_dry_run(page: str):
+    text = " ".join((Path(__file__).parent.parent / page).read_text().split())
+    *first, last = [name for name in verbs() if not hasattr(load_verb(name), "foresee")]
+    assert f"({', '.join(first)} and {last} check their settings alone)" in text
+
+
 def test_dry_run_prints_the_settings_and_reads_the_data(cohort: Path, tmp_path: Path):
     words = ["train", "configs/demo/autoencoder.yaml", f"run={tmp_path / 'r'}", "--dry-run"]
     result = vol3d(*words, f"data.path={cohort}")

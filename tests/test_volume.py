@@ -181,6 +181,16 @@ def test_stored_as_steps(tmp_path: Path):
     assert np.abs(Volume.read(tmp_path / "v.nii.gz").data - x).max() <= 0.51e-4
 
 
+def test_numpys_own_numbers_are_as_good_as_pythons(tmp_path: Path):
+    x = np.arange(8, dtype=np.longdouble).reshape(2, 2, 2)
+    Volume(x, np.eye(4)).write(tmp_path / "a.nii", codes=np.array([1, 4]))
+    assert np.array_equal(Volume.read(tmp_path / "a.nii").data, x)
+    header = nib.load(tmp_path / "a.nii").header
+    assert (header["sform_code"], header["qform_code"]) == (1, 4)
+    Volume(x, np.eye(4)).write(tmp_path / "b.nii", slope=np.float32(0.25), codes=[1, 1])
+    assert np.array_equal(nib.load(tmp_path / "b.nii").dataobj.get_unscaled(), x * 4)
+
+
 def test_coarser_grid_covers_the_same_place():
     grid = Grid((40, 56, 41), mni_grid(4.0).affine)
     half = grid.coarser(2)

@@ -5,9 +5,11 @@ ITK's are LPS+; the functions of `sitk` here and in `transforms` are the only pl
 """
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
-STORED = {"bool": "uint8", "int64": "int32", "float16": "float32"}
+STORED = {"bool": "uint8", "int64": "int32", "float16": "float32", "float128": "float64"}
 """Types that NIfTI's readers do not know, and what stands for them in a file."""
 CODES = range(6)
 """NIfTI's names of the world."""
@@ -124,7 +126,7 @@ class Volume:
         path: Path | str,
         *,
         slope: float | None = None,
-        codes: tuple[int, int] | None = None,
+        codes: Sequence[int] | None = None,
     ) -> None:
         """Write as NIfTI, whole or not at all; sform and qform both say where the voxels are.
 
@@ -139,8 +141,12 @@ class Volume:
             RunError: no such folder, no permission, or the disk is full.
         """
         path = checked_image_name(path)
-        if slope is not None and not (isinstance(slope, int | float) and slope > 0):
-            raise ConfigError(f"slope={brief(slope)}: the size of a step is due, above 0")
+        if slope is not None:
+            if not (isinstance(slope, Real) and 0 < slope < math.inf):
+                raise ConfigError(f"slope={brief(slope)}: the size of a step is due, above 0")
+            slope = float(slope)  # of NumPy's there are several
+        if codes is not None:
+            codes = tuple(np.asarray(codes, object).ravel().tolist())  # a list and an array also do
         if codes not in (None, *product(CODES, CODES)):
             raise ConfigError(f"codes={brief(codes)}: two of 0 to {max(CODES)} are due")
         data = self.data.astype(self.stored)
@@ -300,8 +306,9 @@ def check_shown(volumes: Mapping[str, Volume], outline: Volume | None) -> None:
         raise ConfigError(
             f"volumes: one or more by title are due, {{'a brain': brain}}, got {kind_of(volumes)}"
         )
-    for title, one in [*volumes.items(), ("outline", outline)]:
-        if not isinstance(one, Volume) and (one is not None or one is not outline):
+    outlines = [] if outline is None else [("outline", outline)]
+    for title, one in [*volumes.items(), *outlines]:
+        if not isinstance(one, Volume):
             raise ConfigError(f"{title}: a volume is due, got {kind_of(one)}")
 
 

@@ -230,6 +230,16 @@ def test_what_is_wrong_is_one_line(folder: Path, tmp_path: Path):
         verb("transform", words[0], str(tmp_path / "p.csv"), str(tmp_path / "p.csv"))
 
 
+def test_a_dry_run_refuses_what_a_run_would_and_writes_nothing(folder: Path, tmp_path: Path):
+    words = ["transform", str(folder / f"{PAIR}.h5"), str(folder / "moving_T1w.nii.gz")]
+    words += [str(tmp_path / "new" / "out.nii.gz"), "--dry-run"]
+    done = vol3d(*words, f"reference={folder / 'fixed_T1w.nii.gz'}")
+    assert done.returncode == 0, done.stderr
+    assert not [*tmp_path.iterdir()]
+    done = vol3d(*words, "reference=none.nii")
+    assert (done.returncode, done.stderr) == (1, "vol3d: none.nii: no such image\n")
+
+
 def test_the_command_line(folder: Path, tmp_path: Path):
     points = tmp_path / "p.csv"
     points.write_text("x,y,z\n0,0,0\n")

@@ -204,6 +204,21 @@ def test_what_does_not_go_is_one_line(files: list[Path], words: list[str], line:
         verb("view", str(files[0]), *words)
 
 
+def test_a_path_that_is_not_there_is_said_before_all_else(files: list[Path], tmp_path: Path):
+    with pytest.raises(ConfigError, match="nope: no such file or folder"):
+        verb("view", "nope")
+    words = [
+        "view",
+        str(files[0]),
+        "format=html",
+        f"out={tmp_path / 'new' / 'a.html'}",
+        "--dry-run",
+    ]
+    assert vol3d(*words).returncode == 0
+    assert not (tmp_path / "new").exists()
+    assert "lies outside of all that is shown" in vol3d(*words, "at=[999,0,0]").stderr
+
+
 def test_without_a_display_a_line_says_what_to_do(files: list[Path]):
     pytest.importorskip("napari")
     done = vol3d("view", files[0], env={k: v for k, v in os.environ.items() if k != "DISPLAY"})

@@ -33,7 +33,8 @@ vol3d VERB [CONFIG.yaml | POSITIONAL ...] [key=value ...]
 
 vol3d VERB --help      the settings of a verb, its groups by name
 vol3d VERB --help all  every setting; with a group's name, what is in that group
-vol3d VERB --dry-run   print the settings, refuse what the verb would, and stop
+vol3d VERB --dry-run   print the settings, refuse what the verb would, and stop (check, doctor, import,
+                       inpaint, restore and sample-cohort check their settings alone)
 vol3d --version
 """
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, model_validator
 
 from vol3d.config import Config
 from vol3d.data.datasets import OneImage, Source, settings_at
@@ -18,6 +18,7 @@ from vol3d.io.files import is_free, sha256
 from vol3d.io.header import read_header
 from vol3d.io.lock import at_work
 from vol3d.io.progress import Bar
+from vol3d.io.text import brief
 from vol3d.trained.registrar import NONE, Registrar, open_registrar
 from vol3d.trained.registration import Side, common_grid, read_affine, register
 from vol3d.trained.registration_folder import (
@@ -45,6 +46,13 @@ ONLY_SEARCH = (
 )
 
 
+def map_named(given: Any) -> Any:
+    """Yes, no, or a file; what else there is of an affine map, such as its matrix, is refused."""
+    if isinstance(given, bool | str | Path):
+        return given
+    raise ValueError(f"true, false or the file of an affine map is due, got {brief(given)}")
+
+
 class Register(Config):
     """Register images: vol3d register MOVING FIXED OUT, or vol3d register pairs=pairs.tsv out=OUT.
 
@@ -69,7 +77,7 @@ class Register(Config):
     """Bundle or run of a registrar; none: no network, the deformation is found by search alone."""
     optimise: NonNegativeInt = 50
     """Steps of search after the registrar's answer; 0: the answer as it is."""
-    affine: bool | Path = True
+    affine: Annotated[bool | Path, BeforeValidator(map_named)] = True
     """Find an affine map first; false where images are aligned already; or the file of one, from points
     of FIXED to points of MOVING (.mat, .txt, .tfm)."""
     spacing: Annotated[float, Field(gt=0)] | None = None

@@ -14,7 +14,7 @@ from vol3d.data.bids_writer import holds_labels
 from vol3d.data.points import Axes, is_table, read_points, write_points
 from vol3d.errors import ConfigError, DataError
 from vol3d.io.files import check_new_image, make_folder
-from vol3d.io.header import Form, read_header
+from vol3d.io.header import Form, Header, read_header
 from vol3d.transforms.overlap import lattice, overlap, overlaps_with_fields
 from vol3d.transforms.resample import Interpolation, move_image, move_labels
 from vol3d.transforms.transform import move_points
@@ -81,15 +81,8 @@ class Transform(Config):
         """Read, move, write."""
         if is_table(self.image):
             return self.move_table()
-        check_new_image(self.out, self.overwrite)
-        if self.reference is None:
-            raise ConfigError(
-                "reference: an image on whose grid OUT is to lie is due: reference=FILE"
-            )
-        reference = read_header(self.reference, self.form)
-        grid, volume = Grid(reference.shape, reference.affine), Volume.read(self.image, self.form)
-        chain = self.read_chain()
-        self.check_way(chain, lattice(grid), self.reference)
+        reference, volume, chain = self.opened()
+        grid = Grid(reference.shape, reference.affine)
         ways = self.way() if self.path else [chain]
         frames = [self.move_volume(volume, T, grid) for T in ways]
         if volume.data.any() and not frames[-1].data.any():
@@ -107,6 +100,32 @@ class Transform(Config):
         else:
             Volume(frames[0].data, grid.affine, reference.space_code).write(self.out)
         return self.out
+
+    def foresee(self) -> None:
+        """Refuse what a run would refuse before it moves anything; a dry run stops here."""
+        if is_table(self.image):
+            self.opened_table()
+            return
+        self.opened()
+        if self.path:
+            next(self.way())
+
+    def opened(self) -> tuple[Header, Volume, sitk.Transform]:
+        """The reference, the image and the transforms, which go together.
+
+        Raises:
+            ConfigError: a setting is off, or OUT is there already.
+            DataError: a file is not as it should be, or a field reaches nothing of the reference.
+        """
+        check_new_image(self.out, self.overwrite)
+        if self.reference is None:
+            raise ConfigError(
+                "reference: an image on whose grid OUT is to lie is due: reference=FILE"
+            )
+        reference = read_header(self.reference, self.form)
+        volume, chain = Volume.read(self.image, self.form), self.read_chain()
+        self.check_way(chain, lattice(Grid(reference.shape, reference.affine)), self.reference)
+        return reference, volume, chain
 
     def read_chain(self) -> sitk.Transform:
         """The transforms as one, from what is written to what is read.
@@ -191,8 +210,8 @@ class Transform(Config):
                 f"{self.image}: {error}; for an image, or a map of probabilities, say labels=false"
             ) from None
 
-    def move_table(self) -> Path:
-        """Points sent through the transform.
+    def opened_table(self) -> tuple[np.ndarray, list[dict[str, str]], sitk.Transform]:
+        """Points, the rows of their table, and the transforms.
 
         Raises:
             ConfigError: OUT is no table, or there already.
@@ -206,6 +225,11 @@ class Transform(Config):
         points, rows = read_points(self.image, self.coordinates)
         chain = self.read_chain()
         self.check_way(chain, points, self.image)
+        return points, rows, chain
+
+    def move_table(self) -> Path:
+        """Points sent through the transform."""
+        points, rows, chain = self.opened_table()
         self.tell_missed(chain, points, self.image)
         make_folder(self.out.parent)
         write_points(self.out, move_points(chain, points), rows, self.coordinates)

@@ -65,15 +65,14 @@ class View(Config):
 
     def execute(self) -> Path | str:
         """Open a window until it is closed; or write a picture or a page, and return its path."""
-        file = self.out if self.format == "html" else self.screenshot
+        file = self.check()
         if file:
-            self.check(file)
+            make_folder(file.absolute().parent)
         if self.format == "html":
             from vol3d.viewer.page import page_of
 
             write_text(self.out, page_of(self.paths, self.who, self.at))
             return self.out
-        check_napari()
         if not has_display():
             return self.on_a_display_of_its_own()
         from vol3d.viewer.session import Session, picture
@@ -92,22 +91,46 @@ class View(Config):
         session.viewer.close()
         return self.screenshot
 
-    def check(self, file: Path) -> None:
-        """Refuse, by a ConfigError, a name that cannot be that of a new picture or page."""
-        due = ".html" if self.format == "html" else ".png"
-        if file.suffix != due:
-            raise ConfigError(f"{file}: the name of a {due} is due")
-        if file.exists() and not self.overwrite:
-            raise ConfigError(f"{file}: is there already; name another, or overwrite=true")
-        make_folder(file.absolute().parent)
+    def foresee(self) -> None:
+        """Read what is to be shown, and refuse what a run would; a dry run stops here."""
+        from vol3d.viewer.gathered import gather
+        from vol3d.viewer.page import page_of
+        from vol3d.viewer.together import check_place
 
-    def on_a_display_of_its_own(self) -> Path:
-        """Take the screenshot in a process with a display that nobody sees.
+        self.check()
+        if self.format == "html":
+            page_of(self.paths, self.who, self.at)
+            return
+        layers = gather(self.paths, self.who)
+        if self.at is not None:
+            check_place(layers, self.at)
+
+    def check(self) -> Path | None:
+        """What is to be written, if anything, once all is there that it takes.
 
         Raises:
-            ConfigError: there is no display, and nobody asked for a picture, or none can be made.
-            RunError: the other process could not, and has said why.
+            ConfigError: there is no such path, no napari or no display, or the name cannot be that of a
+                new picture or page.
         """
+        from vol3d.viewer.folders import kind_of
+
+        file, due = self.screenshot, ".png"
+        if self.format == "html":
+            file, due = self.out, ".html"
+        if file and file.suffix != due:
+            raise ConfigError(f"{file}: the name of a {due} is due")
+        if file and file.exists() and not self.overwrite:
+            raise ConfigError(f"{file}: is there already; name another, or overwrite=true")
+        for path in self.paths:
+            kind_of(path)
+        if self.format == "napari":
+            check_napari()
+            if not has_display():
+                self.check_display()
+        return file
+
+    def check_display(self) -> None:
+        """Refuse, by a ConfigError, a window that nobody would see, or a picture without xvfb-run."""
         if not self.screenshot:
             raise ConfigError(
                 "there is no display here to open a window on; screenshot=FILE.png takes a picture, "
@@ -118,6 +141,13 @@ class View(Config):
                 "screenshot: takes a display, or xvfb-run (apt-get install xvfb xauth); format=html "
                 "writes a page without either"
             )
+
+    def on_a_display_of_its_own(self) -> Path:
+        """Take the screenshot in a process with a display that nobody sees.
+
+        Raises:
+            RunError: the other process could not, and has said why.
+        """
         given = self.model_dump(mode="json", exclude_unset=True)
         paths = given.pop("paths")
         words = [str(path) for path in paths] + [f"{k}={v}" for k, v in flat(given)]

@@ -55,7 +55,7 @@ def insert(viewer: "Viewer", layers: Mapping[int, LayerTuple]) -> None:
 
 
 def middle_of(layer: "Layer") -> np.ndarray:
-    """x, y, z in mm of the middle of what a layer shows: of the voxels above 0, where it has some."""
+    """x, y, z in mm of the middle of the box that a layer fills, air and all; of a picture, 0."""
     low, high = layer.extent.world[:, -3:]
     return world_of((low + high) / 2) if layer.ndim >= 3 else np.zeros(3)
 
