@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import vol3d
@@ -109,7 +110,7 @@ def test_a_link_that_leads_out_of_a_bundle_is_not_followed(tmp_path: Path):
 
 def test_latents_that_lie(tmp_path: Path):
     scan = {"name": "sub-1", "subject": "1", "session": None, "split": "train", "covariates": {}}
-    images = {"shape": [4, 4, 4], "affine": [[0.0] * 4] * 4, "space_code": 4}
+    images = {"shape": [4, 4, 4], "affine": np.eye(4).tolist(), "space_code": 4}
     good = {
         "z_channels": 1, "shift": [0.0], "scale": [1.0], "latent_shape": [1, 1, 1],
         "autoencoder": "", "images": images, "scans": [{**scan, "file": "a.safetensors"}],
@@ -123,6 +124,7 @@ def test_latents_that_lie(tmp_path: Path):
         {"scans": 7},
         {"shift": [0.0, 0.0]},
         {"images": []},
+        {"images": {**images, "affine": [[0.0] * 4] * 4}},
     ):
         manifest.write_text(json.dumps({**good, **odd}))
         one_line(lambda: LatentImages(tmp_path), f"{manifest}: ")

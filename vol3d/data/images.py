@@ -269,7 +269,10 @@ def check_fingerprint(told: dict) -> None:
     Raises:
         ValueError: a word that is due in names of files is none; or whatever else indexing raises.
     """
-    grids_of(told)
+    try:
+        grids_of(told)
+    except DataError as error:  # of a grid, which knows no file
+        raise ValueError(str(error)) from None
     int(told["space_code"])
     for key, word in told.get("entities", {}).items():
         if key not in NAMED or not re.fullmatch("[A-Za-z0-9]+", word):
