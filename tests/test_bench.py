@@ -103,7 +103,7 @@ def test_a_run_that_is_cut_off_keeps_what_it_has(error: type, tmp_path: Path):
     assert kept["unfinished"] == names
     assert kept["machine"]["class"].startswith("cpu")
     for case in kept["cases"]:
-        assert all(case["peak_gib"].values())
+        assert case["peak_gib"].keys() == case["all_seconds"].keys()  # 0 after larger tests
         assert all(len(seconds) == 1 for seconds in case["all_seconds"].values())
     assert "Cut off before all turns were done: train-fast" in table.tables(kept)
 
