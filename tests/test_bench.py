@@ -96,6 +96,7 @@ def interrupted(after: int, error: type[Exception]) -> run.Ask:
 def test_a_run_that_is_cut_off_keeps_what_it_has(error: type, tmp_path: Path):
     """After the machine (2 answers) come four peaks and a turn of four; then another race."""
     file, names = tmp_path / "figures.json", ["train-fast", "train-lean", "encode"]
+    len(b"x" * 2**28)  # given back at once: a process that is at its peak already measures a peak of 0
     with contextlib.suppress(KeyboardInterrupt):
         run.run(interrupted(2 + 4 + 4, error), "cpu", "small", names, file)
     kept = json.loads(file.read_text())
@@ -103,7 +104,7 @@ def test_a_run_that_is_cut_off_keeps_what_it_has(error: type, tmp_path: Path):
     assert kept["unfinished"] == names
     assert kept["machine"]["class"].startswith("cpu")
     for case in kept["cases"]:
-        assert case["peak_gib"].keys() == case["all_seconds"].keys()  # 0 after larger tests
+        assert all(case["peak_gib"].values())
         assert all(len(seconds) == 1 for seconds in case["all_seconds"].values())
     assert "Cut off before all turns were done: train-fast" in table.tables(kept)
 
