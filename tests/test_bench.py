@@ -96,7 +96,8 @@ def interrupted(after: int, error: type[Exception]) -> run.Ask:
 def test_a_run_that_is_cut_off_keeps_what_it_has(error: type, tmp_path: Path):
     """After the machine (2 answers) come four peaks and a turn of four; then another race."""
     file, names = tmp_path / "figures.json", ["train-fast", "train-lean", "encode"]
-    len(b"x" * 2**28)  # given back at once: a process that is at its peak already measures a peak of 0
+    # Given back at once: a process that is at its own peak already would measure one of 0.
+    len(b"x" * 2**28)
     with contextlib.suppress(KeyboardInterrupt):
         run.run(interrupted(2 + 4 + 4, error), "cpu", "small", names, file)
     kept = json.loads(file.read_text())

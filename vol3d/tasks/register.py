@@ -104,11 +104,8 @@ class Register(RegistrarSettings):
 
     def fake_job(self, images: FakeImages) -> "RegisterJob":
         """The job on scans that nobody took, with no weights of another model."""
-        changes = {
-            **dict(self.kept()),
-            "to": None,
-            "coarse": float(self.coarse == 1),
-        }  # whole pairs
+        is_coarse = float(self.coarse == 1)  # of a mixture, whole pairs are what takes most
+        changes = {**dict(self.kept()), "to": None, "coarse": is_coarse}
         return RegisterJob(self.model_copy(update=changes), images)
 
     @property

@@ -59,11 +59,8 @@ def searched(
             v.requires_grad_(not is_coarse or 4 * v.shape[2] <= box[0] or v is free[0])
         moves = [v for v in free if v.requires_grad or v.any()]
         found = Deformation(moves, ways[0].shape[2:])
-        is_back = step % 2
-        u, (source, target) = (
-            found.displacement(-1 if is_back else 1),
-            ways[:: -1 if is_back else 1],
-        )
+        sign, (source, target) = (-1, ways[::-1]) if step % 2 else (1, ways)
+        u = found.displacement(sign)
         loss = torch.stack([*objective.way(u, source, target).values()]).sum()
         optim.zero_grad()
         loss.backward()
