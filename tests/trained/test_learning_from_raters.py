@@ -10,6 +10,7 @@ from tests.conftest import read_log, verb
 from vol3d.data.datasets import Bids
 from vol3d.data.images import Images
 from vol3d.data.rng import torch_rng
+from vol3d.errors import ConfigError
 from vol3d.tasks.diffuse import Diffuse
 from vol3d.trained.members import open_members
 
@@ -66,3 +67,26 @@ def test_the_loss_has_its_terms_and_members_their_seeds(people: Bids, tmp_path: 
     (alone,) = model.members(given, [4], images.grid_of(visit))
     assert torch.equal(alone, second)
     assert not torch.equal(first, second)
+
+
+def test_a_model_that_is_told_the_rater_draws_each_s_map(people: Bids):
+    """Of a seed's number, in so many equal parts, comes who; in training it is who made the map."""
+    task = Diffuse.parse({**TASK, "conditions": {"vector": None, "whose": {"kind": "rater"}}})
+    job = task.job(people)
+    visit = next(v for v in job.scans if job.samples.images.labels(v, "a").any())
+    maps = [torch.from_numpy(job.samples.images.labels(visit, name)) > 0 for name in ("a", "b")]
+    assert not torch.equal(*maps)
+    drawn = [job.draw(visit, torch_rng("image", i)) for i in range(8)]
+    who = [int(d["rater"]) for d in drawn]
+    assert {*who} == {0, 1}
+    for i, d in zip(who, drawn, strict=True):
+        assert torch.equal(d["x0"] > 0, maps[i])
+    module = job.nets["denoiser"].conditions["whose"]
+    told = module.learn({"rater": torch.tensor(who)}, drawn[0]["x0"])[0].vector
+    assert told.argmax(1).tolist() == who
+    numbers = torch.tensor([[-3.0], [-0.1], [0.1], [3.0]])
+    asked = module({"numbers": numbers}, (8, 8, 8)).vector
+    assert asked.tolist() == [[1.0, 0.0]] * 2 + [[0.0, 1.0]] * 2
+    alone = {**TASK, "conditions": task.conditions, "target": {**TASK["target"], "of": ["a"]}}
+    with pytest.raises(ConfigError, match=r"conditions.whose.*name the label maps of two raters"):
+        Diffuse.parse(alone).job(people)

@@ -111,7 +111,7 @@ def test_structures_of_several_raters(contrasts: Path):
     both = labels.Labels(structures={"a_ml": [1, 2], "b_ml": "3-4"})
     codec = both.coded(0.0, 1.0, {}, range(3))
     there = {"labels": torch.tensor([0, 1, 2, 4, 7]).view(1, 5, 1, 1)}
-    places = labels.LabelSamples(samples.images, codec, both).x0(visit, there, None)
+    places = labels.LabelSamples(samples.images, codec, both).x0(there, 0)
     assert places.flatten().tolist() == [0, 1, 1, 2, 0]
     with pytest.raises(ConfigError, match="label 2 is in a_ml and in b_ml"):
         labels.Labels.parse({"structures": {"a_ml": [2], "b_ml": [2]}})

@@ -27,6 +27,8 @@ COARSE, COARSE_NOISE = "coarse", "coarse_noise"
 """The whole volume in as many voxels as the patch has, clean, and its noise; [B, C, X, Y, Z]."""
 COORDINATES = "coordinates"
 """Where each voxel lies, [B, 3, X, Y, Z], from -1 to 1 along the axes of the whole grid."""
+RATER = "rater"
+"""Whose label map is drawn, as a place in `target.of`, [B]; known in training alone."""
 NUMBERS = "numbers"
 """Standard normal numbers of each sample's own generator, [B, N] (see `Conditioning.numbers`)."""
 Penalty = Callable[[Tensor], Mapping[str, Tensor]]
@@ -46,11 +48,13 @@ class Known:
     Attributes:
         channels: of what is drawn.
         images: of each image or label map beside it, by name.
+        raters: whose label maps are drawn, how many; 0 where none are.
     """
 
     schema: Covariates
     channels: int
     images: Mapping[str, int] = field(default_factory=dict)
+    raters: int = 0
 
 
 class Conditioning(Config, ABC):

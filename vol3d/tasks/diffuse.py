@@ -27,6 +27,7 @@ from vol3d.diffusion.conditioning import (
     COORDINATES,
     COVARIATES,
     NUMBERS,
+    RATER,
     Known,
 )
 from vol3d.diffusion.tiles import coarse_look
@@ -90,7 +91,7 @@ class DiffuseJob:
             task.covariates, [s.covariates for s in self.scans], [s.name for s in self.scans]
         )
         self.images = {name: samples.given_channels(name) for name in task.images}
-        net = task.build(Known(self.schema, samples.channels, self.images))
+        net = task.build(Known(self.schema, samples.channels, self.images, len(task.label_maps)))
         self.nets: dict[str, nn.Module] = {"denoiser": net}
         self.optims: dict[str, Any] = {}
         self.averaged = ["denoiser"]
@@ -114,6 +115,8 @@ class DiffuseJob:
         row = self.schema.encode(scan.covariates, [shown[n] for n in self.schema.names])
         sigma = self.task.schedule.draw_sigma(rng)
         more = {COORDINATES: sample[COORDINATES]} if self.task.wants_coordinates else {}
+        if RATER in sample:
+            more[RATER] = sample[RATER]
         if n := self.task.numbers:
             more[NUMBERS] = torch.randn(n, generator=rng)
         return {

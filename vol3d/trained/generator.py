@@ -116,7 +116,8 @@ class TrainedGenerator:
         self.target = settings.target
         self.wants_coordinates = settings.wants_coordinates
         self.channels = {name: self.codec.given_channels(name) for name in self.scales}
-        self.net = settings.build(Known(self.schema, self.codec.channels, self.channels))
+        raters = len(self.target.label_maps)
+        self.net = settings.build(Known(self.schema, self.codec.channels, self.channels, raters))
         bundle.fill(self.net)
         if precision == "bf16":
             lowered(self.net.denoiser)

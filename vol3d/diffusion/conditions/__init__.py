@@ -1,6 +1,7 @@
 """The menu of conditions: ways by which what guides reaches the denoiser, each through one port.
 
-What guides is taken of the sample: covariates, another image of the visit, coordinates, hidden numbers.
+What guides is taken of the sample: covariates, another image of the visit, coordinates, hidden numbers,
+a rater.
 Each way has `connect(known)`, how wide it makes its port, and a module from what samples give to a
 `Condition`. In training a module may look at what is drawn, and add to the loss.
 """
@@ -11,9 +12,10 @@ from vol3d.diffusion.conditions.ambiguity import Ambiguity
 from vol3d.diffusion.conditions.channels import Channels
 from vol3d.diffusion.conditions.coordinates import Coordinates
 from vol3d.diffusion.conditions.image import Image
+from vol3d.diffusion.conditions.rater import Rater
 from vol3d.diffusion.conditions.tokens import Tokens
 from vol3d.diffusion.conditions.vector import Vector
 
 ConditionKind = menu(
-    "conditions", Vector, Tokens, Channels, Addition, Image, Coordinates, Ambiguity
+    "conditions", Vector, Tokens, Channels, Addition, Image, Coordinates, Ambiguity, Rater
 )

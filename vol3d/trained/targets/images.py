@@ -13,7 +13,6 @@ from vol3d.data.dataset import Dataset
 from vol3d.data.fake import FakeImages
 from vol3d.data.images import Images as Source
 from vol3d.data.patches import Patches
-from vol3d.data.visit import Visit
 from vol3d.io.reading import understood
 from vol3d.nn.precision import Precision
 from vol3d.trained.target import Target
@@ -74,7 +73,7 @@ class ImageCodec(VolumeCodec):
 class ImageSamples(VolumeSamples):
     """The visits' main images."""
 
-    def x0(self, visit: Visit, there: Mapping[str, Tensor], rng: torch.Generator | None) -> Tensor:
+    def x0(self, there: Mapping[str, Tensor], rater: int) -> Tensor:
         """The image."""
         return there[self.images.main]
 

@@ -16,7 +16,7 @@ from vol3d.data.images import Images as Source
 from vol3d.data.patches import Patch, Patches
 from vol3d.data.structure_volumes import Labels as Ids
 from vol3d.data.structure_volumes import check_disjoint, structure_map
-from vol3d.data.visit import MAIN_LABELS, Visit
+from vol3d.data.visit import MAIN_LABELS
 from vol3d.errors import ConfigError, DataError
 from vol3d.io.reading import understood
 from vol3d.nn.precision import Precision
@@ -200,12 +200,15 @@ class LabelSamples(VolumeSamples):
         super().__init__(images, codec, target.augment, patch)
         self.of, self.structures = target.of, target.structures
 
-    def x0(self, visit: Visit, there: Mapping[str, Tensor], rng: torch.Generator | None) -> Tensor:
-        """The places of its labels; of several raters' maps one at random, or the first."""
-        raters = [name for name in self.of if name in there]
+    def rater(self, there: Mapping[str, Tensor], rng: torch.Generator | None) -> int:
+        """One at random of those who outlined this visit, or the first."""
+        raters = [i for i, name in enumerate(self.of) if name in there]
         several = rng is not None and len(raters) > 1
-        at = int(torch.randint(len(raters), (), generator=rng)) if several else 0
-        labels = there[raters[at]]
+        return raters[int(torch.randint(len(raters), (), generator=rng)) if several else 0]
+
+    def x0(self, there: Mapping[str, Tensor], rater: int) -> Tensor:
+        """The places of its labels."""
+        labels = there[self.of[rater]]
         if self.structures:
             labels = structure_map(labels, self.structures)
         return self.codec.places(labels)

@@ -13,7 +13,7 @@ from vol3d.data.fake import FakeImages
 from vol3d.data.images import Images
 from vol3d.data.patches import Patch, whole
 from vol3d.data.visit import Visit
-from vol3d.diffusion.conditioning import COORDINATES
+from vol3d.diffusion.conditioning import COORDINATES, RATER
 from vol3d.errors import ConfigError
 from vol3d.trained.target import START, WEIGHT, WHOLE, Codec, Shape, coordinates
 from vol3d.volume import Grid, Volume
@@ -83,12 +83,21 @@ class VolumeSamples(ABC):
         self.train, self.val, self.channels = images.train, images.val, codec.channels
 
     @abstractmethod
-    def x0(self, visit: Visit, there: Mapping[str, Tensor], rng: torch.Generator | None) -> Tensor:
-        """What is drawn of a visit, [1, X, Y, Z]: an image, or the places of labels in a list."""
+    def x0(self, there: Mapping[str, Tensor], rater: int) -> Tensor:
+        """What is drawn of a visit, [1, X, Y, Z]: an image, or the places of a rater's labels in a list.
+
+        Args:
+            there: the visit's images and label maps, by name.
+            rater: see `rater`.
+        """
 
     @abstractmethod
     def encoded(self, x0: Tensor) -> Tensor:
         """The same, [C, X, Y, Z], of zero mean and unit variance or between -1 and 1."""
+
+    def rater(self, there: Mapping[str, Tensor], rng: torch.Generator | None) -> int:
+        """Whose label map is drawn, as a place in `target.of`: there is one."""
+        return 0
 
     def given_channels(self, name: str) -> int:
         """See `Samples.given_channels`."""
@@ -112,7 +121,8 @@ class VolumeSamples(ABC):
             spacing = self.images.grid_of(visit).spacing
             pictures, maps = self.augment.augmented(pictures, maps, spacing, rng)
             there = {**pictures, **maps}
-        x0 = self.x0(visit, there, rng)
+        rater = self.rater(there, rng)
+        x0 = self.x0(there, rater)
         shape = x0.shape[1:]
         place = whole(shape)
         if rng is not None and self.patch:
@@ -120,6 +130,7 @@ class VolumeSamples(ABC):
         out = {
             "x0": self.encoded(place.of(x0)),
             COORDINATES: coordinates(shape, place),
+            RATER: torch.tensor(rater),
             WEIGHT: torch.tensor(place.weight),
         }
         if with_whole:
