@@ -92,7 +92,9 @@ class Samples(Protocol):
         *,
         with_whole: bool = False,
     ) -> dict[str, Tensor | None]:
-        """`x0` [C, X, Y, Z], `coordinates`, `weight`, maybe `rater`; images that guide [K, X, Y, Z] or None.
+        """`x0` [C, X, Y, Z], `coordinates`, `weight`, and images that guide [K, X, Y, Z] or None.
+
+        Of label maps `rater` too: whose it is.
 
         Args:
             visit: of which.
