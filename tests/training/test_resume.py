@@ -14,6 +14,8 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.conftest import AUTOENCODER, DIFFUSION, VQ, data_words, read_log, verb, vol3d
+from vol3d.errors import ConfigError
+from vol3d.io.reading import read_json
 from vol3d.training.checkpoint import Checkpoints
 
 ADVERSARIAL = [
@@ -99,6 +101,24 @@ def train_to(total: int, run: Path, latents: Path, *more: str) -> None:
         f"total_nimg={total}",
         *more,
     )
+
+
+def test_a_finished_run_is_made_longer(latents: Path, tmp_path: Path):
+    """It goes on from its end, also when it is stopped on the way; and it is never made shorter."""
+    run, stopped = tmp_path / "run", tmp_path / "stopped"
+    train_to(8, run, latents)
+    shutil.copytree(run, stopped)
+    train_to(16, run, latents)
+    assert read_json(run / "bundle" / "training.json")["images"] == 16
+    seen = [r["nimg"] for r in read_log(run) if r["event"] == "train"]
+    assert seen == [4, 8, 12, 16]
+    assert not same(run, stopped)
+    on_the_way = Path("checkpoints", "nimg-0000000012")
+    shutil.copytree(run / on_the_way, stopped / on_the_way)
+    train_to(16, stopped, latents)
+    assert same(run, stopped)
+    with pytest.raises(ConfigError, match=r"other settings \(total_nimg\)"):
+        train_to(8, run, latents)
 
 
 def test_a_damaged_newest_checkpoint_falls_back(

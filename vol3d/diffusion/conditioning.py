@@ -61,6 +61,8 @@ class Conditioning(Config, ABC):
     """See `vol3d.diffusion.conditions`."""
 
     wants_coordinates: ClassVar[bool] = False
+    wants_whole: ClassVar[bool] = False
+    """What it tells is found in a whole volume, and a patch would tell otherwise."""
 
     def image(self) -> tuple[str, float] | None:
         """The image or label map of the visit that it takes, and its guidance scale; None if none."""

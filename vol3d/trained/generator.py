@@ -48,9 +48,10 @@ class DiffusionOf(Diffusion):
         if self.prediction.kind == "odds" and self.prediction.low != digits:
             rule = "is for label maps" if digits is None else f"has to be target.low={digits}"
             raise ValueError(f"prediction=odds with low={self.prediction.low}: {rule}")
-        if self.numbers and patch:
+        whole = [name for name, way in self.conditions.items() if way and way.wants_whole]
+        if whole and patch:
             raise ValueError(
-                "conditions: hidden numbers (kind ambiguity) are of a whole volume; set target.patch=null"
+                f"conditions: hidden numbers ({whole[0]}) are of a whole volume; set target.patch=null"
             )
         return self
 

@@ -39,7 +39,7 @@ class Training(Config):
     run: Path
     """The folder of this run; run again with the same settings to go on where it stopped."""
     total_nimg: PositiveInt
-    """Images to train on, counted with repetition."""
+    """Images to train on, counted with repetition; a larger number makes a finished run longer."""
     batch: PositiveInt = 8
     """Images per update, of all processes together."""
     micro_batch: PositiveInt | None = None
@@ -249,13 +249,19 @@ def mean_losses(recent: list[dict[str, Tensor]]) -> dict[str, float]:
 
 
 def check_folder(training: Training) -> None:
-    """Refuse, by a ConfigError, a run folder that holds something else, or a run of other settings."""
+    """Refuse, by a ConfigError, a run folder that holds something else, or a run of other settings.
+
+    A run may be made longer. It goes on with the learning rate that it would have there, had it been so
+    long from the start.
+    """
     folder, mine = training.run, training.run / "config.yaml"
     free = {"run", "device", "check_memory", "log_every", "preview_every", "save_every", "keep"}
     free |= {"trackers", "engine", "micro_batch", "readers"}
     if mine.is_file():
         before = type(training).read(mine).dump()
         now = training.dump()
+        if training.total_nimg > before["total_nimg"]:
+            free.add("total_nimg")
         other = [k for k in now if k not in free and now[k] != before.get(k)]
         if other:
             raise ConfigError(

@@ -4,7 +4,7 @@ Rahman et al. 2023 (arXiv:2304.04745), with the latent of Kohl et al. 2018 (arXi
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as nnf
@@ -34,6 +34,7 @@ class Ambiguity(Conditioning):
     near the prior p(z | images) (the Ambiguity Modelling Network). A sample draws z of the prior.
     """
 
+    wants_whole: ClassVar = True
     kind: Literal["ambiguity"] = "ambiguity"
 
     of: tuple[str, ...] = ()
