@@ -11,21 +11,17 @@
 #     scripts/study_hippocampus.sh runs/halved/table.tsv runs/hippocampus_2mm
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-table=$(realpath "$1") out=$2 jobs=${JOBS:-1}
+table=$(realpath "$1") out=$2
 shift 2
-words=("$@")
-vol3d=${VOL3D:-vol3d} configs=$root/configs/hippocampus
-mkdir -p "$out"
-# Those held out alone are segmented.
-awk -F'\t' 'NR == 1 { for (i = 1; i <= NF; i++) if ($i == "split") s = i } NR == 1 || $s == "val"' "$table" \
-  > "$out/held_out.tsv"
+words=("$@") data=("data.path=$table") configs=$root/configs/hippocampus
+# shellcheck source=scripts/segmenter_study.sh
+source "$root/scripts/segmenter_study.sh"
 
-# One line for each training: its name, its config and what differs.
-trainings() {
-  cat << 'LINES'
+train_all << 'LINES'
 diffusion diffusion
 bits diffusion task.target.coding=bits
-zero_one diffusion task.target.low=0
+zero_one diffusion task.target.low=0 task.prediction.low=0
+x0 diffusion task.prediction=x0
 edm diffusion task.schedule=edm task.prediction=edm task.sampler.solver=heun
 ddim diffusion task.schedule=cosine task.prediction=v task.sampler.solver=ddim task.sampler.steps=20
 unet1 unet seed=1
@@ -34,43 +30,10 @@ unet3 unet seed=3
 dropout unet task.model.dropout=0.2
 monai unet task.model=monai_unet
 LINES
-}
-
-train() {
-  local name=$1 config=$2
-  shift 2
-  local kind=${config^^}
-  # shellcheck disable=SC2086 (several words)
-  $vol3d train "$configs/$config.yaml" "run=$out/$name" "data.path=$table" "$@" ${!kind-} "${words[@]}" \
-    > "$out/$name.log" 2>&1 || { tail -n 3 "$out/$name.log" >&2; return 1; }
-}
-
-segment() {
-  local name=$1 bundles=$2
-  shift 2
-  $vol3d segment "bundle=[$bundles]" "$out/held_out.tsv" "$out/segmented/$name" "$configs/data.yaml" members=16 \
-    pictures=false "$@" > "$out/segmented_$name.log" 2>&1
-  $vol3d score "$out/segmented/$name" "$out/scores/$name" "$configs/data.yaml" "data.path=$table" split=val \
-    > "$out/scores_$name.log" 2>&1
-}
-
-running=0
-while read -r name config more; do
-  # shellcheck disable=SC2086 (several words)
-  train "$name" "$config" $more &
-  running=$((running + 1))
-  if [ "$running" -ge "$jobs" ]; then
-    wait -n
-    running=$((running - 1))
-  fi
-done < <(trainings)
-wait
-
-mkdir -p "$out/segmented" "$out/scores"
-for name in diffusion bits zero_one edm ddim unet1 dropout monai; do
-  segment "$name" "$out/$name"
+for name in diffusion bits zero_one x0 edm ddim unet1 dropout monai; do
+  segment_and_score "$name" "$out/$name" "$table"
 done
-segment deep_ensemble "$out/unet1,$out/unet2,$out/unet3"
-segment mixture "$out/diffusion,$out/unet1"
-$vol3d sweep "$out/diffusion" "$out/sweep" "$configs/data.yaml" "data.path=$table"
-"${PYTHON:-python}" "$root/scripts/compare_segmenters.py" "$out"/scores/*/scores.json | tee "$out/table.md"
+segment_and_score deep_ensemble "$out/unet1,$out/unet2,$out/unet3" "$table"
+segment_and_score mixture "$out/diffusion,$out/unet1" "$table"
+$vol3d sweep "$out/diffusion" "$out/sweep" "$configs/data.yaml" "${data[@]}"
+compare

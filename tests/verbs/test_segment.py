@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from tests.conftest import LABEL_DIFFUSION, data_words, verb
 from vol3d.bundle import Bundle, write_bundle
 from vol3d.data.bids_writer import sidecar_of
-from vol3d.data.datasets import OneImage
+from vol3d.data.datasets import Bids, OneImage
 from vol3d.data.native_scan import NativeScan
 from vol3d.data.tables import read_rows
 from vol3d.errors import ConfigError, DataError
@@ -222,6 +222,16 @@ def test_a_mixture(
     assert np.array_equal(turn[4], dropped.argmax(0).numpy())
     ml = made["Volumes"]["brain_ml"]["members_ml"]
     assert ml[1] == pytest.approx(int((turn[1] == 2).sum()) * 0.064)
+
+
+def test_those_held_out_alone(cohort: Path, segmenter: Path, tmp_path: Path):
+    who = {v.who: v.split for v in Bids(path=cohort, entities={"desc": "brain"}).chosen()}
+    assert {*who.values()} == {"train", "val"}
+    out = segment(segmenter, cohort, tmp_path / "a", "data.entities.desc=brain", "split=val")
+    made = {path.parents[1].name for path in out.glob("sub-*/**/*_dseg.json")}
+    assert made == {name for name, split in who.items() if split == "val"}
+    with pytest.raises(ConfigError, match="split=val: none of the 1 visits is in it"):
+        segment(segmenter, image_of(cohort), tmp_path / "b", "split=val")
 
 
 def visit(cohort: Path):

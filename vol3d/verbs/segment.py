@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -64,6 +64,9 @@ class Segment(Config):
     data: Source | None = None
     """Which images of IMAGES: data.contrasts=FLAIR, data.entities.desc=brain, data.form=qform; of a file,
     data.contrast and data.mask. Label maps, covariates and grids are of no account here."""
+    split: Literal["train", "val"] | None = None
+    """Segment those alone from whom a training with the same data learns (train), or who are held out
+    (val); null segments all."""
     consensus: Consensus = "mean"
     """What the label map _dseg is: the most probable label by the mean, the vote, or STAPLE."""
     interval: float = Field(default=0.9, gt=0, lt=1)
@@ -229,7 +232,11 @@ class Segment(Config):
             source = source.model_copy(update={"contrasts": there})
         if contrasts and isinstance(source, OneImage) and not kind_said(source.path):
             source = source.model_copy(update={"contrast": source.contrast or contrasts[0]})
-        return sorted(source.chosen(), key=lambda visit: visit.name)
+        found = source.chosen()
+        visits = [v for v in found if self.split in (None, v.split)]
+        if not visits:
+            raise ConfigError(f"split={self.split}: none of the {len(found)} visits is in it")
+        return sorted(visits, key=lambda visit: visit.name)
 
     def wanted(self, mixture: Mixture) -> Wanted:
         """What is made of the ensemble.
