@@ -14,6 +14,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.conftest import AUTOENCODER, DIFFUSION, VQ, data_words, read_log, verb, vol3d
+from vol3d.cli import fill, load_verb
 from vol3d.errors import ConfigError
 from vol3d.io.reading import read_json
 from vol3d.training.checkpoint import Checkpoints
@@ -90,17 +91,13 @@ def test_killed_and_resumed_equals_uninterrupted(
     assert steps[0] == steps[1] == list(range(4, 65, 4))  # the log has no gap and no line twice
 
 
+def words_to(total: int, run: Path, latents: Path) -> list[str]:
+    where = [f"run={run}", "data.kind=latents", f"data.path={latents}"]
+    return [*where, *DIFFUSION, *OFTEN[1:], f"total_nimg={total}"]
+
+
 def train_to(total: int, run: Path, latents: Path, *more: str) -> None:
-    verb(
-        "train",
-        f"run={run}",
-        "data.kind=latents",
-        f"data.path={latents}",
-        *DIFFUSION,
-        *OFTEN[1:],
-        f"total_nimg={total}",
-        *more,
-    )
+    verb("train", *words_to(total, run, latents), *more)
 
 
 def test_a_finished_run_is_made_longer(latents: Path, tmp_path: Path):
@@ -108,6 +105,7 @@ def test_a_finished_run_is_made_longer(latents: Path, tmp_path: Path):
     run, stopped = tmp_path / "run", tmp_path / "stopped"
     train_to(8, run, latents)
     shutil.copytree(run, stopped)
+    fill("train", load_verb("train"), words_to(16, run, latents)).foresee()
     train_to(16, run, latents)
     assert read_json(run / "bundle" / "training.json")["images"] == 16
     seen = [r["nimg"] for r in read_log(run) if r["event"] == "train"]

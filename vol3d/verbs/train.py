@@ -60,8 +60,8 @@ class Train(Training):
     def foresee(self) -> None:
         """What a dry run says beside the settings; it refuses what a run would."""
         self.check_data()
-        check_folder(self)
         decided = self.model_copy(update={"precision": self.decide()})
+        check_folder(decided)
         report_data(self.data, self.task)
         if self.check_memory:
             check_memory(decided)
