@@ -24,7 +24,7 @@ WAYS = {
             "task.model={kind: diffusion_features, of: GENERATOR, tune: true}",
             "optim.lr=1e-3",
         ],
-        "U-Net": ["task.model=unet"],
+        "U-Net": ["task.model={kind: unet, patch: 1, channels: [16, 32, 64]}"],
         "MONAI's U-Net": ["task.model={kind: monai_unet, channels: [16, 32, 64, 128]}"],
     },
     "augmentation": {
