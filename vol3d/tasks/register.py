@@ -106,7 +106,14 @@ class Register(RegistrarSettings):
         """The job on scans that nobody took, with no weights of another model."""
         is_coarse = float(self.coarse == 1)  # of a mixture, whole pairs are what takes most
         changes = {**dict(self.kept()), "to": None, "coarse": is_coarse}
-        return RegisterJob(self.model_copy(update=changes), images)
+        job = RegisterJob(self.model_copy(update=changes), images)
+        job.uneven = self.uneven
+        return job
+
+    @property
+    def uneven(self) -> str | None:
+        """See `vol3d.tasks.job.Job`."""
+        return f"task.coarse={self.coarse:g}" if 0 < self.coarse < 1 else None
 
     @property
     def learns_labels(self) -> bool:
@@ -130,7 +137,7 @@ class RegisterJob:
         self.nets: dict[str, nn.Module] = {"registrar": task.build()}
         self.optims: dict[str, Any] = {}
         self.averaged = ["registrar"]
-        self.uneven = f"task.coarse={task.coarse:g}" if 0 < task.coarse < 1 else None
+        self.uneven = task.uneven
         self.template = None  # [1, X, Y, Z]
         if task.to:
             seen = as_seen(Volume.read(task.to), images.grid)

@@ -110,6 +110,7 @@ class SegmentJob:
 
     title = "segmenter"
     whole_weights = None
+    uneven = None
 
     def __init__(self, task: Segment, images: Images | FakeImages) -> None:
         if task.patch and task.model.knows_place:
