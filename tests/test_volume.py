@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from tests.viewer.scenes import rotation
-from vol3d.errors import DataError, RunError
+from vol3d.errors import ConfigError, DataError, RunError
 from vol3d.volume import Grid, Volume, mni_grid
 
 
@@ -197,6 +197,16 @@ def test_coarser_grid_covers_the_same_place():
     assert half.shape == (20, 28, 21)
     corner = grid.affine @ [-0.5, -0.5, -0.5, 1]  # the outer corner of the first voxel
     assert np.allclose(half.affine @ [-0.5, -0.5, -0.5, 1], corner)
+
+
+def test_a_masks_volume_is_that_of_its_voxels():
+    grid = Grid((9, 7, 5), AFFINES["oblique, flipped, anisotropic"])  # of 2 mm3
+    mask = np.zeros(grid.shape, np.uint8)
+    mask[2:5, 1:5, :] = 3
+    assert grid.volume_ml(mask) == pytest.approx(60 * 0.002)
+    for given in (Volume(mask, grid.affine), mask[1:]):
+        with pytest.raises(ConfigError, match=r"mask: an array of shape \(9, 7, 5\) is due, got"):
+            grid.volume_ml(given)
 
 
 def test_the_missions_grids():

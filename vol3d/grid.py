@@ -67,6 +67,16 @@ class Grid:
         """Volume of one voxel in ml (1 ml = 1000 mm3)."""
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
 
+    def volume_ml(self, mask: np.ndarray) -> float:
+        """Volume in ml of the voxels of a mask [X, Y, Z] on this grid: those that are not 0.
+
+        Raises:
+            ConfigError: it is no array of this shape.
+        """
+        if not isinstance(mask, np.ndarray) or mask.shape != self.shape:
+            raise ConfigError(f"mask: an array of shape {self.shape} is due, got {kind_of(mask)}")
+        return np.count_nonzero(mask) * self.voxel_ml
+
     def matches(self, other: "Grid", tolerance_mm: float = 1e-3) -> bool:
         """Whether both grids put every voxel in the same place."""
         if not isinstance(other, Grid):

@@ -65,7 +65,8 @@ def fit(
     fixed, fixed_mask = fixed or template_volume(2.0), fixed_mask or template_mask(2.0)
     there, moving = even(fixed), even(brain)
     around = dilated(fixed_mask.resample(fixed_mask.grid.at(EVEN_MM), nearest=True), RIM_MM)
-    scale = (volume_ml(mask) / volume_ml(fixed_mask)) ** (1 / 3)
+    ml, fixed_ml = (m.grid.volume_ml(m.data) for m in (mask, fixed_mask))
+    scale = (ml / fixed_ml) ** (1 / 3)
     told = float(np.clip(scale, *TRIED_SCALES))
     scales = [told] if abs(told - 1) < ALIKE else [told, 1.0]
     middle, turns = centre_mm(mask), product(np.deg2rad(TRIED_DEGREES), repeat=3)
@@ -227,11 +228,6 @@ def coarse(image: sitk.Image) -> sitk.Image:
 def dilated(mask: Volume, mm: float) -> sitk.Image:
     """The mask and everything within some mm of it."""
     return sitk.SignedMaurerDistanceMap(mask.to_sitk(), useImageSpacing=True) < mm
-
-
-def volume_ml(mask: Volume) -> float:
-    """How large a mask is."""
-    return float(np.count_nonzero(mask.data) * mask.grid.voxel_ml)
 
 
 def centre_mm(mask: Volume) -> np.ndarray:

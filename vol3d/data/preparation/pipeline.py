@@ -135,7 +135,7 @@ def prepare(
     labels = read_labels(scan, native)
     low, high = np.percentile(field[inside], [1, 99])
     fluid = ventricles_ml(brain, mask, affine) if "_T1w." in scan.image.name else None
-    ml = float(inside.sum() * mask.grid.voxel_ml)
+    ml = mask.grid.volume_ml(inside)
     return Prepared(
         image=image,
         mask=moved_mask,
@@ -192,7 +192,7 @@ def likeness(brain: Volume, mask: Volume, transform: sitk.Transform) -> dict[str
 def fitted_ml(affine: sitk.AffineTransform) -> float:
     """The volume of the template's brain, stretched onto a brain."""
     template = template_mask(QC_MM)
-    return float(stretch(affine) * (template.data > 0).sum() * template.grid.voxel_ml)
+    return stretch(affine) * template.grid.volume_ml(template.data > 0)
 
 
 def outside(mask: Volume, transform: sitk.Transform, grid: Grid) -> float:
