@@ -126,6 +126,22 @@ def halved(x: Tensor) -> Tensor:
     return avg_pool3d(padded(x[None], 2), 2)[0]
 
 
+def compared(
+    velocities: Sequence[Tensor], shape: Sequence[int], multiple: int, is_coarse: bool
+) -> Deformation:
+    """The deformation in which a pair is compared.
+
+    Args:
+        velocities: what the network found in whole images, the outermost first.
+        shape: of the images that are compared, [X, Y, Z].
+        multiple: that of the network, of whole images.
+        is_coarse: they are `halved`; the finest velocity would show on whole ones only and is left out.
+    """
+    if not is_coarse:
+        return deformation_of(velocities, shape, multiple)
+    return deformation_of(velocities[:-1] or velocities, shape, multiple // 2)
+
+
 class RegisterJob:
     """A registrar in training; see `vol3d.tasks.job.Job`."""
 
@@ -221,10 +237,7 @@ class RegisterJob:
             said = engine.call("registrar", *seen, *noise)
         velocities, denoising, weights = said if task.guidance else (said, None, None)
         is_coarse = fixed.shape != tensors["fixed_seen"].shape
-        multiple = task.model.multiple // 2 if is_coarse else task.model.multiple
-        if is_coarse and len(velocities) > 1:  # the finest would show on the images' own grid only
-            velocities = velocities[:-1]
-        found = deformation_of(velocities, fixed.shape[2:], multiple)
+        found = compared(velocities, fixed.shape[2:], task.model.multiple, is_coarse)
         labels = tuple(tensors[f"{name}_labels"] for name in PAIR) if task.objective.dice else None
         if weights is not None:
             weights = (avg_pool3d(weights, 2) if is_coarse else weights).float()
