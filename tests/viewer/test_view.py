@@ -204,6 +204,15 @@ def test_what_does_not_go_is_one_line(files: list[Path], words: list[str], line:
         verb("view", str(files[0]), *words)
 
 
+def test_a_picture_of_a_model_is_that_of_its_window(tmp_path: Path):
+    words = ["view", "ready", f"screenshot={tmp_path / 'a.png'}", "--dry-run"]
+    done = vol3d(*words)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "ready is a model, and has nothing to take a picture of" in line
+    assert "window=true takes" in line
+
+
 def test_a_path_that_is_not_there_is_said_before_all_else(files: list[Path], tmp_path: Path):
     with pytest.raises(ConfigError, match="nope: no such file or folder"):
         verb("view", "nope")
