@@ -169,6 +169,27 @@ def gaussian(grid: Grid, sigma: float) -> np.ndarray:
     return np.exp(-r2 / (2 * sigma**2)) * (4.0 / sigma) ** 3
 
 
+def test_a_grid_that_lies_elsewhere_is_refused_and_nothing_within_is_nothing():
+    volume = Volume(np.zeros((9, 7, 5), np.uint8), np.eye(4))
+    volume.data[:4] = 1
+    here = Grid((3, 3, 3), np.eye(4))
+    corner = Grid((3, 3, 3), np.array([[1, 0, 0, 5], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]))
+    assert volume.resample(here).data.all()
+    assert not volume.resample(corner).data.any()
+    away = sitk.TranslationTransform(3, [400.0, 0, 0])  # LPS+: a point of the grid goes to the left
+    line = (
+        r"no voxel of the grid \(3x3x3 voxels of 1x1x1 mm, RAS, around \[1, 1, 1\] mm\) lies in the "
+        r"volume \(9x7x5 voxels of 1x1x1 mm, RAS, around \[4, 3, 2\] mm\) after the transform; are"
+    )
+    for nearest in (False, True):
+        with pytest.raises(DataError, match=line):
+            volume.resample(here, away, nearest=nearest)
+    with pytest.raises(
+        DataError, match=r"around \[101, 1, 1\] mm\) lies in .* around \[4, 3, 2\] mm\);"
+    ):
+        volume.resample(Grid((3, 3, 3), np.eye(4) + np.eye(4, k=3) * 100))
+
+
 def test_a_mask_is_written_as_small_integers(tmp_path: Path):
     Volume(np.ones((3, 3, 3), bool), np.eye(4)).write(tmp_path / "m.nii.gz")
     assert nib.load(tmp_path / "m.nii.gz").get_data_dtype() == np.uint8

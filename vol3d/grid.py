@@ -58,6 +58,12 @@ class Grid:
         return self.affine[:3, :3] / np.array(self.spacing)
 
     @property
+    def middle(self) -> str:
+        """Where the grid's middle lies in the world, as messages say it."""
+        place = (self.affine @ [*((np.array(self.shape) - 1) / 2), 1])[:3]
+        return f"[{', '.join(f'{mm:.0f}' for mm in place)}] mm"
+
+    @property
     def orientation(self) -> str:
         """Codes of the directions in which the axes point, such as RAS or LPI."""
         return "".join(aff2axcodes(self.affine))
@@ -183,3 +189,52 @@ def affine_of(given: np.ndarray) -> np.ndarray:
     if not is_sound(affine) or not np.allclose(affine[3], [0, 0, 0, 1]):
         raise DataError(f"affine: gives voxels no size or no place: {affine.tolist()}")
     return affine
+
+
+# -- SimpleITK -------------------------------------------------------------------------------------
+
+
+def grid_of(image: "sitk.Image") -> Grid:
+    """Where the voxels of a SimpleITK image lie."""
+    affine = np.eye(4)
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    affine[:3, :3] = LPS @ direction * np.array(image.GetSpacing())
+    affine[:3, 3] = LPS @ np.array(image.GetOrigin())
+    return Grid(image.GetSize(), affine)
+
+
+def placed(image: "sitk.Image", grid: Grid) -> "sitk.Image":
+    """The SimpleITK image, put where the grid is."""
+    image.SetSpacing(grid.spacing)
+    image.SetOrigin((LPS @ grid.origin).tolist())
+    image.SetDirection((LPS @ grid.direction).ravel().tolist())
+    return image
+
+
+def empty_sitk(grid: Grid) -> "sitk.Image":
+    """A SimpleITK image without content, on the grid."""
+    import SimpleITK as sitk
+
+    return placed(sitk.Image(list(grid.shape), sitk.sitkUInt8), grid)
+
+
+def check_met(grid: Grid, volume: Grid, transform: "sitk.Transform | None" = None) -> None:
+    """Refuse, by a DataError, a grid of which no voxel lies in a volume: all would be 0 there.
+
+    Args:
+        grid: where values are wanted.
+        volume: where the volume's voxels lie.
+        transform: from points of the grid to points of the volume, mm, LPS+.
+    """
+    import SimpleITK as sitk
+
+    inside = placed(sitk.Image(list(volume.shape), sitk.sitkUInt8) + 1, volume)
+    how = sitk.sitkNearestNeighbor
+    met = sitk.Resample(inside, empty_sitk(grid), transform or sitk.Transform(), how, 0.0)
+    if sitk.GetArrayViewFromImage(met).any():
+        return
+    way = " after the transform" if transform else ""
+    raise DataError(
+        f"no voxel of the grid ({grid}, around {grid.middle}) lies in the volume ({volume}, around "
+        f"{volume.middle}){way}; are both where their headers say, or is another transform due?"
+    )

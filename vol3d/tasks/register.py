@@ -19,6 +19,7 @@ from vol3d.data.network_images import as_seen
 from vol3d.data.synthetic_contrast import made_up
 from vol3d.data.visit import Visit
 from vol3d.errors import ConfigError, DataError
+from vol3d.io.reading import naming
 from vol3d.metrics.folding import folding
 from vol3d.metrics.registration import label_overlap, moved_labels, round_trip
 from vol3d.models.registrars.base import deformation_of, padded
@@ -156,7 +157,9 @@ class RegisterJob:
         self.uneven = task.uneven
         self.template = None  # [1, X, Y, Z]
         if task.to:
-            seen = as_seen(Volume.read(task.to), images.grid)
+            template = Volume.read(task.to)
+            with naming(task.to):
+                seen = as_seen(template, images.grid)
             if not seen.data.any():
                 raise DataError(
                     f"{task.to}: has nothing where the scans are, on a grid of {images.grid}; align it "

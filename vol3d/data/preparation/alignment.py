@@ -13,7 +13,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from vol3d.data.synthetic.template import load_template
-from vol3d.volume import LPS, Grid, Volume, empty_sitk
+from vol3d.grid import LPS, Grid, empty_sitk
+from vol3d.volume import Volume, moved_to
 
 BINS = 32
 """Of the joint histogram (Mattes et al. 2003, IEEE Trans Med Imaging 22:120-128)."""
@@ -204,7 +205,7 @@ def stretch(affine: sitk.AffineTransform) -> float:
 
 def move(volume: Volume, transform: sitk.Transform, grid: Grid, *, nearest: bool = False) -> Volume:
     """The volume on another grid, through a transform that maps the grid's points to the volume's."""
-    return Volume(volume.resample(grid, transform, nearest=nearest).data, grid.affine, 4)
+    return Volume(moved_to(volume, grid, transform, nearest=nearest).data, grid.affine, 4)
 
 
 def move_mask(mask: Volume, transform: sitk.Transform, grid: Grid) -> Volume:
