@@ -1,6 +1,7 @@
 """Geometry is never lost: nibabel, SimpleITK and napari agree on where each voxel is."""
 
 import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -218,6 +219,28 @@ def test_coarser_grid_covers_the_same_place():
     assert half.shape == (20, 28, 21)
     corner = grid.affine @ [-0.5, -0.5, -0.5, 1]  # the outer corner of the first voxel
     assert np.allclose(half.affine @ [-0.5, -0.5, -0.5, 1], corner)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        (lambda g: g.coarser(0), r"factor=0: a whole number is due, 1 or more"),
+        (lambda g: g.coarser(1.5), r"factor=1.5: a whole number is due"),
+        (lambda g: g.padded("a"), r"voxels='a': a whole number is due, 0 or more"),
+        (lambda _: Volume.from_sitk(3), r"image: one of SimpleITK is due, got int"),
+        (
+            lambda _: Volume.from_sitk(sitk.Image(4, 5, sitk.sitkUInt8)),
+            r"three axes are due, it has 2",
+        ),
+        (
+            lambda _: Volume.from_sitk(sitk.Image([4, 5, 6], sitk.sitkVectorFloat32, 3)),
+            r"image: one number a voxel is due, it has 3",
+        ),
+    ],
+)
+def test_a_wrong_argument_is_one_line(wrong: Callable[[Grid], object], line: str):
+    with pytest.raises(ConfigError, match=line):
+        wrong(mni_grid(4.0))
 
 
 def test_a_masks_volume_is_that_of_its_voxels():

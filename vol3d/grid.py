@@ -95,7 +95,12 @@ class Grid:
         return float(np.linalg.norm(gaps, axis=0).max())
 
     def coarser(self, factor: int) -> "Grid":
-        """The grid whose voxels are blocks of `factor`^3 of these; ceil(shape / factor) of them."""
+        """The grid whose voxels are blocks of `factor`^3 of these; ceil(shape / factor) of them.
+
+        Raises:
+            ConfigError: no blocks have this size.
+        """
+        factor = whole_number("factor", factor, 1)
         scale = np.diag([factor, factor, factor, 1.0])
         scale[:3, 3] = (factor - 1) / 2  # the centre of a block is between its voxels
         return Grid(tuple(-(-n // factor) for n in self.shape), self.affine @ scale)
@@ -120,7 +125,12 @@ class Grid:
         return ornt_transform(io_orientation(self.affine), axcodes2ornt(codes))
 
     def padded(self, voxels: int) -> "Grid":
-        """So many voxels more on every side."""
+        """So many voxels more on every side.
+
+        Raises:
+            ConfigError: there is no such number of voxels.
+        """
+        voxels = whole_number("voxels", voxels, 0)
         corner = np.eye(4)
         corner[:3, 3] = -voxels
         return Grid(tuple(n + 2 * voxels for n in self.shape), self.affine @ corner)
@@ -165,6 +175,14 @@ class Grid:
         return f"{size} voxels of {spacing} mm, {self.orientation}"
 
 
+def whole_number(name: str, given: int, least: int) -> int:
+    """A number of voxels; a ConfigError if it is none, or fewer than `least`."""
+    is_whole = isinstance(given, int | np.integer) and not isinstance(given, bool)
+    if not is_whole or given < least:
+        raise ConfigError(f"{name}={brief(given)}: a whole number is due, {least} or more")
+    return int(given)
+
+
 def shape_of(given: Sequence[int]) -> tuple[int, int, int]:
     """Voxels along X, Y, Z; a DataError if they are not."""
     try:
@@ -195,7 +213,13 @@ def affine_of(given: np.ndarray) -> np.ndarray:
 
 
 def grid_of(image: "sitk.Image") -> Grid:
-    """Where the voxels of a SimpleITK image lie."""
+    """Where the voxels of a SimpleITK image lie; a ConfigError if it is none, or has not three axes."""
+    import SimpleITK as sitk
+
+    if not isinstance(image, sitk.Image):
+        raise ConfigError(f"image: one of SimpleITK is due, got {kind_of(image)}")
+    if image.GetDimension() != 3:
+        raise ConfigError(f"image: three axes are due, it has {image.GetDimension()}")
     affine = np.eye(4)
     direction = np.array(image.GetDirection()).reshape(3, 3)
     affine[:3, :3] = LPS @ direction * np.array(image.GetSpacing())

@@ -252,11 +252,17 @@ class Volume:
 
     @classmethod
     def from_sitk(cls, image: "sitk.Image", space_code: int = 2) -> "Volume":
-        """From a SimpleITK image."""
+        """From a SimpleITK image.
+
+        Raises:
+            ConfigError: it is none, or has not three axes and one number a voxel.
+        """
         import SimpleITK as sitk
 
-        data = sitk.GetArrayFromImage(image).transpose(2, 1, 0)
-        return cls(data, grid_of(image).affine, space_code)
+        grid = grid_of(image)
+        if (n := image.GetNumberOfComponentsPerPixel()) != 1:
+            raise ConfigError(f"image: one number a voxel is due, it has {n}")
+        return cls(sitk.GetArrayFromImage(image).transpose(2, 1, 0), grid.affine, space_code)
 
 
 def moved_to(
