@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from pydantic import field_validator
 
 from vol3d.config import Config
+from vol3d.data.dice import dice
 from vol3d.data.preparation import qc
 from vol3d.data.preparation.alignment import (
     fit,
@@ -181,10 +182,10 @@ def likeness(brain: Volume, mask: Volume, transform: sitk.Transform) -> dict[str
     ours = move(Volume(mask.data.astype(np.float32), mask.affine), transform, template.grid)
     either = (ours.data > 0.5) | (theirs.data > 0)
     nmi = qc.normalised_mutual_information(template.data[either], moved.data[either])
-    masks = ours.data > 0.5, theirs.data
+    masks = ours.data > 0.5, theirs.data > 0
     return {
         "nmi": round(nmi, 4),
-        "dice": round(qc.dice(*masks), 4),
+        "dice": round(dice(*masks), 4),
         "overlap": round(qc.overlap(*masks), 4),
     }
 
