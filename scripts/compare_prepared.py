@@ -13,7 +13,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from vol3d.data.preparation.alignment import centre_mm, floats, move, template_volume
-from vol3d.volume import LPS, Volume
+from vol3d.grid import LPS
+from vol3d.volume import Volume
 
 
 def main(prepared: str, other: str, entities: str = "_*res-2*desc-brain") -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from vol3d.data.datasets import Table
+from vol3d.data.dice import dice
 from vol3d.data.rng import randn, torch_rng
 from vol3d.trained.generator import DiffusionBundle, TrainedGenerator
 from vol3d.trained.sampling import Guides, conditions
@@ -45,14 +46,7 @@ def main(run: Path, table: Path, people: int = 8) -> None:
             x = float(denoiser.schedule.alpha(sigma)) * x0 + level * noise
             guess = codec.probabilities(denoiser(x, sigma, cond)).argmax(1)
             pairs = [(guess == k, truth == k) for k in range(1, len(codec.values))]
-            found[level].append(
-                np.mean(
-                    [
-                        2 * (a & b).sum().item() / max(1, (a.sum() + b.sum()).item())
-                        for a, b in pairs
-                    ]
-                )
-            )
+            found[level].append(np.mean([dice(a, b) for a, b in pairs]))
     for level, dices in found.items():
         print(f"sigma {level:<6g} Dice {np.mean(dices):.3f}")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from vol3d.data.datasets import Table
+from vol3d.data.dice import dice
 from vol3d.data.tables import read_rows
 from vol3d.trained import TrainedGenerator
 from vol3d.trained.guiding_images import GuidingVisits
@@ -40,13 +41,9 @@ def cut(cohort: Path, folder: Path) -> None:
     (folder / "table.tsv").write_text("\n".join(rows) + "\n")
 
 
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean over the labels."""
-    return float(
-        np.mean(
-            [2 * ((a == k) & (b == k)).sum() / ((a == k).sum() + (b == k).sum()) for k in LABELS]
-        )
-    )
+def mean_dice(a: np.ndarray, b: np.ndarray) -> float:
+    """Over the labels."""
+    return float(np.mean([dice(a == k, b == k) for k in LABELS]))
 
 
 def measure(run: Path, folder: Path) -> None:
@@ -61,8 +58,8 @@ def measure(run: Path, folder: Path) -> None:
             maps = model.generate([{}] * SEEDS, list(range(SEEDS)), [guides.of(i)] * SEEDS)
             maps = maps[:, 0].numpy()
             vote = np.stack([(maps == k).mean(0) for k in (0, *LABELS)]).argmax(0)
-            single.append(np.mean([dice(m, truth) for m in maps]))
-            voted.append(dice(vote, truth))
+            single.append(np.mean([mean_dice(m, truth) for m in maps]))
+            voted.append(mean_dice(vote, truth))
         print(f"{steps} steps: one map {np.mean(single):.3f}, vote of {SEEDS} {np.mean(voted):.3f}")
 
 

@@ -12,11 +12,11 @@ import torch
 from vol3d.data.synthetic.person import Anatomy
 from vol3d.data.synthetic.subject import make_subject
 from vol3d.metrics.registration import endpoint_error, round_trip, true_displacement
-from vol3d.models.registrars.base import deformation_of, padded
+from vol3d.models.registrars.base import padded
 from vol3d.models.registrars.objective import Objective
 from vol3d.models.registrars.optimisation import optimised
 from vol3d.models.registrars.symmetric import Symmetric
-from vol3d.tasks.register import halved
+from vol3d.tasks.register import compared, halved
 from vol3d.trained.registrar import open_registrar
 from vol3d.trained.registrar_network import found_by
 
@@ -52,8 +52,8 @@ def main() -> None:
 
     def learn_coarse():
         halves = [halved(x[0])[None] for x in pair]
-        outer = net(*(padded(x, network.multiple) for x in pair))[:-1]
-        coarse = deformation_of(outer, halves[0].shape[2:], network.multiple // 2)
+        velocities = net(*(padded(x, network.multiple) for x in pair))
+        coarse = compared(velocities, halves[0].shape[2:], network.multiple, is_coarse=True)
         torch.stack([*objective.terms(coarse, *halves).values()]).sum().backward()
 
     found = answer()

@@ -253,6 +253,11 @@ def test_a_registration_is_the_one_that_register_writes(cohort: Path, tmp_path: 
         assert np.allclose(theirs.TransformPoint(point), transform.TransformPoint(point), atol=1e-3)
     unmoved = found.move(moving, part=0).data
     assert np.abs(unmoved - written.data).max() > 10
+    far = v.Volume(v.read(moving).data, np.eye(4) + np.eye(4, k=3) * 1000)
+    with pytest.raises(
+        v.DataError, match=r"no voxel of the grid .* lies in the volume .* transform;"
+    ):
+        found.move(far)
     with pytest.raises(v.ConfigError, match="nothing but the search finds anything"):
         registrar.register(moving, fixed, optimise=0)
 

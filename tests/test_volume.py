@@ -1,6 +1,7 @@
 """Geometry is never lost: nibabel, SimpleITK and napari agree on where each voxel is."""
 
 import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -9,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from tests.viewer.scenes import rotation
-from vol3d.errors import DataError, RunError
+from vol3d.errors import ConfigError, DataError, RunError
 from vol3d.volume import Grid, Volume, mni_grid
 
 
@@ -169,6 +170,27 @@ def gaussian(grid: Grid, sigma: float) -> np.ndarray:
     return np.exp(-r2 / (2 * sigma**2)) * (4.0 / sigma) ** 3
 
 
+def test_a_grid_that_lies_elsewhere_is_refused_and_nothing_within_is_nothing():
+    volume = Volume(np.zeros((9, 7, 5), np.uint8), np.eye(4))
+    volume.data[:4] = 1
+    here = Grid((3, 3, 3), np.eye(4))
+    corner = Grid((3, 3, 3), np.array([[1, 0, 0, 5], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]))
+    assert volume.resample(here).data.all()
+    assert not volume.resample(corner).data.any()
+    away = sitk.TranslationTransform(3, [400.0, 0, 0])  # LPS+: a point of the grid goes to the left
+    line = (
+        r"no voxel of the grid \(3x3x3 voxels of 1x1x1 mm, RAS, around \[1, 1, 1\] mm\) lies in the "
+        r"volume \(9x7x5 voxels of 1x1x1 mm, RAS, around \[4, 3, 2\] mm\) after the transform; are"
+    )
+    for nearest in (False, True):
+        with pytest.raises(DataError, match=line):
+            volume.resample(here, away, nearest=nearest)
+    with pytest.raises(
+        DataError, match=r"around \[101, 1, 1\] mm\) lies in .* around \[4, 3, 2\] mm\);"
+    ):
+        volume.resample(Grid((3, 3, 3), np.eye(4) + np.eye(4, k=3) * 100))
+
+
 def test_a_mask_is_written_as_small_integers(tmp_path: Path):
     Volume(np.ones((3, 3, 3), bool), np.eye(4)).write(tmp_path / "m.nii.gz")
     assert nib.load(tmp_path / "m.nii.gz").get_data_dtype() == np.uint8
@@ -197,6 +219,38 @@ def test_coarser_grid_covers_the_same_place():
     assert half.shape == (20, 28, 21)
     corner = grid.affine @ [-0.5, -0.5, -0.5, 1]  # the outer corner of the first voxel
     assert np.allclose(half.affine @ [-0.5, -0.5, -0.5, 1], corner)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        (lambda g: g.coarser(0), r"factor=0: a whole number is due, 1 or more"),
+        (lambda g: g.coarser(1.5), r"factor=1.5: a whole number is due"),
+        (lambda g: g.padded("a"), r"voxels='a': a whole number is due, 0 or more"),
+        (lambda _: Volume.from_sitk(3), r"image: one of SimpleITK is due, got int"),
+        (
+            lambda _: Volume.from_sitk(sitk.Image(4, 5, sitk.sitkUInt8)),
+            r"three axes are due, it has 2",
+        ),
+        (
+            lambda _: Volume.from_sitk(sitk.Image([4, 5, 6], sitk.sitkVectorFloat32, 3)),
+            r"image: one number a voxel is due, it has 3",
+        ),
+    ],
+)
+def test_a_wrong_argument_is_one_line(wrong: Callable[[Grid], object], line: str):
+    with pytest.raises(ConfigError, match=line):
+        wrong(mni_grid(4.0))
+
+
+def test_a_masks_volume_is_that_of_its_voxels():
+    grid = Grid((9, 7, 5), AFFINES["oblique, flipped, anisotropic"])  # of 2 mm3
+    mask = np.zeros(grid.shape, np.uint8)
+    mask[2:5, 1:5, :] = 3
+    assert grid.volume_ml(mask) == pytest.approx(60 * 0.002)
+    for given in (Volume(mask, grid.affine), mask[1:]):
+        with pytest.raises(ConfigError, match=r"mask: an array of shape \(9, 7, 5\) is due, got"):
+            grid.volume_ml(given)
 
 
 def test_the_missions_grids():

@@ -58,6 +58,12 @@ class Grid:
         return self.affine[:3, :3] / np.array(self.spacing)
 
     @property
+    def middle(self) -> str:
+        """Where the grid's middle lies in the world, as messages say it."""
+        place = (self.affine @ [*((np.array(self.shape) - 1) / 2), 1])[:3]
+        return f"[{', '.join(f'{mm:.0f}' for mm in place)}] mm"
+
+    @property
     def orientation(self) -> str:
         """Codes of the directions in which the axes point, such as RAS or LPI."""
         return "".join(aff2axcodes(self.affine))
@@ -66,6 +72,16 @@ class Grid:
     def voxel_ml(self) -> float:
         """Volume of one voxel in ml (1 ml = 1000 mm3)."""
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
+
+    def volume_ml(self, mask: np.ndarray) -> float:
+        """Volume in ml of the voxels of a mask [X, Y, Z] on this grid: those that are not 0.
+
+        Raises:
+            ConfigError: it is no array of this shape.
+        """
+        if not isinstance(mask, np.ndarray) or mask.shape != self.shape:
+            raise ConfigError(f"mask: an array of shape {self.shape} is due, got {kind_of(mask)}")
+        return np.count_nonzero(mask) * self.voxel_ml
 
     def matches(self, other: "Grid", tolerance_mm: float = 1e-3) -> bool:
         """Whether both grids put every voxel in the same place."""
@@ -79,7 +95,12 @@ class Grid:
         return float(np.linalg.norm(gaps, axis=0).max())
 
     def coarser(self, factor: int) -> "Grid":
-        """The grid whose voxels are blocks of `factor`^3 of these; ceil(shape / factor) of them."""
+        """The grid whose voxels are blocks of `factor`^3 of these; ceil(shape / factor) of them.
+
+        Raises:
+            ConfigError: no blocks have this size.
+        """
+        factor = whole_number("factor", factor, 1)
         scale = np.diag([factor, factor, factor, 1.0])
         scale[:3, 3] = (factor - 1) / 2  # the centre of a block is between its voxels
         return Grid(tuple(-(-n // factor) for n in self.shape), self.affine @ scale)
@@ -104,7 +125,12 @@ class Grid:
         return ornt_transform(io_orientation(self.affine), axcodes2ornt(codes))
 
     def padded(self, voxels: int) -> "Grid":
-        """So many voxels more on every side."""
+        """So many voxels more on every side.
+
+        Raises:
+            ConfigError: there is no such number of voxels.
+        """
+        voxels = whole_number("voxels", voxels, 0)
         corner = np.eye(4)
         corner[:3, 3] = -voxels
         return Grid(tuple(n + 2 * voxels for n in self.shape), self.affine @ corner)
@@ -149,6 +175,14 @@ class Grid:
         return f"{size} voxels of {spacing} mm, {self.orientation}"
 
 
+def whole_number(name: str, given: int, least: int) -> int:
+    """A number of voxels; a ConfigError if it is none, or fewer than `least`."""
+    is_whole = isinstance(given, int | np.integer) and not isinstance(given, bool)
+    if not is_whole or given < least:
+        raise ConfigError(f"{name}={brief(given)}: a whole number is due, {least} or more")
+    return int(given)
+
+
 def shape_of(given: Sequence[int]) -> tuple[int, int, int]:
     """Voxels along X, Y, Z; a DataError if they are not."""
     try:
@@ -173,3 +207,58 @@ def affine_of(given: np.ndarray) -> np.ndarray:
     if not is_sound(affine) or not np.allclose(affine[3], [0, 0, 0, 1]):
         raise DataError(f"affine: gives voxels no size or no place: {affine.tolist()}")
     return affine
+
+
+# -- SimpleITK -------------------------------------------------------------------------------------
+
+
+def grid_of(image: "sitk.Image") -> Grid:
+    """Where the voxels of a SimpleITK image lie; a ConfigError if it is none, or has not three axes."""
+    import SimpleITK as sitk
+
+    if not isinstance(image, sitk.Image):
+        raise ConfigError(f"image: one of SimpleITK is due, got {kind_of(image)}")
+    if image.GetDimension() != 3:
+        raise ConfigError(f"image: three axes are due, it has {image.GetDimension()}")
+    affine = np.eye(4)
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    affine[:3, :3] = LPS @ direction * np.array(image.GetSpacing())
+    affine[:3, 3] = LPS @ np.array(image.GetOrigin())
+    return Grid(image.GetSize(), affine)
+
+
+def placed(image: "sitk.Image", grid: Grid) -> "sitk.Image":
+    """The SimpleITK image, put where the grid is."""
+    image.SetSpacing(grid.spacing)
+    image.SetOrigin((LPS @ grid.origin).tolist())
+    image.SetDirection((LPS @ grid.direction).ravel().tolist())
+    return image
+
+
+def empty_sitk(grid: Grid) -> "sitk.Image":
+    """A SimpleITK image without content, on the grid."""
+    import SimpleITK as sitk
+
+    return placed(sitk.Image(list(grid.shape), sitk.sitkUInt8), grid)
+
+
+def check_met(grid: Grid, volume: Grid, transform: "sitk.Transform | None" = None) -> None:
+    """Refuse, by a DataError, a grid of which no voxel lies in a volume: all would be 0 there.
+
+    Args:
+        grid: where values are wanted.
+        volume: where the volume's voxels lie.
+        transform: from points of the grid to points of the volume, mm, LPS+.
+    """
+    import SimpleITK as sitk
+
+    inside = placed(sitk.Image(list(volume.shape), sitk.sitkUInt8) + 1, volume)
+    how = sitk.sitkNearestNeighbor
+    met = sitk.Resample(inside, empty_sitk(grid), transform or sitk.Transform(), how, 0.0)
+    if sitk.GetArrayViewFromImage(met).any():
+        return
+    way = " after the transform" if transform else ""
+    raise DataError(
+        f"no voxel of the grid ({grid}, around {grid.middle}) lies in the volume ({volume}, around "
+        f"{volume.middle}){way}; are both where their headers say, or is another transform due?"
+    )

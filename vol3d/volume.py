@@ -18,7 +18,7 @@ import numpy as np
 from nibabel.orientations import apply_orientation
 
 from vol3d.errors import ConfigError, DataError, RunError
-from vol3d.grid import LPS, Grid
+from vol3d.grid import Grid, check_met, empty_sitk, grid_of, placed
 from vol3d.io.files import checked_image_name, whole
 from vol3d.io.header import Form, Header, place, read_header
 from vol3d.io.text import brief, kind_of
@@ -228,6 +228,7 @@ class Volume:
 
         Raises:
             ConfigError: there is no such grid or transform.
+            DataError: no voxel of the grid lies in the volume.
         """
         import SimpleITK as sitk  # here, and below: it takes a second to load
 
@@ -235,20 +236,10 @@ class Volume:
             raise ConfigError(f"grid: volume.grid or a Grid is due, got {kind_of(grid)}")
         if not isinstance(transform, sitk.Transform | None):
             raise ConfigError(f"transform: one of SimpleITK is due, got {kind_of(transform)}")
-        transform = transform or sitk.Transform()
-        how = sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear
-        data = self.data if nearest else self.data.astype(np.float32)
-        image = Volume(data, self.affine).to_sitk()
-
-        def moved(image: "sitk.Image") -> np.ndarray:
-            out = sitk.Resample(image, empty_sitk(grid), transform, how, 0.0)
-            return sitk.GetArrayFromImage(out).transpose(2, 1, 0)
-
-        values = moved(image)
-        if not nearest and (variance := self.grid.blur(grid, transform)).any():
-            smooth = sitk.DiscreteGaussian(image, variance.tolist(), 32, 1e-3)
-            values = np.where((values == 0) & keep_zeros, values, moved(smooth))
-        return Volume(values, grid.affine, self.space_code)
+        moved = moved_to(self, grid, transform, nearest=nearest, keep_zeros=keep_zeros)
+        if not moved.data.any():
+            check_met(grid, self.grid, transform)
+        return moved
 
     def to_sitk(self) -> "sitk.Image":
         """As a SimpleITK image (LPS+, axes in reverse order in memory)."""
@@ -261,11 +252,44 @@ class Volume:
 
     @classmethod
     def from_sitk(cls, image: "sitk.Image", space_code: int = 2) -> "Volume":
-        """From a SimpleITK image."""
+        """From a SimpleITK image.
+
+        Raises:
+            ConfigError: it is none, or has not three axes and one number a voxel.
+        """
         import SimpleITK as sitk
 
-        data = sitk.GetArrayFromImage(image).transpose(2, 1, 0)
-        return cls(data, grid_of(image).affine, space_code)
+        grid = grid_of(image)
+        if (n := image.GetNumberOfComponentsPerPixel()) != 1:
+            raise ConfigError(f"image: one number a voxel is due, it has {n}")
+        return cls(sitk.GetArrayFromImage(image).transpose(2, 1, 0), grid.affine, space_code)
+
+
+def moved_to(
+    volume: Volume,
+    grid: Grid,
+    transform: "sitk.Transform | None" = None,
+    *,
+    nearest: bool = False,
+    keep_zeros: bool = True,
+) -> Volume:
+    """The values on another grid, all 0 where that lies elsewhere; see `Volume.resample`."""
+    import SimpleITK as sitk
+
+    transform = transform or sitk.Transform()
+    how = sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear
+    data = volume.data if nearest else volume.data.astype(np.float32)
+    image = Volume(data, volume.affine).to_sitk()
+
+    def moved(image: "sitk.Image") -> np.ndarray:
+        out = sitk.Resample(image, empty_sitk(grid), transform, how, 0.0)
+        return sitk.GetArrayFromImage(out).transpose(2, 1, 0)
+
+    values = moved(image)
+    if not nearest and (variance := volume.grid.blur(grid, transform)).any():
+        smooth = sitk.DiscreteGaussian(image, variance.tolist(), 32, 1e-3)
+        values = np.where((values == 0) & keep_zeros, values, moved(smooth))
+    return Volume(values, grid.affine, volume.space_code)
 
 
 def write_series(path: Path, frames: Sequence[Volume], space_code: int) -> None:
@@ -310,30 +334,6 @@ def check_shown(volumes: Mapping[str, Volume], outline: Volume | None) -> None:
     for title, one in [*volumes.items(), *outlines]:
         if not isinstance(one, Volume):
             raise ConfigError(f"{title}: a volume is due, got {kind_of(one)}")
-
-
-def grid_of(image: "sitk.Image") -> Grid:
-    """Where the voxels of a SimpleITK image lie."""
-    affine = np.eye(4)
-    direction = np.array(image.GetDirection()).reshape(3, 3)
-    affine[:3, :3] = LPS @ direction * np.array(image.GetSpacing())
-    affine[:3, 3] = LPS @ np.array(image.GetOrigin())
-    return Grid(image.GetSize(), affine)
-
-
-def placed(image: "sitk.Image", grid: Grid) -> "sitk.Image":
-    """The SimpleITK image, put where the grid is."""
-    image.SetSpacing(grid.spacing)
-    image.SetOrigin((LPS @ grid.origin).tolist())
-    image.SetDirection((LPS @ grid.direction).ravel().tolist())
-    return image
-
-
-def empty_sitk(grid: Grid) -> "sitk.Image":
-    """A SimpleITK image without content, on the grid."""
-    import SimpleITK as sitk
-
-    return placed(sitk.Image(list(grid.shape), sitk.sitkUInt8), grid)
 
 
 def mni_grid(spacing: float) -> Grid:

@@ -13,6 +13,7 @@ from tests.conftest import TINY, data_words, once, read_log, verb
 from vol3d.cli import fill, load_verb
 from vol3d.data.rng import torch_rng
 from vol3d.errors import ConfigError, DataError
+from vol3d.tasks.register import compared
 from vol3d.trained import open_registrar
 from vol3d.volume import Volume, mni_grid
 
@@ -115,7 +116,7 @@ def test_everybody_to_a_template(cohort: Path, tmp_path: Path):
     far = np.diag([4.0, 4.0, 4.0, 1.0])
     far[:3, 3] = 1000
     Volume(Volume.read(template).data, far).write(elsewhere)
-    with pytest.raises(DataError, match="has nothing where the scans are"):
+    with pytest.raises(DataError, match=r"elsewhere.nii.gz: no voxel of the grid"):
         job(cohort, f"task.to={elsewhere}")
 
 
@@ -138,6 +139,16 @@ def test_coarse_images_are_compared_and_whole_ones_seen(cohort: Path):
         assert coarse[f"{side}_seen"].equal(fine[f"{side}_seen"])
         half = torch.nn.functional.avg_pool3d(fine[side], 2)
         torch.testing.assert_close(coarse[side], half)
+
+
+def test_halved_images_are_compared_after_all_velocities_but_the_finest():
+    shifts = [torch.full((1, 3, n, n, n), 0.1) for n in (4, 8, 16)]  # voxels of 8, 4 and 2
+    whole = compared(shifts, (30, 32, 27), 8, is_coarse=False).displacement()
+    torch.testing.assert_close(whole, torch.full((1, 3, 30, 32, 27), 0.8 + 0.4 + 0.2))
+    half = compared(shifts, (15, 16, 14), 8, is_coarse=True).displacement()
+    torch.testing.assert_close(half, torch.full((1, 3, 15, 16, 14), (0.8 + 0.4) / 2))
+    alone = compared(shifts[2:], (15, 16, 14), 8, is_coarse=True).displacement()
+    torch.testing.assert_close(alone, torch.full((1, 3, 15, 16, 14), 0.2 / 2))
 
 
 @pytest.mark.parametrize(

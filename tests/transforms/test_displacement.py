@@ -5,8 +5,8 @@ import pytest
 import SimpleITK as sitk
 
 from tests.transforms.scenes import FIXED, MOVING, WIDE, affine_matrix, points_of, waves
+from vol3d.grid import LPS, Grid, placed
 from vol3d.transforms.displacement import jacobian, log_jacobian
-from vol3d.volume import LPS, Grid, placed
 
 
 @pytest.mark.parametrize("grid", [FIXED, MOVING, WIDE])

@@ -17,12 +17,13 @@ from tests.transforms.scenes import (
     waves,
 )  # fmt: skip
 from vol3d.errors import DataError
+from vol3d.grid import Grid, empty_sitk
 from vol3d.transforms.field_file import write_field
 from vol3d.transforms.overlap import lattice, overlap
 from vol3d.transforms.resample import move_image, move_labels
 from vol3d.transforms.transform import affine, chain, field, move_points
 from vol3d.transforms.transform_file import read_transform, write_transform
-from vol3d.volume import Grid, Volume, empty_sitk
+from vol3d.volume import Volume
 
 
 @pytest.fixture(scope="module")

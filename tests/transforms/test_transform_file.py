@@ -10,10 +10,11 @@ import SimpleITK as sitk
 from tests.transforms.scenes import FIXED, WIDE, affine_matrix, waves
 from vol3d.data.displacement import write_displacement
 from vol3d.errors import ConfigError, DataError
+from vol3d.grid import grid_of
 from vol3d.transforms.field_file import read_field, vector_image, write_field
 from vol3d.transforms.transform import affine, chain, field, matrix_of, move_points
 from vol3d.transforms.transform_file import read_chain, read_transform, write_transform
-from vol3d.volume import grid_of, mni_grid
+from vol3d.volume import mni_grid
 
 POINTS = np.random.default_rng(0).uniform(-25, 25, (50, 3))
 

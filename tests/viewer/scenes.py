@@ -13,6 +13,8 @@ LANDMARKS = np.array(
 )
 """Voxels X, Y, Z, in the middle of a cube that is bright, apart from each other."""
 HALF = 2
+MIDDLE = np.array([10.0, -20.0, 5.0])
+"""Of all grids here, mm."""
 
 
 def rotation(x: float, y: float, z: float) -> np.ndarray:
@@ -25,10 +27,10 @@ def rotation(x: float, y: float, z: float) -> np.ndarray:
 
 
 def grid(matrix: np.ndarray, spacing: tuple[float, float, float]) -> Grid:
-    """A grid whose middle lies at (10, -20, 5) mm."""
+    """A grid whose middle lies at `MIDDLE`."""
     affine = np.eye(4)
     affine[:3, :3] = matrix * np.array(spacing)
-    affine[:3, 3] = np.array([10.0, -20.0, 5.0]) - affine[:3, :3] @ ((np.array(SHAPE) - 1) / 2)
+    affine[:3, 3] = MIDDLE - affine[:3, :3] @ ((np.array(SHAPE) - 1) / 2)
     return Grid(SHAPE, affine)
 
 
@@ -56,6 +58,13 @@ def cubes(grid: Grid) -> np.ndarray:
 def image(grid: Grid) -> Volume:
     """Dark grey, and bright in the cubes."""
     return Volume((40 + 60.0 * (cubes(grid) > 0)).astype(np.float32), grid.affine)
+
+
+def aside(grid: Grid) -> tuple[Volume, np.ndarray]:
+    """A bright box in a corner of much air, and where its middle lies, mm."""
+    data = np.zeros(grid.shape, np.float32)
+    data[4:13, 6:13, 2:9] = 100
+    return Volume(data, grid.affine), (grid.affine @ [8, 9, 5, 1])[:3]
 
 
 def field(grid: Grid) -> np.ndarray:

@@ -23,7 +23,7 @@ from vol3d.viewer.cursor import readings
 from vol3d.viewer.gathered import gather
 from vol3d.viewer.layers import field_layer, image_layer, labels_layer, points_layer
 from vol3d.viewer.page import page_of, slices_of
-from vol3d.viewer.together import check_place
+from vol3d.viewer.together import check_place, start_of
 from vol3d.volume import Grid, Volume
 
 WITHOUT_NAPARI = """
@@ -134,6 +134,21 @@ def test_a_page_tells_the_voxels_of_each_file_and_nothing_outside(name: str, tmp
     assert name == "plain" or "turned" in name or n["noise"] < 390  # an oblique file has no corners
 
 
+@pytest.mark.parametrize("name", list(scenes.GRIDS))
+def test_slices_begin_in_the_middle_of_what_is_there_not_of_the_air(name: str):
+    grid = scenes.GRIDS[name]
+    scan, middle = scenes.aside(grid)
+    mask = labels_layer(Volume(np.ones(grid.shape, np.uint8), grid.affine), "mask")
+    hidden = image_layer(scenes.image(grid), "hidden", visible=False)
+    layers = [hidden, image_layer(scan, "scan"), mask]
+    assert np.allclose(start_of(layers), middle)
+    assert np.allclose(start_of([mask]), scenes.MIDDLE)
+    assert np.allclose(start_of([points_layer(np.array([[1.0, 2, 3], [3, 6, 9]]), "p")]), [2, 4, 6])
+    told = data_in(html_of_slices(slices_of(layers)))
+    at = np.array(told["origin"]) + np.array(told["spacing"]) * told["start"]
+    assert (np.abs(at - middle) <= np.array(told["spacing"]) / 2 + 1e-6).all()
+
+
 def test_a_place_that_nothing_shows_is_refused(files: list[Path], tmp_path: Path):
     line = (
         r"at=\[500,0,0\]: lies outside of all .* goes from x -\d+ to \d+, y -\d+ to \d+, z -\d+ to"
@@ -202,6 +217,15 @@ def test_any_number_of_paths_may_be_named():
 def test_what_does_not_go_is_one_line(files: list[Path], words: list[str], line: str):
     with pytest.raises(ConfigError, match=line):
         verb("view", str(files[0]), *words)
+
+
+def test_a_picture_of_a_model_is_that_of_its_window(tmp_path: Path):
+    words = ["view", "ready", f"screenshot={tmp_path / 'a.png'}", "--dry-run"]
+    done = vol3d(*words)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "ready is a model, and has nothing to take a picture of" in line
+    assert "window=true takes" in line
 
 
 def test_a_path_that_is_not_there_is_said_before_all_else(files: list[Path], tmp_path: Path):

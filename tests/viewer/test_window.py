@@ -140,6 +140,14 @@ def test_the_line_below_follows_the_cursor(viewer: "Viewer"):
     assert line.label.text() == "Places and values are told in 2-D."
 
 
+def test_a_window_begins_where_a_page_does(viewer: "Viewer"):
+    from vol3d.viewer.window import add, place_of
+
+    scan, middle = scenes.aside(scenes.GRIDS["oblique"])
+    add(viewer, [image_layer(scan, "scan")])
+    assert np.abs(place_of(viewer) - middle).max() <= 1 + 1e-6  # slices are 2 mm apart
+
+
 def test_files_dropped_on_napari_are_opened_by_us(viewer: "Viewer", tmp_path: Path):
     grid = scenes.GRIDS["turned and flipped"]
     scenes.image(grid).write(tmp_path / "sub-01_T1w.nii.gz")

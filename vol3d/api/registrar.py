@@ -12,6 +12,7 @@ from vol3d.api.images import Image, header_of, seen
 from vol3d.data.native_scan import NativeScan
 from vol3d.data.visit import Visit, kind_said
 from vol3d.errors import ConfigError
+from vol3d.grid import check_met
 from vol3d.planes import png_of, put_up
 from vol3d.trained import registration
 from vol3d.transforms.resample import Interpolation, move_image, move_labels
@@ -75,13 +76,17 @@ class Registration:
 
         Raises:
             ConfigError: a setting is off.
-            DataError: it cannot be read, or `labels` holds what is no label.
+            DataError: it cannot be read, `labels` holds what is no label, or nothing of it comes to lie
+                on the fixed image's grid.
         """
         T = self.transform if part == 1 else self.found.flow.at(part)
         moving, grid = seen(volume, "volume"), self.found.fixed.brain.grid
-        if labels:
-            return self.native(move_labels(moving, T, grid))
-        return self.native(move_image(moving, T, grid, interpolation))
+        moved = (
+            move_labels(moving, T, grid) if labels else move_image(moving, T, grid, interpolation)
+        )
+        if not moved.data.any():
+            check_met(grid, moving.grid, T)
+        return self.native(moved)
 
     def native(self, volume: Volume) -> Volume:
         """On the fixed image's grid in RAS+ -> in the order of its file."""

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
+from vol3d.data.dice import dice_of_counts
 from vol3d.volume import Volume
 
 LEVELS = tuple(i / 20 for i in range(2, 21))
@@ -46,7 +47,7 @@ def overlaps(brain: np.ndarray, y: np.ndarray) -> np.ndarray:
     mine, others = (np.histogram(y[at], steps)[0] for at in (brain & ~deep, ~brain))
     found, wrong = (n[::-1].cumsum()[::-1][1:] for n in (mine, others))  # brighter than each
     found = found + deep.sum()
-    return 2 * found / (brain.sum() + found + wrong)
+    return dice_of_counts(brain.sum(), found + wrong, found)
 
 
 def otsu(x: np.ndarray) -> float:

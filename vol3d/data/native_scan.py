@@ -13,6 +13,7 @@ from vol3d.data.network_images import as_seen, onto, within
 from vol3d.data.scan_checks import SAME_MM, check_contrast, ras_grid
 from vol3d.data.visit import Visit
 from vol3d.io.header import Header, codes_of, read_header
+from vol3d.io.reading import naming
 from vol3d.volume import Grid, Volume
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,8 @@ class NativeScan:
                     "warning: %s: lies on a grid of %s, and is resampled to that of %s, %s",
                     *(header.path, volume.grid, first.path.name, grid),
                 )
-                volume = onto(volume, grid)
+                with naming(header.path):
+                    volume = onto(volume, grid)
             brains[name] = volume if inside is None else within(volume, inside, mask.path)
         return cls(first, brains)
 

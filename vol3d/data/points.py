@@ -10,7 +10,7 @@ import numpy as np
 from vol3d.data.bids_writer import write_text
 from vol3d.data.tables import parse_value, read_rows
 from vol3d.errors import DataError
-from vol3d.volume import LPS
+from vol3d.grid import LPS
 
 Axes = Literal["RAS", "LPS"]
 XYZ = ("x", "y", "z")

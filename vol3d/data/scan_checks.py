@@ -107,10 +107,10 @@ def doubts(volume: Volume, grid: Grid) -> dict[str, str]:
     """
     found = {}
     if not is_stripped(volume):
-        ml = np.count_nonzero(volume.data) * volume.grid.voxel_ml
+        ml, whole_ml = volume.grid.volume_ml(volume.data), volume.data.size * volume.grid.voxel_ml
         found["head"] = (
-            f"{ml:.0f} ml of its {np.prod(volume.shape) * volume.grid.voxel_ml:.0f} ml are not 0, so it "
-            f"is a whole head, or the air around the brain is not 0"
+            f"{ml:.0f} ml of its {whole_ml:.0f} ml are not 0, so it is a whole head, or the air around "
+            f"the brain is not 0"
         )
     lost = outside(volume, grid)
     if lost > CUT:
@@ -125,7 +125,7 @@ def is_stripped(head: Volume) -> bool:
 
 def not_stripped(head: Volume) -> str:
     """Why an image seems to be no stripped brain, in words; empty where it is one."""
-    ml, zeros = np.count_nonzero(head.data > 0) * head.grid.voxel_ml, np.mean(head.data == 0)
+    ml, zeros = head.grid.volume_ml(head.data > 0), np.mean(head.data == 0)
     if ml >= STRIPPED_ML:
         return (
             f"{ml:.0f} ml of it are above 0, a brain has less than {STRIPPED_ML:.0f} ml: the skull or "

@@ -113,6 +113,15 @@ def inside(folder: Path, name: object, told_by: Path) -> Path:
 
 
 @contextmanager
+def naming(what: object) -> Iterator[None]:
+    """While it lasts, a DataError that knows no file begins with what it is about."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{what}: {error}") from None
+
+
+@contextmanager
 def understood(path: Path) -> Iterator[None]:
     """While it lasts, the content of a file is made sense of; what fails in that is the file's fault.
 

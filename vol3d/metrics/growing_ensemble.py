@@ -11,7 +11,7 @@ from vol3d.metrics.band import foreground_band
 from vol3d.metrics.calibration import Reliability
 from vol3d.metrics.ensemble import Ensemble
 from vol3d.metrics.masks import Masks
-from vol3d.metrics.raters import Overlaps, dice, energy_distance
+from vol3d.metrics.raters import Overlaps, dice_of_pairs, energy_distance
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,9 @@ def dice_of(consensus: np.ndarray, raters: Sequence[Masks]) -> list[float]:
     found = []
     for k, theirs in enumerate(raters, 1):
         ours = Masks.of([consensus == k])
-        found.append(float(dice(ours.volumes, theirs.volumes, ours.overlap(theirs)).mean()))
+        found.append(
+            float(dice_of_pairs(ours.volumes, theirs.volumes, ours.overlap(theirs)).mean())
+        )
     return found
 
 

@@ -1,8 +1,9 @@
-"""Dice overlap and surface distance of label maps, structure by structure, by MONAI."""
+"""Dice overlap and surface distance (by MONAI) of label maps, structure by structure."""
 
 import numpy as np
 import torch
 
+from vol3d.data.dice import dice
 from vol3d.metrics.masks import bounding_box
 
 
@@ -18,18 +19,18 @@ def overlap(
         spacing: mm along X, Y, Z.
 
     Returns:
-        dice, 1 where both have none and 0 where one has; hd95_mm, the 95th percentile of distances
+        dice, see `vol3d.data.dice`; hd95_mm, the 95th percentile of distances
         between surfaces, the larger of both ways, NaN where one has none. A structure each.
     """
-    from monai.metrics import compute_dice, compute_hausdorff_distance  # here: it takes seconds
+    from monai.metrics import compute_hausdorff_distance  # here: it takes seconds
 
-    dice, hd95_mm = [], []
+    overlaps, hd95_mm = [], []
     for k in range(1, num_labels):
         ours, theirs = predicted == k, truth == k
         somewhere = ours | theirs
         box = bounding_box(somewhere, (1, 1, 1)) if somewhere.any() else np.s_[:1, :1, :1]
+        overlaps.append(dice(ours, theirs))
         pair = [torch.from_numpy(mask[box].copy())[None, None] for mask in (ours, theirs)]
-        dice.append(float(compute_dice(*pair, ignore_empty=False)))
         both = ours.any() and theirs.any()
         far = (
             compute_hausdorff_distance(
@@ -39,4 +40,4 @@ def overlap(
             else np.nan
         )
         hd95_mm.append(float(far))
-    return {"dice": dice, "hd95_mm": hd95_mm}
+    return {"dice": overlaps, "hd95_mm": hd95_mm}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vol3d.data.dice import dice_of_counts
 from vol3d.metrics.masks import Masks
 
 
@@ -62,10 +63,9 @@ def iou(a: np.ndarray, b: np.ndarray, shared: np.ndarray) -> np.ndarray:
     return np.where(union > 0, shared / np.maximum(union, 1), 1.0)
 
 
-def dice(a: np.ndarray, b: np.ndarray, shared: np.ndarray) -> np.ndarray:
-    """Dice overlap [n, m] from voxels [n], [m] and [n, m]; two empty masks agree: 1."""
-    both = a[:, None] + b[None]
-    return np.where(both > 0, 2 * shared / np.maximum(both, 1), 1.0)
+def dice_of_pairs(a: np.ndarray, b: np.ndarray, shared: np.ndarray) -> np.ndarray:
+    """Dice overlap [n, m] from voxels [n], [m] and [n, m]."""
+    return dice_of_counts(a[:, None], b[None], shared)
 
 
 def energy_distance(o: Overlaps) -> float:
@@ -102,7 +102,7 @@ def combined_sensitivity(o: Overlaps) -> float:
 
 def maximum_dice(o: Overlaps) -> float:
     """Dmax: mean over raters of the Dice overlap with the member that is closest to each."""
-    return float(dice(o.members, o.raters, o.across).max(0).mean())
+    return float(dice_of_pairs(o.members, o.raters, o.across).max(0).mean())
 
 
 def diversity_agreement(o: Overlaps) -> float:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vol3d.data.dice import dice_of_counts
 from vol3d.transforms.inversion import invert
 from vol3d.transforms.warp import compose, index_along
 
@@ -18,7 +19,9 @@ def label_overlap(a: np.ndarray, b: np.ndarray) -> dict[int, float]:
         for m in (a, b, alike)
     ]
     both = {*sizes[0]} & {*sizes[1]} - {0}
-    return {k: 2 * sizes[2].get(k, 0) / (sizes[0][k] + sizes[1][k]) for k in sorted(both)}
+    return {
+        k: float(dice_of_counts(sizes[0][k], sizes[1][k], sizes[2].get(k, 0))) for k in sorted(both)
+    }
 
 
 def moved_labels(labels: Tensor, u: Tensor) -> Tensor:

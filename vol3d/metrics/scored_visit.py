@@ -14,7 +14,7 @@ from vol3d.metrics.calibration import Calibration
 from vol3d.metrics.lesions import lesion_detection
 from vol3d.metrics.masks import Masks
 from vol3d.metrics.overlap import overlap
-from vol3d.metrics.raters import Overlaps, against_raters, dice
+from vol3d.metrics.raters import Overlaps, against_raters, dice_of_pairs
 from vol3d.metrics.temperature import VOXELS, apply_temperature
 from vol3d.metrics.uncertainty import ErrorDetection
 
@@ -148,11 +148,11 @@ def compare_members(
         if len(members) and len(truths) > 1:
             scored.raters.append(against_raters(ours, raters))
     if len(members):
-        each = [dice(o.members, o.raters, o.across).mean() for o in overlaps]
+        each = [dice_of_pairs(o.members, o.raters, o.across).mean() for o in overlaps]
         scored.member_dice = [float(d) for d in each]
     if len(truths) > 1:
         i, j = np.triu_indices(len(truths), 1)
-        each = [dice(o.raters, o.raters, o.within_raters)[i, j].mean() for o in overlaps]
+        each = [dice_of_pairs(o.raters, o.raters, o.within_raters)[i, j].mean() for o in overlaps]
         scored.raters_dice = [float(d) for d in each]
 
 

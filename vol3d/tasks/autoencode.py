@@ -129,6 +129,7 @@ class AutoencodeJob:
     whole_weights = (
         "an autoencoder's layers work slab by slab on one another's weights, which must be whole"
     )
+    uneven = None
 
     def __init__(
         self, task: Autoencode, images: Images | FakeImages, perceptual: PerceptualLoss | None

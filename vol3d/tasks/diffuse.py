@@ -84,6 +84,7 @@ class DiffuseJob:
 
     title = "diffusion"
     whole_weights = None
+    uneven = None
 
     def __init__(self, task: Diffuse, samples: Samples) -> None:
         self.task, self.samples, self.scans = task, samples, samples.train

@@ -91,10 +91,12 @@ class Job(Protocol):
         optims: optimiser settings of parts that have their own.
         averaged: the parts whose averaged weights are wanted.
         whole_weights: why every process must have all weights, where it must; None if need not be.
+        uneven: the setting by which images of one update differ in shape; None where none does.
     """
 
     title: str
     whole_weights: str | None
+    uneven: str | None
     nets: dict[str, nn.Module]
     optims: dict[str, Any]
     averaged: list[str]

@@ -19,6 +19,7 @@ from vol3d.data.network_images import as_seen
 from vol3d.data.synthetic_contrast import made_up
 from vol3d.data.visit import Visit
 from vol3d.errors import ConfigError, DataError
+from vol3d.io.reading import naming
 from vol3d.metrics.folding import folding
 from vol3d.metrics.registration import label_overlap, moved_labels, round_trip
 from vol3d.models.registrars.base import deformation_of, padded
@@ -106,7 +107,14 @@ class Register(RegistrarSettings):
         """The job on scans that nobody took, with no weights of another model."""
         is_coarse = float(self.coarse == 1)  # of a mixture, whole pairs are what takes most
         changes = {**dict(self.kept()), "to": None, "coarse": is_coarse}
-        return RegisterJob(self.model_copy(update=changes), images)
+        job = RegisterJob(self.model_copy(update=changes), images)
+        job.uneven = self.uneven
+        return job
+
+    @property
+    def uneven(self) -> str | None:
+        """See `vol3d.tasks.job.Job`."""
+        return f"task.coarse={self.coarse:g}" if 0 < self.coarse < 1 else None
 
     @property
     def learns_labels(self) -> bool:
@@ -117,6 +125,22 @@ class Register(RegistrarSettings):
 def halved(x: Tensor) -> Tensor:
     """[C, X, Y, Z] on half the voxels along each axis, after zeros at the high ends of odd ones."""
     return avg_pool3d(padded(x[None], 2), 2)[0]
+
+
+def compared(
+    velocities: Sequence[Tensor], shape: Sequence[int], multiple: int, is_coarse: bool
+) -> Deformation:
+    """The deformation in which a pair is compared.
+
+    Args:
+        velocities: what the network found in whole images, the outermost first.
+        shape: of the images that are compared, [X, Y, Z].
+        multiple: that of the network, of whole images.
+        is_coarse: they are `halved`; the finest velocity would show on whole ones only and is left out.
+    """
+    if not is_coarse:
+        return deformation_of(velocities, shape, multiple)
+    return deformation_of(velocities[:-1] or velocities, shape, multiple // 2)
 
 
 class RegisterJob:
@@ -130,10 +154,12 @@ class RegisterJob:
         self.nets: dict[str, nn.Module] = {"registrar": task.build()}
         self.optims: dict[str, Any] = {}
         self.averaged = ["registrar"]
-        self.uneven = f"task.coarse={task.coarse:g}" if 0 < task.coarse < 1 else None
+        self.uneven = task.uneven
         self.template = None  # [1, X, Y, Z]
         if task.to:
-            seen = as_seen(Volume.read(task.to), images.grid)
+            template = Volume.read(task.to)
+            with naming(task.to):
+                seen = as_seen(template, images.grid)
             if not seen.data.any():
                 raise DataError(
                     f"{task.to}: has nothing where the scans are, on a grid of {images.grid}; align it "
@@ -214,10 +240,7 @@ class RegisterJob:
             said = engine.call("registrar", *seen, *noise)
         velocities, denoising, weights = said if task.guidance else (said, None, None)
         is_coarse = fixed.shape != tensors["fixed_seen"].shape
-        multiple = task.model.multiple // 2 if is_coarse else task.model.multiple
-        if is_coarse and len(velocities) > 1:  # the finest would show on the images' own grid only
-            velocities = velocities[:-1]
-        found = deformation_of(velocities, fixed.shape[2:], multiple)
+        found = compared(velocities, fixed.shape[2:], task.model.multiple, is_coarse)
         labels = tuple(tensors[f"{name}_labels"] for name in PAIR) if task.objective.dice else None
         if weights is not None:
             weights = (avg_pool3d(weights, 2) if is_coarse else weights).float()

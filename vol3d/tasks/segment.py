@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vol3d.config import Config
 from vol3d.data.augment import Augment
 from vol3d.data.dataset import Dataset, Names
+from vol3d.data.dice import dice
 from vol3d.data.fake import FakeImages
 from vol3d.data.images import Images
 from vol3d.data.montage import montage
@@ -110,6 +111,7 @@ class SegmentJob:
 
     title = "segmenter"
     whole_weights = None
+    uneven = None
 
     def __init__(self, task: Segment, images: Images | FakeImages) -> None:
         if task.patch and task.model.knows_place:
@@ -195,9 +197,8 @@ class SegmentJob:
             label = p.argmax(0)
             for i, name in enumerate(self.names, start=1):
                 mine, truth = label == i, target == i
-                dice = 2 * (mine & truth).sum() / ((mine.sum() + truth.sum()).clamp(min=1))
                 off = (p[i].sum() - truth.sum()).abs() * self.images.grid_of(scan).voxel_ml
-                found.setdefault(f"dice_{name.removesuffix('_ml')}", []).append(dice.item())
+                found.setdefault(f"dice_{name.removesuffix('_ml')}", []).append(dice(mine, truth))
                 found.setdefault(f"mae_{name}", []).append(off.item())
         return {k: float(np.mean(v)) for k, v in found.items()}
 

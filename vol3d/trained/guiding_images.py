@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from vol3d.data.network_images import as_seen, onto, within_mask
 from vol3d.data.visit import Visit
+from vol3d.io.reading import naming
 from vol3d.volume import Grid, Volume
 
 
@@ -31,10 +32,14 @@ class GuidingVisits:
         found = {}
         for name, path in visit.images.items():
             if name in self.names:
-                found[name] = as_seen(within_mask(visit, path, Volume.read(path, visit.form)), grid)
+                volume = within_mask(visit, path, Volume.read(path, visit.form))
+                with naming(path):
+                    found[name] = as_seen(volume, grid)
         for name, path in visit.labels.items():
             if name in self.names:
-                found[name] = onto(Volume.read(path, visit.form), grid, nearest=True)
+                volume = Volume.read(path, visit.form)
+                with naming(path):
+                    found[name] = onto(volume, grid, nearest=True)
         return found
 
     def said(self, seed: int) -> dict[str, list[str] | str]:

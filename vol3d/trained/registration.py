@@ -15,11 +15,12 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
+from vol3d.data.dice import dice
 from vol3d.data.native_scan import NativeScan
 from vol3d.data.network_images import as_seen, normalise
 from vol3d.data.preparation.alignment import fit
 from vol3d.data.preparation.derivatives import one_thread
-from vol3d.data.preparation.qc import dice, normalised_mutual_information
+from vol3d.data.preparation.qc import normalised_mutual_information
 from vol3d.data.scan_checks import not_stripped
 from vol3d.data.visit import Visit
 from vol3d.errors import ConfigError, DataError
@@ -211,7 +212,7 @@ def register(
     matrix = aligned(moving, fixed, affine)
     seen = as_seen(fixed.brain, grid).data
     moved = normalise(moving.brain.resample(grid, affine_map(matrix)).data)
-    if (overlapping := dice(moved, seen)) < POOR_DICE:
+    if (overlapping := dice(moved > 0, seen > 0)) < POOR_DICE:
         log.warning(
             "warning: %s: after the affine map its brain and that of %s overlap by a Dice of %.2f only; "
             "look at the picture",

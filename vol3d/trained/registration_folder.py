@@ -38,7 +38,7 @@ from vol3d.data.preparation.alignment import template_volume
 from vol3d.data.visit import Visit
 from vol3d.errors import DataError
 from vol3d.io.files import make_folder
-from vol3d.io.reading import read_json, understood
+from vol3d.io.reading import naming, read_json, understood
 from vol3d.metrics.registration import label_overlap
 from vol3d.trained.registration import Registration
 from vol3d.trained.results_folder import Kind, Place, word
@@ -209,10 +209,8 @@ def read_labels(visit: Visit, scan: NativeScan) -> Volume:
             f"{visit.label_map}: lies on a grid of {labels.grid}, its image on {scan.grid} (or elsewhere "
             f"in the world); resample it onto the image"
         )
-    try:
+    with naming(visit.label_map):
         return Volume(whole_numbers(labels.data), labels.affine)
-    except DataError as error:
-        raise DataError(f"{visit.label_map}: {error}") from None
 
 
 def write_pair(

@@ -155,8 +155,8 @@ class Segmentation:
     @cached_property
     def volumes(self) -> dict[str, dict[str, Any]]:
         """Of each structure in ml: by each member, and what sums them up."""
-        voxel_ml = self.scan.grid.voxel_ml
-        by_member = self.ensemble.volumes * voxel_ml  # [members, 1 + S]
+        grid = self.scan.grid
+        by_member = self.ensemble.volumes * grid.voxel_ml  # [members, 1 + S]
         counted = {"consensus": self.wanted.consensus, "majority": "majority", "staple": "staple"}
         out = {}
         for k, name in enumerate(self.structures, 1):
@@ -168,7 +168,7 @@ class Segmentation:
                 "low_ml": low,
                 "high_ml": high,
                 **{
-                    f"{which}_ml": np.count_nonzero(self.label_maps[map_] == k) * voxel_ml
+                    f"{which}_ml": grid.volume_ml(self.label_maps[map_] == k)
                     for which, map_ in counted.items()
                 },
             }

@@ -10,9 +10,9 @@ import nibabel as nib
 import numpy as np
 
 from vol3d.errors import DataError
+from vol3d.grid import LPS, Grid
 from vol3d.io.files import whole
 from vol3d.io.header import check_size, placement, unreadable
-from vol3d.volume import LPS, Grid
 
 DISPLACEMENT, VECTOR = 1006, 1007
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
+from vol3d.grid import Grid, grid_of
 from vol3d.transforms.transform import move_points, parts
-from vol3d.volume import Grid, grid_of
 
 ALONG = 16
 """So many voxels per axis stand for all of a grid."""

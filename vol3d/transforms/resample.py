@@ -10,7 +10,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from vol3d.errors import DataError
-from vol3d.volume import Grid, Volume, empty_sitk
+from vol3d.grid import Grid, empty_sitk
+from vol3d.volume import Volume
 
 Interpolation = Literal["linear", "nearest", "cubic"]
 

@@ -12,8 +12,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from vol3d.errors import DataError
+from vol3d.grid import LPS, Grid, grid_of, placed
 from vol3d.transforms.displacement import jacobian, to_mm, to_voxels
-from vol3d.volume import LPS, Grid, grid_of, placed
 
 log = logging.getLogger(__name__)
 SMALL_VOXELS = 1e-3

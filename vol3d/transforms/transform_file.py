@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from vol3d.errors import ConfigError, DataError
 from vol3d.io.files import whole
-from vol3d.io.reading import read_text
+from vol3d.io.reading import naming, read_text
 from vol3d.transforms.field_file import read_field, write_field
 from vol3d.transforms.transform import chain, field, field_of, inverse, parts
 
@@ -88,10 +88,8 @@ def read_chain(paths: Sequence[Path], inverted: Sequence[bool]) -> sitk.Composit
     read = []
     for path, is_inverted in zip(paths, inverted, strict=True):
         transform = read_transform(path)
-        try:
+        with naming(path):
             read.append(inverse(transform) if is_inverted else transform)
-        except DataError as error:
-            raise DataError(f"{path}: {error}") from None
     return chain(read)
 
 

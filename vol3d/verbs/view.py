@@ -109,10 +109,10 @@ class View(Config):
         """What is to be written, if anything, once all is there that it takes.
 
         Raises:
-            ConfigError: there is no such path, no napari or no display, or the name cannot be that of a
-                new picture or page.
+            ConfigError: there is no such path, no napari, no display or nothing to take a picture of, or
+                the name cannot be that of a new picture or page.
         """
-        from vol3d.viewer.folders import kind_of
+        from vol3d.viewer.folders import kind_of, preview_of
 
         file, due = self.screenshot, ".png"
         if self.format == "html":
@@ -121,8 +121,15 @@ class View(Config):
             raise ConfigError(f"{file}: the name of a {due} is due")
         if file and file.exists() and not self.overwrite:
             raise ConfigError(f"{file}: is there already; name another, or overwrite=true")
-        for path in self.paths:
-            kind_of(path)
+        kinds = [kind_of(path) for path in self.paths]
+        is_bare = all(
+            k == "model" and not preview_of(p) for k, p in zip(kinds, self.paths, strict=True)
+        )
+        if self.screenshot and not self.window and is_bare:
+            raise ConfigError(
+                f"screenshot: {self.paths[0]} is a model, and has nothing to take a picture of; "
+                f"window=true takes the whole window, with the widget and all"
+            )
         if self.format == "napari":
             check_napari()
             if not has_display():

@@ -189,7 +189,7 @@ class SegmentedVisit:
     def volume_ml(self, labels: Volume, structure: str) -> float:
         """How much of a structure a label map has."""
         label = self.structures.index(structure) + 1
-        return np.count_nonzero(labels.data == label) * labels.grid.voxel_ml
+        return labels.grid.volume_ml(labels.data == label)
 
     # -- people -----------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from vol3d.viewer.folders import facts_of_model, is_model, preview_of
 from vol3d.viewer.gathered import gather
 from vol3d.viewer.layers import LayerTuple, Original, is_scan
 from vol3d.viewer.straight import lattice, straight_grid
-from vol3d.viewer.together import check_place, original_of
+from vol3d.viewer.together import check_place, original_of, start_of
 from vol3d.volume import Grid, Volume
 
 MOST_VOXELS = 16_000_000
@@ -30,7 +30,7 @@ def page_of(paths: Sequence[Path], who: str | None, at: Sequence[float] | None) 
     Args:
         paths: see `gathered.gather`.
         who: whose, of folders with several people.
-        at: x, y, z in mm where slices go through at first; the middle without it.
+        at: x, y, z in mm where slices go through at first; see `start_of` without it.
 
     Raises:
         DataError: none of them holds volumes or says what it is.
@@ -78,7 +78,7 @@ def slices_of(layers: Sequence[LayerTuple], at: Sequence[float] | None = None) -
     grid = shown_grid(original_of(first))
     here = [scan_of(layer, grid) for layer in scans]
     over = [overlay_of(layer, grid) for layer in known if not is_scan(layer[1])]
-    place = middle(original_of(first)) if at is None else np.asarray(at, float)
+    place = start_of(known) if at is None else np.asarray(at, float)
     start = np.rint(np.linalg.solve(grid.affine, [*place, 1])[:3])
     start = np.clip(start, 0, np.array(grid.shape) - 1).astype(int).tolist()
     caption = f"Shown on {grid}; wheel: scroll, click: go there. [Voxels] are each file's own."
@@ -128,13 +128,3 @@ def overlay_of(layer: LayerTuple, grid: Grid) -> Overlay:
     if original.is_labels:
         return Overlay(*one, original.names, original.colours, seen=seen)
     return Overlay(*one, limits=settings["contrast_limits"], unit=original.unit, seen=seen)
-
-
-def middle(original: Original) -> np.ndarray:
-    """x, y, z in mm of the middle of the box around the voxels above 0."""
-    data = original.frames[0].data
-    box = [np.flatnonzero((data > 0).any(tuple({0, 1, 2} - {a}))) for a in range(3)]
-    ends = [
-        (b[0] + b[-1]) / 2 if b.size else (n - 1) / 2 for b, n in zip(box, data.shape, strict=True)
-    ]
-    return (original.grid.affine @ [*ends, 1])[:3]

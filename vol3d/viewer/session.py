@@ -31,14 +31,14 @@ class Session:
         paths: see `gathered.gather`.
         who: whose, of folders with several people.
         plane: which is shown.
-        at: x, y, z in mm that slices go through; the middle of the first image without it.
+        at: x, y, z in mm that slices go through; see `together.start_of` without it.
 
     Attributes:
         viewer: the window.
         kinds: what is at each path.
         layers: of all paths, in order, the uppermost last.
         plane: that is shown at first.
-        at: where; None in the middle.
+        at: where; None where `start_of` says.
         widgets: those of `complete` that work beside the window.
 
     Raises:

@@ -9,7 +9,7 @@ import numpy as np
 from vol3d.errors import ConfigError
 from vol3d.report.slices import PALETTE
 from vol3d.viewer.axes import turned, turned_affine
-from vol3d.viewer.layers import OURS, LayerTuple, Original, colormap_of
+from vol3d.viewer.layers import OURS, LayerTuple, Original, colormap_of, is_scan
 from vol3d.viewer.straight import world_box
 
 ONE_COLOUR = {1: PALETTE[0]}
@@ -37,6 +37,32 @@ def masks_apart(layers: Sequence[LayerTuple]) -> list[LayerTuple]:
 def original_of(layer: LayerTuple) -> Original | None:
     """What a layer was made of; None of points, vectors and pictures."""
     return layer[1].get("metadata", {}).get(OURS)
+
+
+def start_of(layers: Sequence[LayerTuple]) -> np.ndarray:
+    """x, y, z in mm, RAS+, that slices go through at first, in a window and on a page alike.
+
+    The middle of the box around what is above 0 in a volume: in the first scan, else in the first map; of
+    those that are seen, where any is. Without a volume, the middle of points or vectors.
+    """
+    seen = [layer for layer in layers if layer[1].get("visible", True)] or [*layers]
+    volumes = [layer for layer in seen if original_of(layer)]
+    scans = [layer for layer in volumes if is_scan(layer[1])]
+    if volumes:
+        return middle_of((scans or volumes)[0])
+    boxes = [box for layer in seen if (box := box_of(layer)) is not None]
+    return boxes[0].mean(0) if boxes else np.zeros(3)
+
+
+def middle_of(layer: LayerTuple) -> np.ndarray:
+    """x, y, z in mm of the middle of the box around a volume's voxels above 0; of all if none is."""
+    original = original_of(layer)
+    there = original.frames[0].data > 0
+    box = [np.flatnonzero(there.any(tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    ends = [
+        (b[0] + b[-1]) / 2 if b.size else (n - 1) / 2 for b, n in zip(box, there.shape, strict=True)
+    ]
+    return (original.grid.affine @ [*ends, 1])[:3]
 
 
 def check_place(layers: Iterable[LayerTuple], at: Sequence[float]) -> None:

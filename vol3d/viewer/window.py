@@ -8,6 +8,7 @@ import numpy as np
 from vol3d.viewer.axes import PLANES, SIDES_UP
 from vol3d.viewer.cursor import position_of, world_of
 from vol3d.viewer.layers import LayerTuple
+from vol3d.viewer.together import start_of
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -32,15 +33,15 @@ def upright(viewer: "Viewer") -> None:
 
 
 def add(viewer: "Viewer", layers: Iterable[LayerTuple]) -> "list[Layer]":
-    """Add layers, and return them as napari has them; the middle of the first is sliced."""
+    """Add layers, and return them as napari has them; where nothing was, slices go through `start_of`."""
     from napari.layers import Layer
 
-    was_empty = not viewer.layers
+    layers, was_empty = list(layers), not viewer.layers
     added = [viewer.add_layer(Layer.create(*layer)) for layer in layers]
     viewer.dims.axis_labels = (*viewer.dims.axis_labels[:-3], "z", "y", "x")[-viewer.dims.ndim :]
     if was_empty and added:
         viewer.reset_view()
-        go_to(viewer, middle_of(added[0]), centred=False)
+        go_to(viewer, start_of(layers), centred=False)
     return added
 
 
@@ -52,12 +53,6 @@ def insert(viewer: "Viewer", layers: Mapping[int, LayerTuple]) -> None:
     for place, layer in sorted(layers.items()):
         viewer.layers.insert(place, Layer.create(*layer))
     viewer.layers.selection.active = chosen
-
-
-def middle_of(layer: "Layer") -> np.ndarray:
-    """x, y, z in mm of the middle of the box that a layer fills, air and all; of a picture, 0."""
-    low, high = layer.extent.world[:, -3:]
-    return world_of((low + high) / 2) if layer.ndim >= 3 else np.zeros(3)
 
 
 def go_to(viewer: "Viewer", point: Sequence[float], *, centred: bool = True) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from vol3d.data.synthetic.template import load_template
-from vol3d.volume import LPS, Grid, Volume, empty_sitk
+from vol3d.grid import LPS, Grid, empty_sitk
+from vol3d.volume import Volume, moved_to
 
 BINS = 32
 """Of the joint histogram (Mattes et al. 2003, IEEE Trans Med Imaging 22:120-128)."""
@@ -65,7 +66,8 @@ def fit(
     fixed, fixed_mask = fixed or template_volume(2.0), fixed_mask or template_mask(2.0)
     there, moving = even(fixed), even(brain)
     around = dilated(fixed_mask.resample(fixed_mask.grid.at(EVEN_MM), nearest=True), RIM_MM)
-    scale = (volume_ml(mask) / volume_ml(fixed_mask)) ** (1 / 3)
+    ml, fixed_ml = (m.grid.volume_ml(m.data) for m in (mask, fixed_mask))
+    scale = (ml / fixed_ml) ** (1 / 3)
     told = float(np.clip(scale, *TRIED_SCALES))
     scales = [told] if abs(told - 1) < ALIKE else [told, 1.0]
     middle, turns = centre_mm(mask), product(np.deg2rad(TRIED_DEGREES), repeat=3)
@@ -203,7 +205,7 @@ def stretch(affine: sitk.AffineTransform) -> float:
 
 def move(volume: Volume, transform: sitk.Transform, grid: Grid, *, nearest: bool = False) -> Volume:
     """The volume on another grid, through a transform that maps the grid's points to the volume's."""
-    return Volume(volume.resample(grid, transform, nearest=nearest).data, grid.affine, 4)
+    return Volume(moved_to(volume, grid, transform, nearest=nearest).data, grid.affine, 4)
 
 
 def move_mask(mask: Volume, transform: sitk.Transform, grid: Grid) -> Volume:
@@ -227,11 +229,6 @@ def coarse(image: sitk.Image) -> sitk.Image:
 def dilated(mask: Volume, mm: float) -> sitk.Image:
     """The mask and everything within some mm of it."""
     return sitk.SignedMaurerDistanceMap(mask.to_sitk(), useImageSpacing=True) < mm
-
-
-def volume_ml(mask: Volume) -> float:
-    """How large a mask is."""
-    return float(np.count_nonzero(mask.data) * mask.grid.voxel_ml)
 
 
 def centre_mm(mask: Volume) -> np.ndarray:

@@ -12,8 +12,9 @@ from vol3d.data.preparation.bias import BiasField
 from vol3d.data.preparation.head import brain_of, read_head
 from vol3d.data.preparation.intensity import scaled
 from vol3d.errors import DataError
+from vol3d.grid import LPS, Grid
 from vol3d.io.header import Form
-from vol3d.volume import LPS, Grid, Volume
+from vol3d.volume import Volume
 
 RIM_MM = 4.0
 """The metric looks at the brain and this much around it."""

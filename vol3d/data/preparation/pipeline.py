@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from pydantic import field_validator
 
 from vol3d.config import Config
+from vol3d.data.dice import dice
 from vol3d.data.preparation import qc
 from vol3d.data.preparation.alignment import (
     fit,
@@ -135,7 +136,7 @@ def prepare(
     labels = read_labels(scan, native)
     low, high = np.percentile(field[inside], [1, 99])
     fluid = ventricles_ml(brain, mask, affine) if "_T1w." in scan.image.name else None
-    ml = float(inside.sum() * mask.grid.voxel_ml)
+    ml = mask.grid.volume_ml(inside)
     return Prepared(
         image=image,
         mask=moved_mask,
@@ -181,10 +182,10 @@ def likeness(brain: Volume, mask: Volume, transform: sitk.Transform) -> dict[str
     ours = move(Volume(mask.data.astype(np.float32), mask.affine), transform, template.grid)
     either = (ours.data > 0.5) | (theirs.data > 0)
     nmi = qc.normalised_mutual_information(template.data[either], moved.data[either])
-    masks = ours.data > 0.5, theirs.data
+    masks = ours.data > 0.5, theirs.data > 0
     return {
         "nmi": round(nmi, 4),
-        "dice": round(qc.dice(*masks), 4),
+        "dice": round(dice(*masks), 4),
         "overlap": round(qc.overlap(*masks), 4),
     }
 
@@ -192,7 +193,7 @@ def likeness(brain: Volume, mask: Volume, transform: sitk.Transform) -> dict[str
 def fitted_ml(affine: sitk.AffineTransform) -> float:
     """The volume of the template's brain, stretched onto a brain."""
     template = template_mask(QC_MM)
-    return float(stretch(affine) * (template.data > 0).sum() * template.grid.voxel_ml)
+    return stretch(affine) * template.grid.volume_ml(template.data > 0)
 
 
 def outside(mask: Volume, transform: sitk.Transform, grid: Grid) -> float:

@@ -23,12 +23,6 @@ def normalised_mutual_information(a: np.ndarray, b: np.ndarray) -> float:
     return (a + b) / both
 
 
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-    """Overlap of two masks: 1 the same, 0 apart."""
-    a, b = a > 0, b > 0
-    return float(2 * (a & b).sum() / max(a.sum() + b.sum(), 1))
-
-
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
     """Which share of the smaller mask lies in the other: Dice falls with size alone, this does not."""
     a, b = a > 0, b > 0

@@ -38,4 +38,4 @@ def ventricles_ml(brain: Volume, mask: Volume, affine: sitk.AffineTransform) -> 
     dark = inside & (x < (fluid + white) / 2) & (away < REACH_MM)
     pieces, _ = ndimage.label(dark)
     ours = np.isin(pieces, np.unique(pieces[core & dark]))
-    return float(ours.sum() * template.grid.voxel_ml * stretch(affine))
+    return template.grid.volume_ml(ours) * stretch(affine)

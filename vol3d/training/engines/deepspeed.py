@@ -65,9 +65,8 @@ class DeepSpeed(Config):
         """Refuse, by a ConfigError, what would hang or give something else."""
         if self.stage == 3 and job.whole_weights:
             raise ConfigError(f"engine.stage=3: {job.whole_weights}; take engine.stage=2")
-        uneven = getattr(job, "uneven", None)  # a setting by which images of one update differ
-        if len({s.res for s in job.scans}) > 1:
-            uneven = "several resolutions"
+        is_mixed = len({s.res for s in job.scans}) > 1
+        uneven = "several resolutions" if is_mixed else job.uneven
         if self.stage > 1 and uneven:
             raise ConfigError(
                 f"engine.stage={self.stage}: gradients are shared out after every pass, and with "

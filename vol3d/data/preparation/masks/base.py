@@ -47,7 +47,7 @@ class BrainMask(Config, ABC):
 
 def checked(found: Found, what: str) -> Found:
     """Refuse a mask whose volume is not that of a brain."""
-    ml = float((found.mask.data > 0).sum() * found.mask.grid.voxel_ml)
+    ml = found.mask.grid.volume_ml(found.mask.data > 0)
     low, high = BRAIN_ML
     if not low <= ml <= high:
         raise DataError(
