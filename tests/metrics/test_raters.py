@@ -13,7 +13,7 @@ from vol3d.metrics.raters import (
     energy_distance,
     matched_iou,
     maximum_dice,
-    volume_spread,
+    volume_variances,
 )
 
 
@@ -125,20 +125,22 @@ def test_collective_insight_by_hand():
     assert collective_insight(0, 0, 0) == 0
 
 
-def test_volume_spread():
-    assert volume_spread(np.array([1, 3]), np.array([0, 4])) == pytest.approx(0.5)
-    assert volume_spread(np.array([2, 2, 2]), np.array([0, 4])) == 0
-    assert np.isnan(volume_spread(np.array([1, 3]), np.array([4, 4])))
-    assert np.isnan(volume_spread(np.array([1, 3]), np.array([4])))
+def test_variances_of_volumes():
+    assert volume_variances(np.array([1, 3]), np.array([0, 4])) == pytest.approx((2, 8))
+    assert volume_variances(np.array([2, 2, 2]), np.array([4, 4])) == (0, 0)
+    assert np.isnan(volume_variances(np.array([1, 3]), np.array([4]))).all()
 
 
 def test_all_measures_together():
     same = against_raters(masks_of(A, B), masks_of(B, A))
     assert same.pop("ged_squared") == pytest.approx(0, abs=1e-12)
-    assert np.isnan(same.pop("volume_spread"))  # A and B are of one size
+    assert (
+        same.pop("members_variance") == same.pop("raters_variance") == 0
+    )  # A and B are of one size
     assert set(same.values()) == {1.0}
     other = against_raters(masks_of(A, B), masks_of(B, "11100000", EMPTY, A))
     assert other.pop("ged_squared") > 0.1
-    assert other.pop("volume_spread") == 0
+    assert other.pop("members_variance") == 0
+    assert other.pop("raters_variance") > 1
     assert other.pop("combined_sensitivity") == 1
     assert max(other.values()) < 1

@@ -88,5 +88,5 @@ def test_a_model_that_is_told_the_rater_draws_each_s_map(people: Bids):
     asked = module({"numbers": numbers}, (8, 8, 8)).vector
     assert asked.tolist() == [[1.0, 0.0]] * 2 + [[0.0, 1.0]] * 2
     alone = {**TASK, "conditions": task.conditions, "target": {**TASK["target"], "of": ["a"]}}
-    with pytest.raises(ConfigError, match=r"conditions.whose.*name the label maps of two raters"):
+    with pytest.raises(ConfigError, match=r"conditions.whose.*the label maps of two raters"):
         Diffuse.parse(alone).job(people)

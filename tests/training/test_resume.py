@@ -115,8 +115,11 @@ def test_a_finished_run_is_made_longer(latents: Path, tmp_path: Path):
     shutil.copytree(run / on_the_way, stopped / on_the_way)
     train_to(16, stopped, latents)
     assert same(run, stopped)
-    with pytest.raises(ConfigError, match=r"other settings \(total_nimg\)"):
+    with pytest.raises(ConfigError, match=r"a run of total_nimg=16, .* never shorter"):
         train_to(8, run, latents)
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(ConfigError, match="no checkpoint from which it could be made longer"):
+        train_to(24, run, latents)
 
 
 def test_a_damaged_newest_checkpoint_falls_back(

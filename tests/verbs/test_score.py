@@ -294,10 +294,39 @@ def test_side_by_side(pair):
     Score.parse(asked(pair, out=second, seed=1)).execute()
     done = compared(str(first), f"U-Net={second}")
     header, _, *rows = done.stdout.splitlines()
-    assert header.startswith("|  | people | ECE | box: Dice | box: HD95, mm |"), done.stderr
+    assert header.startswith("|  | people | members | ECE | box: Dice | box: HD95, mm |"), (
+        done.stderr
+    )
     assert "GED" not in header  # nobody has several raters
-    assert rows[0].startswith("| scores | 1 | 0.000 | 1.000 | 0.00 |")
-    assert rows[1].startswith("| U-Net | 1 |")
+    assert rows[0].startswith("| scores | 1 | 1 | 0.000 | 1.000 | 0.00 |")
+    assert rows[1].startswith("| U-Net | 1 | 1 |")
     scores = second / "scores.json"
     scores.write_text(scores.read_text().replace('"scored_sha256": "', '"scored_sha256": "other'))
     assert "different visits or label maps" in compared(str(first), f"U-Net={second}").stderr
+
+
+def test_a_structure_that_nobody_has_is_not_found_well(tmp_path):
+    """As with the wrong number for a label: two empty masks agree, and that says nothing."""
+    for i in range(3):
+        visit = person(tmp_path / "data", f"sub-{i}", {"seg": box(4, 4, 4)})
+        segmentation(tmp_path / "segmentations", visit, [0 * box(4, 4, 4).astype(float)])
+    found = scored(tmp_path, structures={STRUCTURE: [7]})
+    assert found["structures"][STRUCTURE]["dice"]["value"] == 1
+    assert any("no label map that was scored has any" in line for line in found["amiss"])
+
+
+def test_members_differ_as_raters_do(tmp_path):
+    """Of two raters whose difference varies from person to person, and members who differ likewise.
+
+    The mean of each person's own ratio would be 2.1.
+    """
+    for i, (a, b) in enumerate([(1, 4), (4, 1), (1, 4), (4, 1)]):
+        raters = {"anna": box(4, 4, 5), "ben": box(4, 4, 5 + a)}
+        visit = person(tmp_path / "data", f"sub-{i}", raters)
+        small, large = (box(4, 4, n).astype(float) for n in (5, 5 + b))
+        segmentation(tmp_path / "segmentations", visit, [small, large])
+    raters = {"anna": {"desc": "anna"}, "ben": {"desc": "ben"}}
+    found = scored(tmp_path, data={"kind": "bids", "path": tmp_path / "data", "raters": raters})
+    spread = found["structures"][STRUCTURE]["raters"]["volume_spread"]
+    assert spread["value"] == pytest.approx(1)
+    assert spread["n"] == 4

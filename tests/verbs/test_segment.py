@@ -22,6 +22,7 @@ from vol3d.metrics.temperature import apply_temperature
 from vol3d.trained import TrainedSegmenter
 from vol3d.trained.members import open_members
 from vol3d.trained.mixture import APART, Dealt, Mixture, deal
+from vol3d.trained.segmentation_folder import write_tables
 from vol3d.volume import Volume
 
 WHO = "sub-0001"
@@ -135,6 +136,14 @@ def test_what_is_written_fits_together(drawn: Path):
     pieces = [r for r in read_rows(drawn / "lesions.tsv") if r["participant_id"] == WHO]
     total = sum(float(r["volume_ml"]) for r in pieces)
     assert total == pytest.approx(volumes["ventricles_ml"]["consensus_ml"], rel=1e-3)
+
+
+def test_no_lesion_is_a_table_without_rows(drawn: Path, tmp_path: Path):
+    none = {"Subject": "1", "Session": None, "Volumes": {}, "Lesions": {"ventricles_ml": []}}
+    write_tables(tmp_path, [none])
+    with_some = (drawn / "lesions.tsv").read_text().splitlines()
+    assert (tmp_path / "lesions.tsv").read_text() == with_some[0] + "\n"
+    assert len(with_some) > 1
 
 
 def test_the_validator_finds_no_error(drawn: Path):

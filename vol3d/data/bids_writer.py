@@ -5,6 +5,7 @@ Every file is written whole or not at all, so a run that is stopped leaves nothi
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +74,12 @@ def write_json(path: Path, content: dict, *, keep: bool = False) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n", keep=keep)
 
 
-def write_tsv(path: Path, rows: list[dict[str, object]]) -> None:
-    """Write rows as a TSV; None becomes n/a. All rows have the columns of the first."""
-    lines = [list(rows[0]), *([row[k] for k in rows[0]] for row in rows)]
+def write_tsv(
+    path: Path, rows: list[dict[str, object]], columns: Sequence[str] | None = None
+) -> None:
+    """Write rows as a TSV; None becomes n/a. The columns are those of the first row, if none are told."""
+    columns = columns or list(rows[0])
+    lines = [columns, *([row[k] for k in columns] for row in rows)]
     write_text(path, "".join("\t".join(map(cell, line)) + "\n" for line in lines))
 
 

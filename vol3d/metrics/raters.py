@@ -137,25 +137,27 @@ def collective_insight(sensitivity: float, maximum: float, agreement: float) -> 
     return 3 * sensitivity * maximum * agreement / total if total else 0.0
 
 
-def volume_spread(members: np.ndarray, raters: np.ndarray) -> float:
-    """Standard deviation of the members' volumes over that of the raters'.
+def volume_variances(members: np.ndarray, raters: np.ndarray) -> tuple[float, float]:
+    """Variance of the members' volumes, and of the raters'; NaN both, where either are fewer than two.
 
-    Near 0, the members are all but one answer; NaN where there are fewer than two of either, or
-    raters agree wholly.
+    Of many visits the root of the one sum over the other is the members' spread over the raters'. A mean
+    of each visit's own ratio would be too large: of few raters some agree by chance, and 1 / variance
+    has a mean far above 1 / its mean.
 
     Args:
         members: [n] in any unit.
         raters: [m] in that unit.
     """
-    if len(members) < 2 or len(raters) < 2 or np.ptp(raters) == 0:
-        return float("nan")
-    return float(np.std(members, ddof=1) / np.std(raters, ddof=1))
+    if len(members) < 2 or len(raters) < 2:
+        return float("nan"), float("nan")
+    return float(np.var(members, ddof=1)), float(np.var(raters, ddof=1))
 
 
 def against_raters(members: Masks, raters: Masks) -> dict[str, float]:
     """All measures of one structure."""
     o = Overlaps.of(members, raters)
     parts = combined_sensitivity(o), maximum_dice(o), diversity_agreement(o)
+    variances = volume_variances(o.members, o.raters)
     return {
         "ged_squared": energy_distance(o),
         "matched_iou": matched_iou(o),
@@ -163,5 +165,6 @@ def against_raters(members: Masks, raters: Masks) -> dict[str, float]:
         "maximum_dice": parts[1],
         "diversity_agreement": parts[2],
         "collective_insight": collective_insight(*parts),
-        "volume_spread": volume_spread(o.members, o.raters),
+        "members_variance": variances[0],
+        "raters_variance": variances[1],
     }

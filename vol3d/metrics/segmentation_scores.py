@@ -29,7 +29,6 @@ AGAINST_RATERS = (
     "combined_sensitivity",
     "maximum_dice",
     "diversity_agreement",
-    "volume_spread",
 )
 
 
@@ -129,9 +128,22 @@ class Scores:
                 key: mean([v.raters[s][key] if v.raters else np.nan for v in self.visits])
                 for key in AGAINST_RATERS
             }
+            found["raters"]["volume_spread"] = self.volume_spread(s)
         if any(name in v.lesions for v in self.visits):
             found["lesions"] = self.of_lesions([v.lesions[name] for v in self.visits])
         return found
+
+    def volume_spread(self, s: int) -> dict[str, Any]:
+        """How far members' volumes lie apart over how far raters' do: see `volume_variances`."""
+        told = [v.raters[s] if v.raters else {} for v in self.visits]
+        pairs = np.array(
+            [[t.get(f"{whose}_variance", np.nan) for whose in ("members", "raters")] for t in told]
+        )
+        there = np.isfinite(pairs).all(1)
+        of_members, of_raters = np.where(there[:, None], pairs, 0).T
+        found = self.resampled.ratio(of_members, of_raters)
+        ci = found["ci"] and [float(np.sqrt(end)) for end in found["ci"]]
+        return {"value": float(np.sqrt(found["value"])), "ci": ci, "n": int(there.sum())}
 
     def of_volume(self, s: int) -> dict[str, Any]:
         """Predicted against true volumes, and their intervals."""
@@ -228,6 +240,7 @@ class Scores:
         return {
             "n_visits": len(self.visits),
             "n_people": self.n_people,
+            "members": max(len(v.member_ml) for v in self.visits),
             "level": self.level,
             "dice": self.resampled.mean([float(np.mean(v.dice)) for v in self.visits]),
             "structures": structures,

@@ -28,7 +28,7 @@ def findings(summary: dict[str, Any]) -> list[Finding]:
         name = plain(name).capitalize()
         found.append(of_overlap(name, s))
         found += of_bias(name, s["volume"])
-        found += of_intervals(name, s["volume"], summary["level"])
+        found += of_intervals(name, s["volume"], summary["level"], summary["members"])
         found += of_lesions(name, s.get("lesions"))
         found += of_spread(name, s.get("raters"))
     found += of_calibration(summary["calibration"])
@@ -51,11 +51,19 @@ def told(figure: dict[str, Any], form: str = ".2f", *, with_n: bool = False) -> 
 
 def of_overlap(name: str, s: dict[str, Any]) -> Finding:
     """Whether it finds the structure: as raters do, or by the customary limit."""
-    dice, raters = s["dice"], s.get("raters_dice")
+    dice, raters, member = s["dice"], s.get("raters_dice"), s.get("member_dice")
     words = f"Dice {told(dice, with_n=True)}"
+    if not s["volume"]["truth_ml"]["value"]:
+        return Finding(
+            f"{name}: no label map that was scored has any; are its labels others there? See structures.",
+            is_amiss=True,
+        )
     if known(raters):
+        # A consensus agrees with each rater better than any two of them do: a member is like a rater.
+        one = member if known(member) else dice
+        words += f", of a member {told(member)}" if known(member) else ""
         words += f"; of two raters {told(raters)}"
-        if dice["value"] >= raters["value"] - NEAR_RATERS:
+        if one["value"] >= raters["value"] - NEAR_RATERS:
             return Finding(f"{name}: found about as well as raters agree ({words}).")
         return Finding(f"{name}: found less well than raters agree ({words}).", is_amiss=True)
     if dice["value"] >= GOOD_DICE:
@@ -90,14 +98,19 @@ def of_bias(name: str, volume: dict[str, Any]) -> list[Finding]:
     ]
 
 
-def of_intervals(name: str, volume: dict[str, Any], level: float) -> list[Finding]:
-    """Whether intervals hold the true volume as often as they say."""
+def of_intervals(name: str, volume: dict[str, Any], level: float, members: int) -> list[Finding]:
+    """Whether intervals hold the true volume as often as they say.
+
+    The middle share of m members holds one more draw of their kind in level (m - 1) / (m + 1) of cases;
+    more cannot be asked of them.
+    """
     found = []
     own, fitted = volume["credible"]["coverage"], volume.get("conformal", {}).get("coverage")
     asked = f"{level:.0%} is asked for"
     if own["ci"]:
-        words = f"{told(own, '.0%')} of visits, n {own['n']}; {asked}"
-        if own["ci"][1] < level:
+        due = level * (members - 1) / (members + 1) if members > 1 else level
+        words = f"{told(own, '.0%')} of visits, n {own['n']}; {due:.0%} is due of {members} members"
+        if own["ci"][1] < due:
             remedy = " Take the fitted intervals." if fitted else ""
             found.append(
                 Finding(

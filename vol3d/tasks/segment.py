@@ -26,7 +26,7 @@ from vol3d.tasks.model_card import model_card
 from vol3d.trained.segmenter import channels_of, stacked
 from vol3d.trained.segmenter_networks import Segmenter
 from vol3d.trained.target import WEIGHT
-from vol3d.trained.targets.labels import Labels, LabelSamples, Structures
+from vol3d.trained.targets.labels import Labels, LabelSamples, Raters, Structures
 
 SIDE = re.compile(r"(^|[_-])(left|right|lh|rh|l|r)([_-]|$)", re.IGNORECASE)
 """What the name of a structure says that is on one side only."""
@@ -43,7 +43,7 @@ class Segment(Config):
     """The network."""
     structures: Structures
     """What to find: names as in the covariates (ventricles_ml), and the labels that make each."""
-    labels: Names = [MAIN_LABELS]
+    labels: Raters = [MAIN_LABELS]
     """Which label map: that of labels_entities, or of a rater; of several, one at random each time."""
     contrasts: Names = []
     """The images to find it in: [T1w, FLAIR]. The first is always there, others may be missing. Without a

@@ -32,6 +32,10 @@ MAPS = {
 }
 """Maps of uncertainty, by their `desc`."""
 TABLES = ("volumes.tsv", "lesions.tsv")
+LESION_COLUMNS = (
+    *("participant_id", "session_id", "structure", "number", "x_mm", "y_mm", "z_mm"),
+    *("volume_ml", "confidence", "mean_probability"),
+)
 README = """\
 Segmentations by an ensemble, made by vol3d segment
 
@@ -140,5 +144,5 @@ def write_tables(out: Path, sidecars: Sequence[dict[str, Any]]) -> None:
             lesions += [{**whose, "structure": name, **piece} for piece in pieces]
     if volumes:
         write_tsv(out / TABLES[0], volumes)
-    if lesions:
-        write_tsv(out / TABLES[1], lesions)
+    if lesions or any(told["Lesions"] for told in sidecars):
+        write_tsv(out / TABLES[1], lesions, LESION_COLUMNS)

@@ -94,7 +94,7 @@ class Samples(Protocol):
     ) -> dict[str, Tensor | None]:
         """`x0` [C, X, Y, Z], `coordinates`, `weight`, and images that guide [K, X, Y, Z] or None.
 
-        Of label maps `rater` too: whose it is.
+        On the grid of the images `rater` too: whose label map is drawn, as a place in `target.of`.
 
         Args:
             visit: of which.

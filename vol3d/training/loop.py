@@ -251,8 +251,8 @@ def mean_losses(recent: list[dict[str, Tensor]]) -> dict[str, float]:
 def check_folder(training: Training) -> None:
     """Refuse, by a ConfigError, a run folder that holds something else, or a run of other settings.
 
-    A run may be made longer. It goes on with the learning rate that it would have there, had it been so
-    long from the start.
+    A finished run may be made longer. It goes on with the learning rate that it would have there, had it
+    been so long from the start.
     """
     folder, mine = training.run, training.run / "config.yaml"
     free = {"run", "device", "check_memory", "log_every", "preview_every", "save_every", "keep"}
@@ -260,9 +260,17 @@ def check_folder(training: Training) -> None:
     if mine.is_file():
         before = type(training).read(mine).dump()
         now = training.dump()
-        if training.total_nimg > before["total_nimg"]:
+        is_longer = training.total_nimg > before["total_nimg"] and (folder / "bundle").is_dir()
+        if is_longer and not Checkpoints(folder / "checkpoints", training.keep).all():
+            raise ConfigError(f"{folder}: has no checkpoint from which it could be made longer")
+        if is_longer:
             free.add("total_nimg")
         other = [k for k in now if k not in free and now[k] != before.get(k)]
+        if other == ["total_nimg"]:
+            raise ConfigError(
+                f"{folder}: holds a run of total_nimg={before['total_nimg']}, which can be made longer "
+                f"once it has finished, and never shorter; name another folder with run=..."
+            )
         if other:
             raise ConfigError(
                 f"{folder}: holds a run with other settings ({', '.join(other)}); "

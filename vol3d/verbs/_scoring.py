@@ -78,10 +78,10 @@ class Scoring:
                 f"{left} of {segmented} visits were not scored: they are not among those with "
                 f"{self.wanted}."
             )
-        if len({v.split for v, _ in self.pairs}) > 1:
+        if learnt := sum(v.split == "train" for v, _ in self.pairs):
             found.append(
-                "People of both splits are scored. If the segmenter learnt from those in train, figures "
-                "are too good; split=val scores the others alone."
+                f"{learnt} of {len(self.pairs)} visits are of the split train. If the segmenter learnt "
+                f"from them, figures are too good; split=val scores the others alone."
             )
         if any("Temperature" in one.told for _, one in self.pairs):
             found.append(

@@ -235,7 +235,10 @@ class Segment(Config):
         found = source.chosen()
         visits = [v for v in found if self.split in (None, v.split)]
         if not visits:
-            raise ConfigError(f"split={self.split}: none of the {len(found)} visits is in it")
+            raise ConfigError(
+                f"split={self.split}: none of the {len(found)} visits is in it; who is held out, "
+                f"data.val_fraction and data.split_seed say, or a column `split` of the table of people"
+            )
         return sorted(visits, key=lambda visit: visit.name)
 
     def wanted(self, mixture: Mixture) -> Wanted:

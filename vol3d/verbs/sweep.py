@@ -223,7 +223,7 @@ def row_of(
     """What visits say of one setting."""
     pooled = sum((g.reliability for g in of), Reliability())
     dice = np.array([g.dice for g in of])  # [visits, S]
-    ged = np.mean([g.ged_squared for g in of])
+    ged = [g.ged_squared for g in of if not np.isnan(g.ged_squared)]  # of visits of several raters
     members = of[0].members
     return {
         "solver": solver,
@@ -235,5 +235,5 @@ def row_of(
         "dice": round(float(dice.mean()), 5),
         **{f"dice_{n}": round(float(d), 5) for n, d in zip(names, dice.mean(0), strict=True)},
         "ece": None if np.isnan(pooled.error) else round(pooled.error, 5),
-        "ged_squared": None if np.isnan(ged) else round(float(ged), 5),
+        "ged_squared": round(float(np.mean(ged)), 5) if ged else None,
     }

@@ -13,7 +13,7 @@ from vol3d.data.latents import Latents
 from vol3d.distributed.ranks import Ranks, joined
 from vol3d.errors import ConfigError
 from vol3d.io.lock import at_work
-from vol3d.io.reading import read_json
+from vol3d.io.reading import read_json, understood
 from vol3d.nn.precision import Precision, resolve
 from vol3d.tasks import Task
 from vol3d.tasks.data_report import report_data
@@ -108,7 +108,8 @@ class Train(Training):
         check_folder(self)
         if not (self.run / "bundle").is_dir():
             return False
-        images = read_json(find(self.run / "bundle") / "training.json")["images"]
+        with understood(file := find(self.run / "bundle") / "training.json"):
+            images = int(read_json(file)["images"])
         if images < self.total_nimg:
             log.info("%s: has finished after %d images, and goes on", self.run, images)
             return False

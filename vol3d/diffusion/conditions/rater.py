@@ -40,8 +40,8 @@ class Rater(Conditioning):
         """See `Conditioning.connect`."""
         if known.raters < 2:
             raise ConfigError(
-                "kind=rater: there is nobody to tell apart; name the label maps of two raters or more in "
-                "target.of"
+                "kind=rater: there is nobody to tell apart; it is for target.kind=labels, with the label "
+                "maps of two raters or more in target.of"
             )
         return Ports(vector=known.raters), RaterModule(known.raters)
 

@@ -39,6 +39,15 @@ def disjoint(structures: dict[str, Ids]) -> dict[str, Ids]:
     return structures
 
 
+def each_once(names: list[str]) -> list[str]:
+    """Names of which none comes twice."""
+    if twice := [n for n in dict.fromkeys(names) if names.count(n) > 1]:
+        raise ValueError(f"{twice[0]} is named twice")
+    return names
+
+
+Raters = Annotated[Names, AfterValidator(each_once)]
+"""Names of label maps: MAIN_LABELS, or those of raters."""
 Structures = Annotated[dict[str, Ids], AfterValidator(disjoint)]
 """What to find: names as in the covariates (ventricles_ml), and the labels that make each."""
 
@@ -48,7 +57,7 @@ class Labels(Target):
 
     learns_from: ClassVar = Dataset
     kind: Literal["labels"] = "labels"
-    of: Names = [MAIN_LABELS]
+    of: Raters = [MAIN_LABELS]
     """Which label map: that of labels_entities, or of a rater; of several, one at random each time."""
     structures: Structures = {}
     """What is drawn: {hippocampus_ml: [17, 53]}; every label by itself if none are named."""
