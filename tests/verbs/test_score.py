@@ -96,6 +96,8 @@ def test_errors_that_are_known(tmp_path):
     assert found["uncertainty"]["entropy"]["excess_aurc"] == pytest.approx(0, abs=1e-6)
     assert found["calibration"]["before"]["ece"]["value"] == pytest.approx(ece(n), rel=1e-3)
     assert any("too narrow" in line for line in found["amiss"])
+    html = (tmp_path / "scores" / "report.html").read_text()
+    assert html.index("too narrow") < html.index("is high where the segmentation is wrong")
 
     rows = read_rows(tmp_path / "scores" / "scores.tsv")
     assert [r["visit"] for r in rows] == [f"sub-{i:02d}" for i in range(n)]

@@ -83,12 +83,13 @@ def verdict(summary: dict[str, Any], people: set[str]) -> Section:
     )
     return Section(
         "In short",
-        [overall(found), *[f.words for f in found if not f.is_amiss]],
+        [overall(found)],
         [
             *[f.words for f in found if f.is_amiss],
             *summary.get("notes", []),
             *([private] if people else []),
         ],
+        [f.words for f in found if not f.is_amiss],
     )
 
 

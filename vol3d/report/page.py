@@ -42,11 +42,12 @@ class Picture:
 
 @dataclass
 class Section:
-    """What stands under one heading, in this order: sentences, notes, tables, pictures, slices."""
+    """What stands under a heading, in this order: sentences, notes, the rest, tables, pictures, slices."""
 
     title: str
     sentences: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    rest: list[str] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     slices: list[Slices] = field(default_factory=list)
@@ -71,6 +72,7 @@ def html_of_section(section: Section) -> str:
     parts = [f"<h2>{as_html(section.title)}</h2>"]
     parts += [f"<p>{as_html(s)}</p>" for s in section.sentences]
     parts += [f'<p class="note">{as_html(s)}</p>' for s in section.notes]
+    parts += [f"<p>{as_html(s)}</p>" for s in section.rest]
     parts += [html_of_table(t) for t in section.tables]
     parts += [html_of_picture(p) for p in section.pictures]
     parts += [html_of_slices(s) for s in section.slices]

@@ -80,9 +80,9 @@ def verdict(summary: dict[str, Any], evidence: Evidence) -> Section:
             f"{summary['n_visits']} visits of {summary['n_people']} people were scored against "
             f"{against(summary['raters'])}.",
             begin,
-            *[f.words for f in found if not f.is_amiss],
         ],
         [*amiss, *summary["notes"], *([private] if evidence.shown else [])],
+        [f.words for f in found if not f.is_amiss],
     )
 
 
