@@ -42,7 +42,7 @@ class Picture:
 
 @dataclass
 class Section:
-    """What stands under a heading, in this order: sentences, notes, the rest, tables, pictures, slices."""
+    """What stands under a heading, in this order: sentences, notes, rest, tables, pictures, slices."""
 
     title: str
     sentences: list[str] = field(default_factory=list)
