@@ -64,7 +64,7 @@ def table(scorings: dict[str, dict[str, Any]]) -> str:
     columns = {what: cells for what, cells in columns.items() if {*cells} != {"n/a"}}
     lines = [["", "people", "members", *columns], ["---"] * (len(columns) + 3)]
     for i, (name, s) in enumerate(scorings.items()):
-        sizes = str(s["n_people"]), str(s["members"])
+        sizes = str(s["n_people"]), str(s.get("members", "n/a"))
         lines.append([name, *sizes, *[cells[i] for cells in columns.values()]])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
