@@ -317,7 +317,9 @@ def test_a_scan_that_is_nowhere_near_the_grid(cohort: Path, tmp_path: Path):
     far[:3, 3] += 1000
     Volume(scan.data, far, scan.space_code).write(image)
     words = [*data_words(moved), *AUTOENCODER, "total_nimg=4", "data.grid=4mm"]
-    with pytest.raises(DataError, match=r"sub-0002.*no voxel above 0.*in MNI space"):
+    with pytest.raises(
+        DataError, match=r"sub-0002.*no voxel of the grid.*lies in the volume.*in MNI space"
+    ):
         verb("train", f"run={tmp_path / 'ae'}", *words, "total_nimg=20")
 
 

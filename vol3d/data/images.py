@@ -28,7 +28,6 @@ from vol3d.distributed.ranks import launched
 from vol3d.errors import DataError
 from vol3d.io.files import sha256
 from vol3d.io.header import read_header
-from vol3d.io.reading import naming
 from vol3d.volume import Grid, Volume
 
 log = logging.getLogger(__name__)
@@ -195,8 +194,10 @@ class Images:
     def on_grid(self, scan: Visit, volume: Volume, path: Path, *, nearest: bool = False) -> Volume:
         """Reorient to RAS+; resample where the source asks for a grid, else insist on the common one."""
         grid = self.grid_of(scan)
-        with naming(path):
+        try:
             volume = onto(volume, grid if self.targets else None, nearest=nearest)
+        except DataError as error:  # which knows neither the file nor whose grid it is
+            raise DataError(f"{path}: {error} The grids of data.grid lie in MNI space") from None
         if not volume.grid.matches(grid, SAME_MM):
             raise DataError(
                 f"{path}: lies on a grid of {volume.grid}, {volume.grid.apart(grid):.1f} mm off "

@@ -89,7 +89,7 @@ def verdict(summary: dict[str, Any], people: set[str]) -> Section:
             *summary.get("notes", []),
             *([private] if people else []),
         ],
-        [f.words for f in found if not f.is_amiss],
+        rest=[f.words for f in found if not f.is_amiss],
     )
 
 

@@ -47,10 +47,10 @@ class Section:
     title: str
     sentences: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    rest: list[str] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     slices: list[Slices] = field(default_factory=list)
+    rest: list[str] = field(default_factory=list)
 
 
 def page(title: str, sections: list[Section]) -> str:

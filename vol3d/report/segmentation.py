@@ -82,7 +82,7 @@ def verdict(summary: dict[str, Any], evidence: Evidence) -> Section:
             begin,
         ],
         [*amiss, *summary["notes"], *([private] if evidence.shown else [])],
-        [f.words for f in found if not f.is_amiss],
+        rest=[f.words for f in found if not f.is_amiss],
     )
 
 
