@@ -74,11 +74,9 @@ def write_json(path: Path, content: dict, *, keep: bool = False) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n", keep=keep)
 
 
-def write_tsv(
-    path: Path, rows: list[dict[str, object]], columns: Sequence[str] | None = None
-) -> None:
-    """Write rows as a TSV; None becomes n/a. The columns are those of the first row, if none are told."""
-    columns = columns or list(rows[0])
+def write_tsv(path: Path, rows: list[dict[str, object]], columns: Sequence[str] = ()) -> None:
+    """Write rows as a TSV; None becomes n/a. Columns are those of the first row, or told if none."""
+    columns = list(rows[0]) if rows else columns
     lines = [columns, *([row[k] for k in columns] for row in rows)]
     write_text(path, "".join("\t".join(map(cell, line)) + "\n" for line in lines))
 

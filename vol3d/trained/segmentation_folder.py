@@ -36,6 +36,7 @@ LESION_COLUMNS = (
     *("participant_id", "session_id", "structure", "number", "x_mm", "y_mm", "z_mm"),
     *("volume_ml", "confidence", "mean_probability"),
 )
+"""Of lesions.tsv, where nothing was found."""
 README = """\
 Segmentations by an ensemble, made by vol3d segment
 
