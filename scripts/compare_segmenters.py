@@ -3,8 +3,9 @@
 python scripts/compare_segmenters.py [NAME=]SCORES...
 
 SCORES is the folder that was written, or its scores.json; NAME is what the table calls it. In brackets
-are 95 % intervals over people. Scorings of different people cannot be compared, and are refused. More
-members come closer to raters whatever the model: compare GED² and what follows it at equal numbers.
+are 95 % intervals over people; n follows where not all visits have the figure. Scorings of different
+people cannot be compared, and are refused. More members come closer to raters whatever the model:
+compare GED² and what follows it at equal numbers.
 """
 
 import json
@@ -59,7 +60,10 @@ def table(scorings: dict[str, dict[str, Any]]) -> str:
     }
     for structure in dict.fromkeys(n for s in scorings.values() for n in s["structures"]):
         for what, (keys, form) in OF_STRUCTURE.items():
-            cells = [told(at(s, "structures", structure, *keys), form) for s in scorings.values()]
+            cells = [
+                told(at(s, "structures", structure, *keys), form, of=s["n_visits"])
+                for s in scorings.values()
+            ]
             columns[f"{plain(structure)}: {what}"] = cells
     columns = {what: cells for what, cells in columns.items() if {*cells} != {"n/a"}}
     lines = [["", "people", "members", *columns], ["---"] * (len(columns) + 3)]

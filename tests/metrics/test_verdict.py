@@ -24,6 +24,7 @@ def stats(r: float, r_ci: tuple, slope_ci: tuple) -> dict:
     ("measured", "words", "is_amiss"),
     [
         (stats(0.9, (0.8, 0.95), (0.8, 1.1)), "follows what is asked for .* by as much", False),
+        (stats(0.9, (0.8, 0.95), (0.5, 1.2)), "follows .* by as much cannot be told", False),
         (stats(0.9, (0.8, 0.95), (0.6, 0.9)), "follows .* changes by less", True),
         (stats(0.9, (0.8, 0.95), (1.1, 1.2)), "follows .* changes by more", True),
         (stats(0.2, (-0.1, 0.4), (0.8, 1.1)), "does not follow .* can tell \\(", True),
@@ -41,6 +42,9 @@ def test_the_ruler():
     assert "cannot measure" in of_ruler("brain", stats(-0.2, (-0.4, 0.1), (0.8, 1.1))).words
     assert "too small" in of_ruler("brain", stats(0.9, (0.8, 0.95), (0.6, 0.9))).words
     assert not of_ruler("brain", stats(0.9, (0.8, 0.95), (0.9, 1.1))).is_amiss
+    wide = of_ruler("brain", stats(0.9, (0.8, 0.95), (0.2, 1.1)))
+    assert wide.is_open
+    assert "cannot be told" in wide.words
 
 
 @pytest.mark.parametrize(
@@ -74,3 +78,4 @@ def test_all_together():
     assert findings({}) == []
     assert overall([Finding("a"), Finding("b", is_amiss=True)]).startswith("1 of 2 findings is")
     assert "Nothing that was measured" in overall([Finding("a")])
+    assert "1 of them cannot be told" in overall([Finding("a"), Finding("b", is_open=True)])

@@ -45,27 +45,12 @@ def test_no_volume_is_below_zero():
     np.testing.assert_array_equal(conformal_interval([1], [3], 2.0), [[0], [5]])
 
 
-def test_scale_by_volume():
-    predicted = np.linspace(10, 90, 19)
-    truth = predicted * np.linspace(1.01, 1.19, 19)
-    offset = conformal_offset(predicted, predicted, truth, scale=predicted)
-    assert offset == pytest.approx(0.18)  # the 18th of 19
-    low, high = conformal_interval([50], [50], offset, scale=np.array([50]))
-    assert (low.item(), high.item()) == pytest.approx((41, 59))
-
-
 @pytest.mark.parametrize(("n", "alpha"), [(9, 0.1), (19, 0.05), (4, 0.2)])
 def test_least_number_of_people(n, alpha):
     enough, few = np.ones(n), np.ones(n - 1)
     assert conformal_offset(enough, enough, enough, alpha=alpha) == 0
     with pytest.raises(DataError, match=f"takes {n} held-out people or more, got {n - 1}"):
         conformal_offset(few, few, few, alpha=alpha)
-
-
-def test_scale_of_nothing():
-    ones = np.ones(9)
-    with pytest.raises(DataError, match="above 0, got 0"):
-        conformal_offset(ones, ones, ones, scale=0 * ones)
 
 
 def test_promise_is_kept():

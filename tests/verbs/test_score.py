@@ -266,8 +266,11 @@ def test_a_folder_that_holds_something_else(pair):
 
 def test_what_was_calibrated_already_is_told(pair):
     visit = person(pair / "data", "sub-1", {"seg": box(4, 4, 4)})
+    scored(pair)
+    assert (pair / "scores" / "calibration.json").exists()  # of the visit as the fixture made it
     segmentation(pair / "segmentations", visit, [box(4, 4, 4)], Temperature=1.5)
     assert any("had a temperature already" in note for note in scored(pair)["notes"])
+    assert not (pair / "scores" / "calibration.json").exists()
 
 
 def test_on_the_command_line(pair):
@@ -315,6 +318,22 @@ def test_a_structure_that_nobody_has_is_not_found_well(tmp_path):
     found = scored(tmp_path, structures={STRUCTURE: [7]})
     assert found["structures"][STRUCTURE]["dice"]["value"] == 1
     assert any("no label map that was scored has any" in line for line in found["amiss"])
+
+
+def test_as_few_people_as_an_interval_takes(tmp_path):
+    """Nine are enough to fit an interval for new people, not to judge each by eight others."""
+    for i in range(9):
+        visit = person(tmp_path / "data", f"sub-{i}", {"seg": box(4, 4, 4)})
+        missed = i == 8  # of one there is no surface to measure to
+        segmentation(tmp_path / "segmentations", visit, [box(4, 4, 4) * (0.0 if missed else 1.0)])
+    found = scored(tmp_path)
+    s = found["structures"][STRUCTURE]
+    assert "conformal" not in s["volume"]
+    assert any("takes 9 held-out people or more, got 8" in note for note in found["notes"])
+    fitted = json.loads((tmp_path / "scores" / "calibration.json").read_text())["conformal"]
+    assert fitted[STRUCTURE] == {"offset_ml": pytest.approx(64 * VOXEL_ML), "n": 9}
+    assert s["hd95_mm"]["n"] == 8
+    assert "0.0 [0.0, 0.0], n 8" in (tmp_path / "scores" / "report.html").read_text()
 
 
 def test_members_differ_as_raters_do(tmp_path):

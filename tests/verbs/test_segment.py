@@ -274,6 +274,7 @@ def test_calibration(drawn: Path, cohort: Path, label_diffusion: Path, tmp_path:
         "conformal": {"brain_ml": {"offset_ml": 12.5, "n": 20}},
         **{name.lower(): told(drawn, WHO)[name] for name in ("Segmenters", "Samplers")},
         "members": 4,
+        "structures": ["brain_ml", "ventricles_ml"],
     }
     (sampler,) = content["samplers"]
     sampler["precision"] = "bf16"  # of the machine on which it was found
@@ -295,7 +296,10 @@ def test_calibration(drawn: Path, cohort: Path, label_diffusion: Path, tmp_path:
     before = np.concatenate([np.clip(1 - before.sum(0, keepdims=True), 0, 1), before])
     assert np.allclose(apply_temperature(before, 2.0)[1:], after, atol=0.01)
     steps = {**sampler, "steps": 50}
-    others = {"members": [16, None], "samplers": [[steps], None], "segmenters": [["abc"], None]}
+    others = {
+        **{"members": [16, None], "samplers": [[steps], None], "segmenters": [["abc"], None]},
+        "structures": [["brain_ml"], None],
+    }
     for name, (other, not_told) in others.items():
         for value, line in (
             (other, f"of other {name}"),

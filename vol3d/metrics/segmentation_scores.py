@@ -256,11 +256,12 @@ class Scores:
         first = first_of_each(self.people)
         conformal = {}
         for s, name in enumerate(self.structures):
-            if "conformal" not in self.intervals[name]:
-                continue
             low, high = (side[first] for side in self.intervals[name]["credible"])
             truth = self.truth_ml(s)[first]
-            offset = conformal_offset(low, high, truth, alpha=1 - self.level)
+            try:
+                offset = conformal_offset(low, high, truth, alpha=1 - self.level)
+            except DataError:  # too few people
+                break
             conformal[name] = {"offset_ml": offset, "n": int(first.sum())}
         has_voxels = any(v.labels.size for v in self.visits)
         temperature = fit_temperature(v.voxels for v in self.visits) if has_voxels else 1.0

@@ -13,6 +13,8 @@ SMALL_ECE = 0.05
 GOOD_AUROC = 0.7
 BIAS = 0.05
 """Share of the mean volume."""
+COVERAGE = 0.1
+"""Coverage whose interval reaches further below what is due has not been shown to be enough."""
 SPREAD = (0.5, 2.0)
 """Of members' volumes over that of raters'."""
 
@@ -40,10 +42,16 @@ def known(figure: dict[str, Any] | None) -> bool:
     return bool(figure) and figure["value"] is not None and figure["value"] == figure["value"]
 
 
-def told(figure: dict[str, Any], form: str = ".2f", *, with_n: bool = False) -> str:
-    """A figure with its interval in brackets, and if wanted its n; n/a where there is no number."""
+def told(
+    figure: dict[str, Any], form: str = ".2f", *, with_n: bool = False, of: int | None = None
+) -> str:
+    """A figure with its interval in brackets; n/a where there is no number.
+
+    Its n follows where that is wanted, or is less than `of`.
+    """
     if not known(figure):
         return "n/a"
+    with_n |= of is not None and figure["n"] < of
     ends = ", ".join(format(end, form) for end in figure["ci"] or ())
     words = format(figure["value"], form) + (f" [{ends}]" if ends else "")
     return words + (f", n {figure['n']}" if with_n else "")
@@ -80,20 +88,20 @@ def of_bias(name: str, volume: dict[str, Any]) -> list[Finding]:
     if not bias["ci"] or not truth:
         return []
     low, high = bias["ci"]
-    share = abs(bias["value"]) / truth
-    if low <= 0 <= high or share < BIAS:
+    share, words = abs(bias["value"]) / truth, f"({told(bias, '+.2f')} ml of {truth:.3g} ml)"
+    if share >= BIAS and not low <= 0 <= high:
+        too = "large" if low > 0 else "small"
         return [
             Finding(
-                f"{name}: volumes have no bias to speak of ({told(bias, '+.2f')} ml of "
-                f"{truth:.3g} ml)."
+                f"{name}: volumes are too {too} by {share:.0%} on average {words}.", is_amiss=True
             )
         ]
-    too = "large" if low > 0 else "small"
+    if max(-low, high) <= BIAS * truth:
+        return [Finding(f"{name}: volumes have no bias to speak of {words}.")]
     return [
         Finding(
-            f"{name}: volumes are too {too} by {share:.0%} on average ({told(bias, '+.2f')} ml of "
-            f"{truth:.3g} ml).",
-            is_amiss=True,
+            f"{name}: whether volumes have a bias of {BIAS:.0%}, {bias['n']} visits cannot tell {words}.",
+            is_open=True,
         )
     ]
 
@@ -104,44 +112,33 @@ def of_intervals(name: str, volume: dict[str, Any], level: float, members: int) 
     The middle share of m members holds one more draw of their kind in level (m - 1) / (m + 1) of cases;
     more cannot be asked of them.
     """
-    found = []
     own, fitted = volume["credible"]["coverage"], volume.get("conformal", {}).get("coverage")
-    asked = f"{level:.0%} is asked for"
+    found = []
     if own["ci"]:
         due = level * (members - 1) / (members + 1) if members > 1 else level
-        words = f"{told(own, '.0%')} of visits, n {own['n']}; {due:.0%} is due of {members} members"
-        if own["ci"][1] < due:
-            remedy = " Take the fitted intervals." if fitted else ""
-            found.append(
-                Finding(
-                    f"{name}: the members' own interval of the volume is too narrow, it holds the truth "
-                    f"in {words}.{remedy}",
-                    is_amiss=True,
-                )
-            )
-        else:
-            found.append(
-                Finding(f"{name}: the members' own interval of the volume holds ({words}).")
-            )
+        asked = f"{due:.0%} is due of {members} members"
+        amiss = "is too narrow." + " Take the fitted intervals." * bool(fitted)
+        found.append(
+            of_coverage(f"{name}: the members' own interval of the volume", own, due, asked, amiss)
+        )
     if fitted and fitted["ci"]:
         width = volume["conformal"]["width_ml"]["value"]
-        words = f"{told(fitted, '.0%')} of visits, n {fitted['n']}; {asked}; {width:.3g} ml wide"
-        if fitted["ci"][1] < level:
-            found.append(
-                Finding(
-                    f"{name}: the interval of the volume that was fitted on other people does not "
-                    f"hold: {words}. Are people of several kinds?",
-                    is_amiss=True,
-                )
-            )
-        else:
-            found.append(
-                Finding(
-                    f"{name}: the interval of the volume that was fitted on other people holds "
-                    f"({words})."
-                )
-            )
+        asked = f"{level:.0%} is asked for; {width:.3g} ml wide"
+        what = f"{name}: the interval of the volume that was fitted on other people"
+        amiss = "does not hold. Are people of several kinds?"
+        found.append(of_coverage(what, fitted, level, asked, amiss))
     return found
+
+
+def of_coverage(what: str, coverage: dict[str, Any], due: float, asked: str, amiss: str) -> Finding:
+    """Whether an interval holds the truth as often as is due; see `COVERAGE` for when that is known."""
+    (low, high), n = coverage["ci"], coverage["n"]
+    words = f"It holds the truth in {told(coverage, '.0%')} of {n} visits; {asked}."
+    if high < due:
+        return Finding(f"{what} {amiss} {words}", is_amiss=True)
+    if low < due - COVERAGE:
+        return Finding(f"{what} may hold; so few visits cannot tell. {words}", is_open=True)
+    return Finding(f"{what} holds. {words}")
 
 
 def of_lesions(name: str, lesions: dict[str, Any] | None) -> list[Finding]:
@@ -197,7 +194,8 @@ def of_uncertainty(measures: dict[str, Any]) -> list[Finding]:
         if not known(auroc):
             found.append(
                 Finding(
-                    f"Whether the {name} shows errors cannot be told: nothing is wrong, or all is."
+                    f"Whether the {name} shows errors cannot be told: nothing is wrong, or all is.",
+                    is_open=True,
                 )
             )
             continue

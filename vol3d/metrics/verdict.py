@@ -7,14 +7,23 @@ from typing import Any
 log = logging.getLogger(__name__)
 FEW_PAIRS = 3
 """With fewer there is no telling how much pairs differ."""
+SLOPE = 0.25
+"""A slope whose interval reaches further than this from 1 has not been shown to be 1."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A sentence on one figure, and whether one should look at it before relying on the model."""
+    """A sentence on one figure.
+
+    Attributes:
+        words: the sentence.
+        is_amiss: one should look at it before relying on the model.
+        is_open: too few were measured to tell.
+    """
 
     words: str
     is_amiss: bool = False
+    is_open: bool = False
 
 
 def findings(summary: dict[str, Any]) -> list[Finding]:
@@ -31,12 +40,18 @@ def overall(found: list[Finding]) -> str:
     if not found:
         return "Nothing was measured, so nothing can be said of it."
     if not amiss:
-        return f"Nothing that was measured is out of line ({len(found)} findings)."
+        return f"Nothing that was measured is out of line ({len(found)} findings{untold(found)})."
     are, them = ("is", "it") if amiss == 1 else ("are", "them")
     return (
         f"{amiss} of {len(found)} findings {are} out of line; look at {them} before you rely on this "
         f"generator."
     )
+
+
+def untold(found: list[Finding]) -> str:
+    """How many findings tell that there is no telling, in words that follow their number."""
+    n = sum(f.is_open for f in found)
+    return f"; {n} of them cannot be told" if n else ""
 
 
 def of_reconstruction(quality: dict[str, Any]) -> Finding:
@@ -83,6 +98,9 @@ def of_volume(name: str, s: dict[str, Any]) -> Finding:
         )
     follows = f"The {name} volume follows what is asked for ({figures})"
     if low <= 1 <= high:
+        if is_wide(low, high):
+            words = f"{follows}; whether by as much cannot be told (slope {slope})."
+            return Finding(words, is_open=True)
         return Finding(f"{follows}, and by as much (slope {slope}).")
     less = "less" if high < 1 else "more"
     return Finding(f"{follows}, but changes by {less} (slope {slope}).", is_amiss=True)
@@ -99,13 +117,25 @@ def of_ruler(name: str, s: dict[str, Any]) -> Finding:
         )
     low, high = s["slope_ci"]
     if low <= 1 <= high:
-        return Finding(f"The segmenter measures the {name} volume of real scans ({figures}).")
+        measures = f"The segmenter measures the {name} volume of real scans"
+        if is_wide(low, high):
+            return Finding(
+                f"{measures} in the right order; whether differences have their size cannot be told "
+                f"(slope {slope}, {figures}).",
+                is_open=True,
+            )
+        return Finding(f"{measures} ({figures}).")
     too = "small" if high < 1 else "large"
     return Finding(
         f"The segmenter makes differences in the {name} volume of real scans too {too} (slope {slope}, "
         f"{figures}), and so those of samples.",
         is_amiss=True,
     )
+
+
+def is_wide(low: float, high: float) -> bool:
+    """Whether the interval of a slope is too wide to call the slope 1; see `SLOPE`."""
+    return max(1 - low, high - 1) > SLOPE
 
 
 def of_diversity(d: dict[str, Any]) -> Finding:
@@ -124,7 +154,8 @@ def of_diversity(d: dict[str, Any]) -> Finding:
         f"{d['real']['ms_ssim']:.3f}, sd {d['real']['ms_ssim_sd']:.3f}"
     )
     if min(s["n_pairs"] for s in d.values()) < FEW_PAIRS:
-        return Finding(f"Whether samples are too much alike, so few pairs cannot tell ({figures}).")
+        words = f"Whether samples are too much alike, so few pairs cannot tell ({figures})."
+        return Finding(words, is_open=True)
     if abs(apart) <= max(1.96 * chance, d["real"]["ms_ssim_sd"]):
         return Finding(f"Samples differ from each other about as much as people do ({figures}).")
     if apart > 0:

@@ -36,7 +36,6 @@ def conformal_offset(
     truth: np.ndarray,
     *,
     alpha: float = 0.1,
-    scale: np.ndarray | float = 1.0,
 ) -> float:
     """By how much intervals must be widened so that they hold the truth of 1 - alpha of people.
 
@@ -49,11 +48,12 @@ def conformal_offset(
         high: [n] ml.
         truth: [n] ml.
         alpha: the share of people that may be missed.
-        scale: what scores are divided by, [n] above 0, such as high - low or the predicted volume:
-            then the offset has no unit, and those whose volume is harder to tell are widened more.
+
+    Returns:
+        ml.
 
     Raises:
-        DataError: too few people for this alpha, or a scale that is not above 0.
+        DataError: too few people for this alpha.
     """
     low, high, truth = (np.asarray(v, float) for v in (low, high, truth))
     n = len(truth)
@@ -64,14 +64,14 @@ def conformal_offset(
             f"an interval that misses {alpha:.0%} of people at most takes {least} held-out people or "
             f"more, got {n}: hold out more, or ask for less"
         )
-    scores = np.maximum(low - truth, truth - high) / positive(scale)
+    scores = np.maximum(low - truth, truth - high)
     return float(np.sort(scores)[rank - 1])
 
 
 def conformal_interval(
-    low: np.ndarray, high: np.ndarray, offset: float, *, scale: np.ndarray | float = 1.0
+    low: np.ndarray, high: np.ndarray, offset: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Intervals widened by the offset times the scale, of other people.
+    """Intervals widened by the offset of other people.
 
     No volume is below 0. A negative offset can turn an interval inside out: what is left is its
     middle.
@@ -79,33 +79,16 @@ def conformal_interval(
     Args:
         low: [n] ml.
         high: [n] ml.
-        offset: what `conformal_offset` gave.
-        scale: of these people, as it was of those.
+        offset: what `conformal_offset` gave, ml.
 
     Returns:
         low and high, [n] ml.
     """
     low, high = np.asarray(low, float), np.asarray(high, float)
-    by = offset * positive(scale)
-    wide_low, wide_high = low - by, high + by
+    wide_low, wide_high = low - offset, high + offset
     inside_out, middle = wide_low > wide_high, (low + high) / 2
     low, high = (np.where(inside_out, middle, v) for v in (wide_low, wide_high))
     return np.maximum(low, 0), np.maximum(high, 0)
-
-
-def positive(scale: np.ndarray | float) -> np.ndarray:
-    """The scale as an array.
-
-    Raises:
-        DataError: a value that is not above 0.
-    """
-    scale = np.asarray(scale, float)
-    if not (scale > 0).all():
-        raise DataError(
-            f"scores are divided by a scale above 0, got {scale.min():g}: where members agree "
-            f"wholly there is no width to scale by, so scale by volume, or not at all"
-        )
-    return scale
 
 
 def holds(low: np.ndarray, high: np.ndarray, truth: np.ndarray) -> np.ndarray:

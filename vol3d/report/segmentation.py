@@ -5,7 +5,7 @@ from typing import Any
 
 from vol3d.metrics.segmentation_scores import Scores
 from vol3d.metrics.segmentation_verdict import findings, told
-from vol3d.metrics.verdict import plain
+from vol3d.metrics.verdict import plain, untold
 from vol3d.report.page import Picture, Section, Table, page
 from vol3d.report.segmentation_pictures import Shown, people_in_rows
 from vol3d.report.segmentation_plots import VolumeCloud, reliability, risk_coverage, volumes
@@ -68,7 +68,7 @@ def verdict(summary: dict[str, Any], evidence: Evidence) -> Section:
     begin = (
         f"{len(amiss)} of {len(found)} findings are not good enough; they come first."
         if amiss
-        else f"All that was measured is good enough ({len(found)} findings)."
+        else f"All that was measured is good enough ({len(found)} findings{untold(found)})."
     )
     private = (
         "This report names real people and shows slices of their brains: pass it on only to whom you may "
@@ -103,7 +103,7 @@ def headline(summary: dict[str, Any]) -> Section:
                 plain(name),
                 told(s["dice"]),
                 f"{s['dice']['worst']:.2f}",
-                told(s["hd95_mm"], ".1f"),
+                told(s["hd95_mm"], ".1f", of=summary["n_visits"]),
                 told(v["mae_ml"], ".2f"),
                 told(v["bias_ml"], "+.2f"),
                 told(s["calibration"]["before"]["ece"], ".3f"),
@@ -115,8 +115,8 @@ def headline(summary: dict[str, Any]) -> Section:
     header = ["structure", "Dice", "worst Dice", "HD95, mm", "volume error, ml", "bias, ml"]
     sentences = [
         "Dice: overlap of the consensus with the truth, 1 is the same. HD95: 95 of 100 points of either "
-        "surface are closer than this to the other one. Volume error and bias: mean size, and mean, of "
-        "predicted less true volume.",
+        "surface are closer than this to the other one; n says of how many visits, where not all have "
+        "both surfaces. Volume error and bias: mean size, and mean, of predicted less true volume.",
         "Calibration error: how far probabilities are from the share that is so, on average over voxels "
         "within 3 mm of any structure; as they are, and with a temperature fitted on other people.",
     ]

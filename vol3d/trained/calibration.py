@@ -24,6 +24,7 @@ class Calibration:
         members: of each ensemble of which it was found; None where the file does not say.
         samplers: of its segmenters, likewise.
         segmenters: by their checksums, likewise.
+        structures: all that were scored, likewise.
     """
 
     temperature: float
@@ -32,6 +33,7 @@ class Calibration:
     members: int | None
     samplers: list[dict[str, Any] | None] | None
     segmenters: list[str] | None
+    structures: list[str] | None
 
     @classmethod
     def read(cls, path: Path) -> "Calibration":
@@ -46,7 +48,7 @@ class Calibration:
                 float(told["temperature"]),
                 float(told["level"]),
                 {name: float(of["offset_ml"]) for name, of in told["conformal"].items()},
-                *(told.get(name) for name in ("members", "samplers", "segmenters")),
+                *(told.get(name) for name in ("members", "samplers", "segmenters", "structures")),
             )
             if not (
                 found.temperature > 0 and math.isfinite(found.temperature) and 0 < found.level < 1
@@ -59,7 +61,7 @@ class Calibration:
 
         Args:
             path: of the file.
-            ensemble: `members`, `samplers` and `segmenters` of the one that it is for.
+            ensemble: `members`, `samplers`, `segmenters` and `structures` of the one that it is for.
 
         Raises:
             ConfigError: one of them differs, or the file does not say.

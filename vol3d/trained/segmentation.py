@@ -78,6 +78,7 @@ class Wanted:
                 segmenters=[s.checksum for s in mixture.segmenters],
                 samplers=mixture.samplers,
                 members=len(mixture.dealt),
+                structures=sorted(mixture.structures),
             )
         return cls(known, calibration=found, **rest)
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 TABLE = "scores.tsv"
 """Written first, so that a folder with one is that of a scoring, even of one that was stopped."""
+CALIBRATION = "calibration.json"
 INFORMATION = "mutual_information"
 OTHER_MAPS = {INFORMATION: "_desc-mutualinformation_probseg"}
 """Measures of uncertainty beside the entropy, and how their files end."""
@@ -83,12 +84,17 @@ class Scoring:
                 f"{learnt} of {len(self.pairs)} visits are of the split train. If the segmenter learnt "
                 f"from them, figures are too good; split=val scores the others alone."
             )
-        if any("Temperature" in one.told for _, one in self.pairs):
+        if self.is_calibrated:
             found.append(
                 "The probabilities had a temperature already when they were written: calibration is of "
-                "what that left, and calibration.json does not go with what was not calibrated."
+                "what that left, so no calibration.json is written."
             )
         return found
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether a calibration was known when these were segmented."""
+        return any("Temperature" in one.told for _, one in self.pairs)
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -156,9 +162,13 @@ class Scoring:
         found = findings(summary)
         summary["amiss"] = [f.words for f in found if f.is_amiss]
         summary = without_nan(summary)
-        (asked.out / "scores.json").unlink(missing_ok=True)  # of figures that are made anew
+        for name in ("scores.json", CALIBRATION):  # of figures that are made anew
+            (asked.out / name).unlink(missing_ok=True)
         write_tsv(asked.out / TABLE, self.rows())
-        write_json(asked.out / "calibration.json", {**self.ensemble(), **scores.fitted()})
+        written = [asked.out / name for name in ("report.html", "scores.json")]
+        if not self.is_calibrated:
+            written.append(asked.out / CALIBRATION)
+            write_json(written[-1], {**self.ensemble(), **scores.fitted()})
         evidence = Evidence(scores, made={"command": asked.command(), **versions()})
         if asked.pictures_of_people:
             evidence.shown = [self.show(*which) for which in self.to_show()]
@@ -171,7 +181,7 @@ class Scoring:
                 log.warning("warning: %s", finding.words)
             else:
                 log.info("%s", finding.words)
-        return [asked.out / name for name in ("report.html", "scores.json", "calibration.json")]
+        return written
 
     def ensemble(self) -> dict[str, Any]:
         """Of which ensemble a calibration is, and with no other does it go."""
@@ -181,6 +191,7 @@ class Scoring:
             "segmenters": one.segmenters,
             "samplers": one.told.get("Samplers"),
             "members": len(self.scores.visits[0].member_ml),
+            "structures": sorted(self.names),
         }
 
     def digest(self) -> str:
@@ -234,8 +245,10 @@ class Scoring:
         if not image.grid.matches(consensus.grid, tolerance_mm=0.01):
             image = image.resample(consensus.grid)
         dice = self.scores.visits[i].dice
+        whose = next(name for name in self.truth.raters if name in visit.labels)
+        by = f", outlined by {whose}" if len(self.truth.raters) > 1 else ""
         return Shown(
-            f"{which}: {visit.who}, Dice {np.mean(dice):.2f}",
+            f"{which}: {visit.who}{by}, Dice {np.mean(dice):.2f}",
             normalise(image.data),
             consensus.data,
             truth.data,

@@ -77,9 +77,9 @@ class Segment(Config):
     keep_members: bool = False
     """Write the label map of each member too, to compare them with several raters."""
     calibration: Path | None = None
-    """calibration.json of `vol3d score`, of the same segmenters, samplers and number of members on people
-    held out: probabilities become as sure as they should be, and volumes have intervals that hold what
-    they promise."""
+    """calibration.json of `vol3d score`, of the same segmenters, samplers, structures and number of
+    members on people held out: probabilities become as sure as they should be, and volumes have intervals
+    that hold what they promise."""
     sampler: dict[str, Any] = {}
     """Changes to the sampler of diffusion models: sampler.steps=10, sampler.solver=euler."""
     micro_batch: PositiveInt | None = None
