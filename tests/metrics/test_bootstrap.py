@@ -2,18 +2,34 @@
 
 import numpy as np
 import pytest
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, t
 
-from vol3d.metrics.bootstrap import Resampled
+from vol3d.metrics.bootstrap import Resampled, share_beyond
 
 
 def test_the_mean_is_as_scipy_has_it():
     values = np.random.default_rng(1).normal(3, 1, 40)
     found = Resampled([f"p{i}" for i in range(40)], resamples=20000).mean(values)
-    theirs = bootstrap((values,), np.mean, method="percentile", n_resamples=20000, random_state=0)
+    theirs = bootstrap(
+        *((values,), np.mean),
+        method="percentile",
+        n_resamples=20000,
+        random_state=0,
+        confidence_level=1 - 2 * share_beyond(40),
+    )
     assert found["value"] == pytest.approx(values.mean())
     assert found["n"] == 40
     assert found["ci"] == pytest.approx(list(theirs.confidence_interval), abs=0.02)
+
+
+def test_of_few_people_it_is_as_wide_as_students():
+    values = np.random.default_rng(1).normal(3, 1, 8)
+    found = Resampled([f"p{i}" for i in range(8)], resamples=50000).mean(values)
+    by_student = t.interval(0.95, 7, values.mean(), values.std(ddof=1) / 8**0.5)
+    assert found["ci"] == pytest.approx(list(by_student), rel=0.06)
+    assert np.ptp(found["ci"]) == pytest.approx(np.ptp(by_student), rel=0.06)
+    assert share_beyond(100_000) == pytest.approx(0.025, rel=1e-3)
+    assert [round(100 * share_beyond(n), 1) for n in (15, 5)] == [1.3, 0.1]
 
 
 def test_visits_of_a_person_stay_together():

@@ -14,7 +14,7 @@ def agreement(
 
     `slope` and `intercept_ml` are of the ordinary least squares line of measured on asked;
     `bias_ml` is the mean of measured - asked and `mae_ml` the mean of its size. Each has a 95 %
-    percentile bootstrap interval, named `..._ci`, over people. Pairs with a NaN are left out, and `n`
+    bootstrap interval (`Resampled`), named `..._ci`, over people. Pairs with a NaN are left out, and `n`
     counts the rest.
 
     Args:
