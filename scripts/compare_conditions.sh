@@ -4,12 +4,13 @@
 set -euo pipefail
 demo=${1:-runs/demo} out=${2:-runs/conditions}
 attend='task.model.attention_levels=[false,true]'  # cross-attention at the coarse level and the middle
+unet='task.model={kind: unet, channels: [64, 64]}'
 declare -A ways=(
-  [vector]=''
-  [channels]='task.conditions={vector: null, channels: {kind: channels}}'
-  [addition]='task.conditions={vector: null, addition: {kind: addition}}'
-  [tokens]="task.conditions={vector: null, tokens: {kind: tokens}}|$attend"
-  [hybrid]="task.conditions={vector: null, channels: {kind: channels}, tokens: {kind: tokens}}|$attend"
+  [vector]="$unet"
+  [channels]="$unet|task.conditions={vector: null, channels: {kind: channels}}"
+  [addition]="$unet|task.conditions={vector: null, addition: {kind: addition}}"
+  [tokens]="$unet|task.conditions={vector: null, tokens: {kind: tokens}}|$attend"
+  [hybrid]="$unet|task.conditions={vector: null, channels: {kind: channels}, tokens: {kind: tokens}}|$attend"
   [dit]='task.model={kind: dit}|optim.lr=1e-3'
 )
 for way in vector channels addition tokens hybrid dit; do
@@ -17,6 +18,6 @@ for way in vector channels addition tokens hybrid dit; do
   vol3d train configs/demo/diffusion.yaml data.path="$demo/latents" run="$out/$way" \
     total_nimg=6400 preview_every=6400 "${words[@]}"
   vol3d evaluate "$out/$way-evaluation" configs/demo/data.yaml data.path="$demo/cohort" \
-    generator="$out/$way" segmenter="$demo/segmenter" n=64 pairs=16
+    generator="$out/$way" segmenter=ready n=64 pairs=16
 done
 python scripts/table_of_summaries.py "$out"/*-evaluation
