@@ -4,14 +4,16 @@ python scripts/compare_few_labels.py networks runs/few  # features against U-Net
 python scripts/compare_few_labels.py augmentation runs/few # our U-Net with and without augmentation
 
 Run it again to go on; what is there is not made again. The rows stand in OUT/networks.tsv or
-OUT/augmentation.tsv as well, and grow with each training.
+OUT/augmentation.tsv as well, beside those of earlier runs.
 """
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from vol3d.cli import fill, load_verb
+from vol3d.data.bids_writer import write_tsv
 from vol3d.data.tables import read_rows
 
 SEGMENTER, AUGMENTATION = (
@@ -86,24 +88,31 @@ def quality(asked: argparse.Namespace, data: list[str], way: str, people: int, d
 def main() -> None:
     """All trainings, and the table."""
     asked = arguments()
+    if unknown := {*(asked.ways or ())} - {*WAYS[asked.what]}:
+        sys.exit(f"--ways: no {', '.join(unknown)}; there are {', '.join(WAYS[asked.what])}")
     cohort = asked.out / "cohort"
     data = [f"data.path={cohort}", f"data.grid={asked.grid}"]
     run("sample-cohort", str(cohort), "n=192", "spacing=4")
     if asked.what == "networks" and asked.generator is None:
         asked.generator = asked.out / "generator"
         make_generator(cohort, asked.generator, data, asked.generator_words)
-    rows: list[list[str]] = []
+    table = asked.out / f"{asked.what}.tsv"
+    found = read_rows(table) if table.is_file() else []
+    rows = {(int(row["people"]), row["way"]): row for row in found}
     for people in asked.people:
         for way in asked.ways or WAYS[asked.what]:
             told = [quality(asked, data, way, people, draw) for draw in range(asked.draws)]
             dice = {k: sum(t[k] for t in told) / len(told) for k in told[0] if k.startswith("dice")}
-            if not rows:
-                rows.append(["people", "way", *(k.removeprefix("dice_") for k in dice)])
-            rows.append([str(people), way, *(f"{d:.3f}" for d in dice.values())])
-            table = "".join("\t".join(row) + "\n" for row in rows)
-            (asked.out / f"{asked.what}.tsv").write_text(table)
+            figures = {k.removeprefix("dice_"): f"{d:.3f}" for k, d in dice.items()}
+            rows[people, way] = {"people": str(people), "way": way, **figures}
+            order = [*WAYS[asked.what]]
+            in_order = sorted(rows.items(), key=lambda row: (row[0][0], order.index(row[0][1])))
+            write_tsv(table, [row for _, row in in_order])
+    cells = [[*next(iter(rows.values()))], *([*row.values()] for _, row in in_order)]
     print(
-        "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], ["---"] * len(rows[0]), *rows[1:]])
+        "\n".join(
+            f"| {' | '.join(row)} |" for row in [cells[0], ["---"] * len(cells[0]), *cells[1:]]
+        )
     )
 
 

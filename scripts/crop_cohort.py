@@ -18,6 +18,10 @@ import numpy as np
 def box_around(outlines: list[Path], side: int) -> tuple[slice, ...]:
     """The box, as near to the middle of the outlines as the volume lets it be."""
     outlined = np.any([np.asarray(nib.load(path).dataobj) > 0 for path in outlines], axis=0)
+    if not outlined.any() or min(outlined.shape) < side:
+        sys.exit(
+            f"{outlines[:1]}: nothing is outlined there, or it has no {side} voxels along an axis"
+        )
     middle = np.argwhere(outlined).mean(0)
     starts = [
         int(np.clip(round(m - side / 2), 0, n - side))
@@ -29,7 +33,10 @@ def box_around(outlines: list[Path], side: int) -> tuple[slice, ...]:
 def main(cohort: Path, out: Path, side: int = 24, least_ml: float = 2) -> None:
     """Write the cropped people, and the tables of those who are left."""
     with (cohort / "participants.tsv").open(newline="") as file:
-        rows = [r for r in csv.DictReader(file, delimiter="\t") if float(r["lesions_ml"]) >= least_ml]
+        rows = [*csv.DictReader(file, delimiter="\t")]
+    rows = [r for r in rows if r["lesions_ml"] != "n/a" and float(r["lesions_ml"]) >= least_ml]
+    if not rows:
+        sys.exit(f"{cohort}: nobody has {least_ml:g} ml of lesions")
     for row in rows:
         anat = Path(row["participant_id"], "anat")
         (out / anat).mkdir(parents=True, exist_ok=True)
@@ -45,4 +52,6 @@ def main(cohort: Path, out: Path, side: int = 24, least_ml: float = 2) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:]))
+    cohort, out, *numbers = sys.argv[1:]
+    kinds = zip((int, float), numbers, strict=False)
+    main(Path(cohort), Path(out), *(kind(number) for kind, number in kinds))

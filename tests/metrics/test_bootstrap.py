@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import bootstrap, t
+from scipy.stats import binomtest, bootstrap, t
 
 from vol3d.metrics.bootstrap import Resampled, share_beyond
 
@@ -47,6 +47,24 @@ def test_what_is_not_there_is_left_out():
     assert found == {"value": 2.0, "ci": [2.0, 2.0], "n": 3}
     few = Resampled(["a", "b", "c", "d"]).mean([2.0, float("nan"), float("nan"), 2.0])
     assert few == {"value": 2.0, "ci": None, "n": 2}
+
+
+def test_what_always_holds_may_yet_fail():
+    """Wilson's interval, as scipy has it: 3 of 3 tell little, 60 of 60 much."""
+    few = Resampled(list("abc")).share([True] * 3)
+    assert few["value"] == 1
+    assert few["ci"] == pytest.approx([3 / (3 + 1.959964**2), 1])
+    many = Resampled([f"p{i}" for i in range(60)]).share([True] * 54 + [False] * 6)
+    theirs = binomtest(54, 60).proportion_ci(method="wilson")
+    assert many["ci"] == pytest.approx([theirs.low, theirs.high], abs=1e-6)
+    assert Resampled(["a", "b"]).share([True, True])["ci"] is None
+
+
+def test_a_ratio_to_nothing_is_none():
+    """Three of ten people have raters who differ: resamples without them have no ratio."""
+    of_raters = [1.0, 1.0, 2.0] + [0.0] * 7
+    found = Resampled([f"p{i}" for i in range(10)]).ratio([1.0] * 10, of_raters)
+    assert np.isfinite(found["ci"]).all()
 
 
 def test_a_ratio_is_that_of_sums():

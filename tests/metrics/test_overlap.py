@@ -33,6 +33,15 @@ def test_surface_distance_of_cubes_that_are_moved():
         assert got["dice"] == [pytest.approx(0.6)]
 
 
+def test_a_slice_has_a_contour():
+    """Eroded in 3-D a square would be all surface, and the distance 0.05 mm."""
+    truth, predicted = np.zeros((2, 80, 80, 1), np.uint8)
+    truth[20:60, 20:60] = predicted[22:62, 20:60] = 1
+    assert overlap(predicted, truth, 2, (1.0, 1.5, 4.0))["hd95_mm"] == [2]
+    turned = [mask.transpose(2, 0, 1) for mask in (predicted, truth)]
+    assert overlap(*turned, 2, (4.0, 1.0, 1.5))["hd95_mm"] == [2]
+
+
 def test_surface_distance_is_symmetric_and_blind_to_air(pair):
     one, other = overlap(*pair, 3, SPACING), overlap(*pair[::-1], 3, SPACING)
     assert one == other

@@ -10,8 +10,9 @@ from tests.conftest import read_log, verb
 from vol3d.data.datasets import Bids
 from vol3d.data.images import Images
 from vol3d.data.rng import torch_rng
-from vol3d.errors import ConfigError
+from vol3d.errors import ConfigError, DataError
 from vol3d.tasks.diffuse import Diffuse
+from vol3d.tasks.segment import Segment
 from vol3d.trained.members import open_members
 
 RATERS = {"a": {"desc": "rater1"}, "b": {"desc": "rater2"}}
@@ -47,6 +48,12 @@ def test_what_is_drawn_of_a_visit_is_its_generator_s_alone(people: Bids):
     without = Diffuse.parse(plain).job(people).draw(visit, torch_rng("image", 0))
     assert torch.equal(without["sigma"], first["sigma"])  # the rest is drawn as it was
     assert "numbers" not in without
+
+
+def test_a_rater_whom_nobody_has(people: Bids):
+    told = {"model": "unet", "structures": {"lesions_ml": [1]}, "labels": ["a", "bb"]}
+    with pytest.raises(DataError, match="no scan has a label map 'bb'"):
+        Segment.parse(told).check(people.chosen())
 
 
 def test_the_loss_has_its_terms_and_members_their_seeds(people: Bids, tmp_path: Path):

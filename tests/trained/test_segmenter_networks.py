@@ -68,6 +68,7 @@ def test_a_bundle_needs_no_generator(tune: bool, generator: Path, cohort: Path, 
     shutil.rmtree(there)
     assert str(there) not in (run / "config.yaml").read_text()
     again = TrainedSegmenter(run)
+    assert again.needs_its_grid  # the generator was told where voxels lie
     assert torch.equal(again.probabilities(x), expected)
     assert torch.equal(again.probabilities(x), expected)  # the noise is the same each time
     after = again.net.generator.state_dict()

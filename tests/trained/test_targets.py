@@ -14,6 +14,7 @@ from vol3d.data.latents import LatentImages
 from vol3d.data.rng import torch_rng
 from vol3d.diffusion.conditioning import COORDINATES
 from vol3d.errors import ConfigError, DataError
+from vol3d.trained.members import open_members
 from vol3d.trained.target import coordinates, flagged
 from vol3d.trained.targets import images, labels
 from vol3d.trained.targets.labels import LabelCodec
@@ -93,6 +94,14 @@ def test_a_patch_keeps_its_place(contrasts: Path):
     i, j, k = (int((a - f).abs().argmin()) for a, f in zip(axes, first, strict=True))
     for name in ("x0", "T2w"):
         assert torch.equal(part[name], whole[name][:, i : i + 16, j : j + 20, k : k + 12])
+
+
+def test_those_held_out_are_seen_as_they_are(contrasts: Path):
+    target = images.Images(augment={"gamma": {"p": 1, "log_gamma": [0.3, 0.3]}})
+    samples = target.samples(bids(contrasts), [])
+    for visits, is_changed in ((samples.train, True), (samples.val, False)):
+        plain, seen = (samples.sample(visits[0], [], rng)["x0"] for rng in (None, torch_rng("v")))
+        assert torch.equal(plain, seen) != is_changed
 
 
 def test_structures_of_several_raters(contrasts: Path):
@@ -210,6 +219,8 @@ def test_a_generator_of_label_maps(contrasts: Path, tmp_path: Path):
     labels = Volume.read(made).data
     assert labels.dtype == np.int16
     assert set(np.unique(labels)) <= {0, 1, 2, 3, 4}
+    with pytest.raises(ConfigError, match="without seeing an image"):
+        open_members(tmp_path / "run" / "bundle")
     with pytest.raises(ConfigError, match="draws label maps"):
         verb("evaluate", str(tmp_path / "ev"), *data, f"generator={tmp_path / 'run'}")
 

@@ -79,7 +79,7 @@ def test_errors_that_are_known(tmp_path):
         truth, found = box(4, 4, 4), box(4, 4, 2 if i else 1).astype(float)
         visit = person(tmp_path / "data", f"sub-{i:02d}", {"seg": truth})
         probabilities = np.where(found == 1, 0.9, np.where(truth == 1, 0.4, 0.0))
-        segmentation(tmp_path / "segmentations", visit, [probabilities])
+        segmentation(tmp_path / "segmentations", visit, [probabilities, probabilities])
     found = scored(tmp_path)
     s, n = found["structures"][STRUCTURE], PEOPLE
     dice = [2 * 16 / (64 + 16), *[2 * 32 / (64 + 32)] * (n - 1)]
@@ -162,6 +162,10 @@ def test_one_person(pair):
     assert found["structures"][STRUCTURE]["dice"] == {
         "value": 1, "ci": None, "n": 1, "median": 1, "worst": 1}  # fmt: skip
     assert "after" not in found["calibration"]
+    # One member has no interval of its own, and contradicts nobody.
+    assert "credible" not in found["structures"][STRUCTURE]["volume"]
+    assert {*found["uncertainty"]} == {"entropy"}
+    assert not (pair / "scores" / "calibration.json").exists()
     assert "sub-1" not in (pair / "scores" / "report.html").read_text()
 
 
@@ -266,8 +270,11 @@ def test_a_folder_that_holds_something_else(pair):
 
 def test_what_was_calibrated_already_is_told(pair):
     visit = person(pair / "data", "sub-1", {"seg": box(4, 4, 4)})
+    for i in (2, 3):
+        other = person(pair / "data", f"sub-{i}", {"seg": box(4, 4, 4)})
+        segmentation(pair / "segmentations", other, [box(4, 4, 4)])
     scored(pair)
-    assert (pair / "scores" / "calibration.json").exists()  # of the visit as the fixture made it
+    assert (pair / "scores" / "calibration.json").exists()  # of visits as the fixture made them
     segmentation(pair / "segmentations", visit, [box(4, 4, 4)], Temperature=1.5)
     assert any("had a temperature already" in note for note in scored(pair)["notes"])
     assert not (pair / "scores" / "calibration.json").exists()

@@ -345,6 +345,17 @@ def test_structures_in_another_order_and_others(cohort: Path, segmenter: Path, t
         ConfigError, match=r"finds brain_ml, lesions_ml, .* members of one ensemble"
     ):
         segment([segmenter, other], image_of(cohort), tmp_path / "out")
+    meant = {"brain_ml": [2, 3], "ventricles_ml": ["4-5"]}
+    others = [
+        untrained(
+            tmp_path / f"{name}", segmenter, config={"labels": {**meant, "ventricles_ml": ids}}
+        )
+        for name, ids in {"one": ["4-5"], "alike": [5, 4], "apart": [4]}.items()
+    ]
+    one, alike, apart = map(open_members, others)
+    assert len(Mixture([one, alike], 2, 0).dealt) == 2
+    with pytest.raises(ConfigError, match="ventricles_ml is of labels"):
+        Mixture([one, apart], 2, 0)
 
 
 def test_contrasts(cohort: Path, segmenter: Path, tmp_path: Path, caplog):

@@ -48,6 +48,20 @@ class Resampled:
         beyond = share_beyond(n)
         return [float(q) for q in np.nanquantile(values, [beyond, 1 - beyond])]
 
+    def share(self, holds: Sequence[bool]) -> dict[str, object]:
+        """How often something holds, with an interval that is not narrow where it always or never does.
+
+        Wilson's (1927, doi:10.1080/01621459.1927.10502953), for as many trials as there are people: a
+        bootstrap of visits that are all alike has no width.
+        """
+        found, n = self.mean(np.asarray(holds, float)), len(set(self.people))
+        if n < FEWEST:
+            return {**found, "ci": None}
+        p, z = float(found["value"]), 1.959964
+        middle, half = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+        ends = [(middle + sign * half) / (1 + z**2 / n) for sign in (-1, 1)]
+        return {**found, "ci": [float(np.clip(end, 0, 1)) for end in ends]}
+
     def mean(self, values: Sequence[float]) -> dict[str, object]:
         """The mean over visits with its interval; values that are NaN are left out.
 
@@ -85,8 +99,9 @@ class Resampled:
     ) -> list[float] | None:
         """The interval of a ratio of sums, if enough people have a part in it."""
         n = len({p for p, has in zip(self.people, there, strict=True) if has})
+        below = self.weights @ under.astype(float)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return self.middle((self.weights @ over) / (self.weights @ under.astype(float)), n)
+            return self.middle(np.where(below > 0, (self.weights @ over) / below, np.nan), n)
 
 
 def share_beyond(n: int) -> float:

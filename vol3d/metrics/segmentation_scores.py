@@ -7,7 +7,7 @@ import numpy as np
 
 from vol3d.errors import DataError
 from vol3d.metrics.agreement import agreement
-from vol3d.metrics.bootstrap import Resampled
+from vol3d.metrics.bootstrap import FEWEST, Resampled
 from vol3d.metrics.calibration import Calibration, Reliability
 from vol3d.metrics.cross_fit import (
     conformal_of_others,
@@ -64,6 +64,10 @@ class Scores:
         self.temperatures = temperatures_of_others([v.voxels for v in visits], self.fold)
         if self.n_people < 2:
             self.notes.append("One person was scored, so nothing could be fitted on other people.")
+        if self.n_people < FEWEST:
+            self.notes.append(
+                f"Of fewer than {FEWEST} people there is no calibration for new ones."
+            )
         self.before = [v.calibration() for v in self.visits]
         scaled = zip(self.visits, self.temperatures, strict=True)
         self.after = [v.calibration(t) for v, t in scaled] if self.n_people > 1 else None
@@ -74,6 +78,11 @@ class Scores:
         least = int(np.ceil(1 / (1 - self.level) - 1 - 1e-9))
         others = self.n_people - int(np.ceil(self.n_people / folds))
         return folds if others >= least else self.n_people
+
+    @property
+    def members(self) -> int:
+        """How many there are of each visit, at most."""
+        return max(len(v.member_ml) for v in self.visits)
 
     # -- volumes ----------------------------------------------------------------------------------
 
@@ -103,7 +112,7 @@ class Scores:
     def of_interval(self, s: int, low: np.ndarray, high: np.ndarray) -> dict[str, Any]:
         """How often intervals hold the truth, and how wide they are."""
         return {
-            "coverage": self.resampled.mean(holds(low, high, self.truth_ml(s))),
+            "coverage": self.resampled.share(holds(low, high, self.truth_ml(s))),
             "width_ml": self.resampled.mean(high - low),
         }
 
@@ -150,6 +159,7 @@ class Scores:
         found: dict[str, Any] = {
             key: self.of_interval(s, *interval)
             for key, interval in self.intervals[self.structures[s]].items()
+            if key != "credible" or self.members > 1  # of one member it is a point
         }
         truth, predicted = self.truth_ml(s), self.predicted_ml(s)
         found["bias_ml"] = self.resampled.mean(predicted - truth)
@@ -240,7 +250,7 @@ class Scores:
         return {
             "n_visits": len(self.visits),
             "n_people": self.n_people,
-            "members": max(len(v.member_ml) for v in self.visits),
+            "members": self.members,
             "level": self.level,
             "dice": self.resampled.mean([float(np.mean(v.dice)) for v in self.visits]),
             "structures": structures,

@@ -112,10 +112,10 @@ def of_intervals(name: str, volume: dict[str, Any], level: float, members: int) 
     The middle share of m members holds one more draw of their kind in level (m - 1) / (m + 1) of cases;
     more cannot be asked of them.
     """
-    own, fitted = volume["credible"]["coverage"], volume.get("conformal", {}).get("coverage")
+    own, fitted = (volume.get(kind, {}).get("coverage") for kind in ("credible", "conformal"))
     found = []
-    if own["ci"]:
-        due = level * (members - 1) / (members + 1) if members > 1 else level
+    if own and own["ci"]:
+        due = level * (members - 1) / (members + 1)
         asked = f"{due:.0%} is due of {members} members"
         amiss = "is too narrow." + " Take the fitted intervals." * bool(fitted)
         found.append(
@@ -162,6 +162,9 @@ def of_spread(name: str, raters: dict[str, Any] | None) -> list[Finding]:
     spread = raters["volume_spread"]
     words = f"spread of volumes {told(spread)} times that of raters"
     low, high = SPREAD
+    if any(spread["ci"][0] < limit < spread["ci"][1] for limit in SPREAD if spread["ci"]):
+        words = f"{name}: whether members differ as raters do, so few people cannot tell ({words})."
+        return [Finding(words, is_open=True)]
     if spread["value"] < low:
         return [Finding(f"{name}: members differ less than raters do ({words}).", is_amiss=True)]
     if spread["value"] > high:

@@ -44,7 +44,8 @@ class Segment(Config):
     structures: Structures
     """What to find: names as in the covariates (ventricles_ml), and the labels that make each."""
     labels: Raters = [MAIN_LABELS]
-    """Which label map: that of labels_entities, or of a rater; of several, one at random each time."""
+    """Which label map: that of labels_entities, or of a rater; of several, one at random each time,
+    and the first to validate against."""
     contrasts: Names = []
     """The images to find it in: [T1w, FLAIR]. The first is always there, others may be missing. Without a
     name the main one."""
@@ -82,13 +83,13 @@ class Segment(Config):
         """Who cannot be learnt from.
 
         Raises:
-            DataError: nobody can.
+            DataError: nobody can, or nobody has one of the label maps.
         """
         without = [s.who for s in scans if not {*self.labels} & {*s.labels}]
-        if len(without) == len(scans):
-            there = sorted({name for s in scans for name in s.labels})
+        there = sorted({name for s in scans for name in s.labels})
+        if missing := [name for name in self.labels if name not in there]:
             raise DataError(
-                f"no scan has a label map '{', '.join(self.labels)}', which this task learns from "
+                f"no scan has a label map '{', '.join(missing)}', which this task learns from "
                 f"({f'there are: {few(there)}' if there else 'nor another'}); see labels_entities"
             )
         return [f"{len(without)} of {len(scans)} scans have no label map: {few(without)}"] * bool(

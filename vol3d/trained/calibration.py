@@ -1,5 +1,6 @@
 """What `vol3d score` found on people held out, for new images of the same ensemble."""
 
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from vol3d.errors import ConfigError
 from vol3d.io.reading import read_json, understood
 from vol3d.trained.results_folder import short
 
+log = logging.getLogger(__name__)
 COMPUTED = ("micro_batch", "precision")
 """Settings of a sampler that say how voxels are computed, which machines differ in, not what is drawn."""
 
@@ -25,6 +27,7 @@ class Calibration:
         samplers: of its segmenters, likewise.
         segmenters: by their checksums, likewise.
         structures: all that were scored, likewise.
+        learnt_from: of how many visits of the split train.
     """
 
     temperature: float
@@ -34,6 +37,7 @@ class Calibration:
     samplers: list[dict[str, Any] | None] | None
     segmenters: list[str] | None
     structures: list[str] | None
+    learnt_from: int = 0
 
     @classmethod
     def read(cls, path: Path) -> "Calibration":
@@ -49,6 +53,7 @@ class Calibration:
                 float(told["level"]),
                 {name: float(of["offset_ml"]) for name, of in told["conformal"].items()},
                 *(told.get(name) for name in ("members", "samplers", "segmenters", "structures")),
+                int(told.get("learnt_from") or 0),
             )
             if not (
                 found.temperature > 0 and math.isfinite(found.temperature) and 0 < found.level < 1
@@ -58,6 +63,8 @@ class Calibration:
 
     def check(self, path: Path, **ensemble: object) -> None:
         """Of another ensemble it holds nothing: fewer members alone make narrower intervals.
+
+        Warns where it may be of people who were learnt from.
 
         Args:
             path: of the file.
@@ -74,6 +81,12 @@ class Calibration:
                     f"({'not told' if then is None else short(then)}, now {short(now)}); segment people "
                     f"held out as these, and score them again"
                 )
+        if self.learnt_from:
+            log.warning(
+                "warning: calibration: %s is of %d visits of the split train; if the segmenter learnt "
+                "from them, intervals are too narrow",
+                *(path, self.learnt_from),
+            )
 
 
 def as_drawn(value: object) -> object:

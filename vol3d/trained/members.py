@@ -69,6 +69,11 @@ class DiffusionSegmenter:
         self.model = TrainedGenerator(path, device, sampler)
         if not self.model.codec.is_labels:
             raise ConfigError(f"{path}: draws images, not label maps; it is no segmenter")
+        if not self.model.channels:
+            raise ConfigError(
+                f"{path}: draws label maps without seeing an image; it is no segmenter. Train with "
+                f"'task.conditions.image={{kind: image, of: T1w}}'"
+            )
         self.path, self.checksum = self.model.path, self.model.checksum
         self.structures: list[str] = self.model.codec.structures
         self.labels = getattr(self.model.target, "structures", {})

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from vol3d.data.native_scan import NativeScan
 from vol3d.data.scan_checks import CUT, MNI, PREPARE, SAME_SIZE, is_mni, outside, ras_grid
+from vol3d.data.structure_volumes import label_ids
 from vol3d.data.tables import few
 from vol3d.data.visit import Visit
 from vol3d.errors import ConfigError, DataError
 from vol3d.io.header import Header
+from vol3d.io.text import brief
 from vol3d.trained.members import DiffusionSegmenter, Members
 from vol3d.volume import Grid
 
@@ -62,6 +64,13 @@ class Mixture:
                     f"{other.path}: finds {', '.join(other.structures)}, {self.segmenters[0].path} "
                     f"finds {', '.join(self.structures)}; members of one ensemble find the same"
                 )
+            for name in other.labels.keys() & self.segmenters[0].labels.keys():
+                one, two = (s.labels[name] for s in (self.segmenters[0], other))
+                if {*label_ids(one)} != {*label_ids(two)}:
+                    raise ConfigError(
+                        f"{other.path}: {name} is of labels {brief(two)}, in "
+                        f"{self.segmenters[0].path} of {brief(one)}; members of an ensemble find the same"
+                    )
         if members < len(self.segmenters):
             raise ConfigError(
                 f"members={members}: of {len(self.segmenters)} segmenters each gives one or more"

@@ -42,11 +42,10 @@ class TrainedSegmenter:
         grids: those of the scans it was trained on, the finest first.
         labels: see `vol3d.trained.members.Members`.
         is_random: likewise.
-        needs_its_grid: likewise; it never does.
+        needs_its_grid: likewise; it does where the features are of a generator that knows places.
         unfinished: likewise; it never is.
     """
 
-    needs_its_grid = False
     unfinished: ClassVar[list[str]] = []
 
     def __init__(self, path: Path | str, device: torch.device | str = "cpu") -> None:
@@ -58,6 +57,8 @@ class TrainedSegmenter:
         self.quality: dict = bundle.document("quality")
         self.fingerprint: dict = bundle.fingerprint()
         self.grids = grids_of(self.fingerprint)
+        has_one = self.fingerprint.get("common_grid", True)
+        self.needs_its_grid = settings.model.knows_place and has_one
         self.is_random = settings.model.dropout > 0
         self.net = settings.model.build(
             in_channels=channels_of(self.contrasts), num_labels=len(self.structures) + 1

@@ -12,11 +12,13 @@ import vol3d
 from vol3d.bundle import versions
 from vol3d.data.bids_writer import write_json, write_text, write_tsv
 from vol3d.data.network_images import normalise
+from vol3d.data.structure_volumes import label_ids
 from vol3d.data.tables import few
 from vol3d.data.true_labels import TrueLabels, labels_meant
 from vol3d.data.visit import Visit
 from vol3d.errors import ConfigError, DataError
 from vol3d.io.progress import track
+from vol3d.metrics.bootstrap import FEWEST
 from vol3d.metrics.scored_visit import ENTROPY, ScoredVisit, score_visit
 from vol3d.metrics.segmentation_scores import Scores
 from vol3d.metrics.segmentation_verdict import findings
@@ -79,10 +81,10 @@ class Scoring:
                 f"{left} of {segmented} visits were not scored: they are not among those with "
                 f"{self.wanted}."
             )
-        if learnt := sum(v.split == "train" for v, _ in self.pairs):
+        if self.learnt_from:
             found.append(
-                f"{learnt} of {len(self.pairs)} visits are of the split train. If the segmenter learnt "
-                f"from them, figures are too good; split=val scores the others alone."
+                f"{self.learnt_from} of {len(self.pairs)} visits are of the split train. If the "
+                f"segmenter learnt from them, figures are too good; split=val scores the others alone."
             )
         if self.is_calibrated:
             found.append(
@@ -90,6 +92,11 @@ class Scoring:
                 "what that left, so no calibration.json is written."
             )
         return found
+
+    @property
+    def learnt_from(self) -> int:
+        """How many visits are of the split train."""
+        return sum(visit.split == "train" for visit, _ in self.pairs)
 
     @property
     def is_calibrated(self) -> bool:
@@ -122,14 +129,17 @@ class Scoring:
     def score_one(self, visit: Visit, one: Segmentation) -> ScoredVisit:
         """One visit."""
         consensus, members = self.consensus(one), one.members()
+        member_ml = one.member_ml(self.names)
         maps = {measure: one.map(ending) for measure, ending in OTHER_MAPS.items()}
+        if len(member_ml) == 1:  # which contradicts nobody
+            maps = {}
         return score_visit(
             visit.who,
             visit.subject,
             consensus.data,
             one.mean(self.names),
             self.truth.read(visit, consensus.grid, self.labels),
-            one.member_ml(self.names),
+            member_ml,
             spacing=consensus.spacing,
             voxel_ml=consensus.grid.voxel_ml,
             uncertainty={m: volume.data for m, volume in maps.items() if volume is not None},
@@ -166,7 +176,7 @@ class Scoring:
             (asked.out / name).unlink(missing_ok=True)
         write_tsv(asked.out / TABLE, self.rows())
         written = [asked.out / name for name in ("report.html", "scores.json")]
-        if not self.is_calibrated:
+        if not self.is_calibrated and scores.n_people >= FEWEST:
             written.append(asked.out / CALIBRATION)
             write_json(written[-1], {**self.ensemble(), **scores.fitted()})
         evidence = Evidence(scores, made={"command": asked.command(), **versions()})
@@ -192,12 +202,15 @@ class Scoring:
             "samplers": one.told.get("Samplers"),
             "members": len(self.scores.visits[0].member_ml),
             "structures": sorted(self.names),
+            "learnt_from": self.learnt_from,
         }
 
     def digest(self) -> str:
         """The SHA-256 of who was scored and what was true: scorings of one can be compared."""
-        told = [[v.name, v.truth_ml] for v in self.scores.visits]
-        text = json.dumps([self.labels, self.truth.raters, sorted(told)])
+        labels = {name: sorted(label_ids(of)) for name, of in sorted(self.labels.items())}
+        places = [self.names.index(name) for name in labels]
+        told = [[v.name, [v.truth_ml[s] for s in places]] for v in self.scores.visits]
+        text = json.dumps([labels, self.truth.raters, sorted(told)])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def rows(self) -> list[dict[str, object]]:

@@ -269,6 +269,7 @@ class Segment(Config):
             "interval": self.interval,
             "lesions": self.lesions,
             "keep_members": self.keep_members,
+            "form": getattr(self.data, "form", None),
             "calibration": sha256(self.calibration) if self.calibration else None,
         }
 

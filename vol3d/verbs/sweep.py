@@ -118,6 +118,10 @@ class Sweep(Config):
     def trials(self) -> list[tuple[str | None, int | None]]:
         """Each solver with each number of steps; one without either, of what is no diffusion model."""
         if kind_at(generator_at(self.bundle)) != "diffusion":
+            if self.sampler or self.solvers:
+                raise ConfigError(
+                    f"{self.bundle}: is no diffusion model, and has no sampler or solver"
+                )
             return [(None, None)]
         return [(s, n) for s in self.solvers or [self.own_solver()] for n in sorted({*self.steps})]
 

@@ -81,6 +81,7 @@ class VolumeSamples(ABC):
         self.images, self.codec, self.augment, self.patch = images, codec, augment, patch
         self.path = images.path
         self.train, self.val, self.channels = images.train, images.val, codec.channels
+        self.held_out = {visit.who for visit in self.val}
 
     @abstractmethod
     def x0(self, there: Mapping[str, Tensor], rater: int) -> Tensor:
@@ -116,7 +117,7 @@ class VolumeSamples(ABC):
     ) -> dict[str, Tensor | None]:
         """See `Samples.sample`."""
         there = {n: torch.from_numpy(a) for n, a in self.images.read(visit).items()}
-        if rng is not None:
+        if rng is not None and visit.who not in self.held_out:
             pictures, maps = ({n: there[n] for n in of} for of in (visit.images, visit.labels))
             spacing = self.images.grid_of(visit).spacing
             pictures, maps = self.augment.augmented(pictures, maps, spacing, rng)
