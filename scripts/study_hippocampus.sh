@@ -4,10 +4,10 @@
 # hippocampus.tsv: columns subject, image, labels, split (Medical Segmentation Decathlon, Task04). Further
 # words go to every training (total_nimg=2000), those in DIFFUSION and UNET to trainings of that kind. JOBS
 # trainings run at a time (1); on a GPU take 6. Run it again to go on.
-# On two cores at half the resolution, an hour:
+# On two cores at half the resolution, an hour and a half (MONAI's U-Net takes three sizes of channels or more):
 #   python scripts/halve_table.py hippocampus.tsv runs/halved
-#   DIFFUSION='task.target.patch=[20,28,20] task.model.patch=1 task.model.channels=[32,64] total_nimg=6000' \
-#   UNET='task.patch=[20,28,20] task.model.channels=[32,64] total_nimg=4000' JOBS=2 \
+#   DIFFUSION='task.target.patch=[20,28,20] task.model.patch=1 task.model.channels=[16,32] total_nimg=4000' \
+#   UNET='task.patch=[20,28,20] task.model.channels=[16,32,64] total_nimg=3000' JOBS=2 \
 #     scripts/study_hippocampus.sh runs/halved/table.tsv runs/hippocampus_2mm
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
