@@ -19,6 +19,7 @@ from vol3d.data.tables import read_rows
 SEGMENTER, AUGMENTATION = (
     f"configs/few_labels/{name}.yaml" for name in ("segmenter", "augmentation")
 )
+UNET = "task.model={kind: unet, patch: 1, channels: [16, 32, 64]}"
 WAYS = {
     "networks": {
         "features": ["task.model={kind: diffusion_features, of: GENERATOR}"],
@@ -26,13 +27,13 @@ WAYS = {
             "task.model={kind: diffusion_features, of: GENERATOR, tune: true}",
             "optim.lr=1e-3",
         ],
-        "U-Net": ["task.model={kind: unet, patch: 1, channels: [16, 32, 64]}"],
+        "U-Net": [UNET],
         "MONAI's U-Net": ["task.model={kind: monai_unet, channels: [16, 32, 64, 128]}"],
     },
     "augmentation": {
-        "as it is": ["task.model=unet", "task.flip=0", "task.brightness=0"],
-        "flip, brightness": ["task.model=unet"],
-        "and TorchIO": [AUGMENTATION, "task.model=unet"],
+        "as it is": [UNET, "task.flip=0", "task.brightness=0"],
+        "flip, brightness": [UNET],
+        "and TorchIO": [AUGMENTATION, UNET],
     },
 }
 

@@ -2,12 +2,13 @@
 # Diffusion segmenters beside U-Nets on the hippocampus, trained and scored on one split, in one table:
 #   scripts/study_hippocampus.sh hippocampus.tsv runs/hippocampus [key=value ...]
 # hippocampus.tsv: columns subject, image, labels, split (Medical Segmentation Decathlon, Task04). Further
-# words go to every training (total_nimg=2000), those in DIFFUSION and UNET to trainings of that kind. JOBS
-# trainings run at a time (1); on a GPU take 6. Run it again to go on.
-# On two cores at half the resolution, an hour and a half (MONAI's U-Net takes three sizes of channels or more):
+# words go to every training (total_nimg=2000), those in DIFFUSION, UNET and MONAI to trainings of that
+# config. JOBS trainings run at a time (1); on a GPU take 6. Run it again to go on.
+# On two cores at half the resolution, an hour and a half:
 #   python scripts/halve_table.py hippocampus.tsv runs/halved
 #   DIFFUSION='task.target.patch=[20,28,20] task.model.patch=1 task.model.channels=[16,32] total_nimg=4000' \
-#   UNET='task.patch=[20,28,20] task.model.channels=[16,32,64] total_nimg=3000' JOBS=2 \
+#   UNET='task.patch=[20,28,20] task.model.patch=1 task.model.channels=[16,32,64] total_nimg=3000' \
+#   MONAI='task.patch=[20,28,20] task.model.channels=[16,32,64] total_nimg=3000' JOBS=2 \
 #     scripts/study_hippocampus.sh runs/halved/table.tsv runs/hippocampus_2mm
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -28,7 +29,7 @@ unet1 unet seed=1
 unet2 unet seed=2
 unet3 unet seed=3
 dropout unet task.model.dropout=0.2
-monai unet task.model=monai_unet
+monai monai
 LINES
 for name in diffusion bits zero_one x0 edm ddim unet1 dropout monai; do
   segment_and_score "$name" "$out/$name" "$table"
