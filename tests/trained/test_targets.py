@@ -97,7 +97,7 @@ def test_a_patch_keeps_its_place(contrasts: Path):
 
 
 def test_those_held_out_are_seen_as_they_are(contrasts: Path):
-    target = images.Images(augment={"gamma": {"p": 1, "log_gamma": [0.3, 0.3]}})
+    target = images.Images(augment={"gamma": {"p": 1, "log_gamma": 0.3}})
     samples = target.samples(bids(contrasts), [])
     for visits, is_changed in ((samples.train, True), (samples.val, False)):
         plain, seen = (samples.sample(visits[0], [], rng)["x0"] for rng in (None, torch_rng("v")))
