@@ -98,6 +98,7 @@ def main() -> None:
         asked.generator = asked.out / "generator"
         make_generator(cohort, asked.generator, data, asked.generator_words)
     table = asked.out / f"{asked.what}.tsv"
+    order = [*WAYS[asked.what]]
     found = read_rows(table) if table.is_file() else []
     rows = {(int(row["people"]), row["way"]): row for row in found}
     for people in asked.people:
@@ -106,7 +107,6 @@ def main() -> None:
             dice = {k: sum(t[k] for t in told) / len(told) for k in told[0] if k.startswith("dice")}
             figures = {k.removeprefix("dice_"): f"{d:.3f}" for k, d in dice.items()}
             rows[people, way] = {"people": str(people), "way": way, **figures}
-            order = [*WAYS[asked.what]]
             in_order = sorted(rows.items(), key=lambda row: (row[0][0], order.index(row[0][1])))
             write_tsv(table, [row for _, row in in_order])
     cells = [[*next(iter(rows.values()))], *([*row.values()] for _, row in in_order)]

@@ -266,6 +266,11 @@ def grids_of(fingerprint: dict) -> list[Grid]:
     ]
 
 
+def has_common_grid(fingerprint: dict) -> bool:
+    """Whether all scans lay on one grid, not each on its own."""
+    return fingerprint.get("common_grid", True)
+
+
 def check_fingerprint(told: dict) -> None:
     """What a fingerprint tells is there, as far as it is used, and fit for the names of files.
 

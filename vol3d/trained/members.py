@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vol3d.bundle import READY, Bundle
 from vol3d.data.dataset import SPACING
+from vol3d.data.images import has_common_grid
 from vol3d.errors import ConfigError
 from vol3d.trained.generator import TrainedGenerator
 from vol3d.trained.segmenter import TrainedSegmenter
@@ -79,8 +80,7 @@ class DiffusionSegmenter:
         self.labels = getattr(self.model.target, "structures", {})
         self.contrasts = list(self.model.channels)
         self.fingerprint, self.grids = self.model.fingerprint, self.model.grids
-        has_one = self.fingerprint.get("common_grid", True)
-        self.needs_its_grid = self.model.wants_coordinates and has_one
+        self.needs_its_grid = self.model.wants_coordinates and has_common_grid(self.fingerprint)
         self.unfinished = self.model.unfinished
 
     def members(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from vol3d.data.images import has_common_grid
 from vol3d.data.native_scan import NativeScan
 from vol3d.data.scan_checks import CUT, MNI, PREPARE, SAME_SIZE, is_mni, outside, ras_grid
 from vol3d.data.structure_volumes import label_ids
@@ -172,7 +173,7 @@ class Mixture:
         can_be_there = (
             is_mni(header)
             and segmenter.fingerprint["space_code"] == MNI
-            and segmenter.fingerprint.get("common_grid", True)
+            and has_common_grid(segmenter.fingerprint)
         )
         alike = np.isclose(own.spacing, learnt.spacing, rtol=SAME_SIZE) | flat
         if segmenter.needs_its_grid:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vol3d.bundle import Bundle
 from vol3d.config import Config
-from vol3d.data.images import grids_of
+from vol3d.data.images import grids_of, has_common_grid
 from vol3d.data.structure_volumes import Labels
 from vol3d.errors import ConfigError, DataError
 from vol3d.trained.autoencoder import channels_last
@@ -57,8 +57,7 @@ class TrainedSegmenter:
         self.quality: dict = bundle.document("quality")
         self.fingerprint: dict = bundle.fingerprint()
         self.grids = grids_of(self.fingerprint)
-        has_one = self.fingerprint.get("common_grid", True)
-        self.needs_its_grid = settings.model.knows_place and has_one
+        self.needs_its_grid = settings.model.knows_place and has_common_grid(self.fingerprint)
         self.is_random = settings.model.dropout > 0
         self.net = settings.model.build(
             in_channels=channels_of(self.contrasts), num_labels=len(self.structures) + 1

@@ -130,9 +130,8 @@ class Scoring:
         """One visit."""
         consensus, members = self.consensus(one), one.members()
         member_ml = one.member_ml(self.names)
-        maps = {measure: one.map(ending) for measure, ending in OTHER_MAPS.items()}
-        if len(member_ml) == 1:  # which contradicts nobody
-            maps = {}
+        others = OTHER_MAPS if len(member_ml) > 1 else {}  # one member contradicts nobody
+        maps = {measure: one.map(ending) for measure, ending in others.items()}
         return score_visit(
             visit.who,
             visit.subject,
