@@ -75,6 +75,8 @@ def test_steps_and_members(folder, tmp_path):
     assert [r["dice"] for r in rows[:2]] == [r["dice"] for r in rows[4:6]]
     alone = swept(folder, tmp_path / "alone", steps=2, members=1, solvers="euler")
     assert (alone[0]["dice"], alone[0]["ece"]) == (rows[2]["dice"], rows[2]["ece"])
+    guided = swept(folder, tmp_path / "guided", steps=2, members=1, sampler={"guidance": 2})
+    assert guided[0]["calls_per_volume"] == "4"
 
 
 def test_it_goes_on_where_it_was(folder, tmp_path):

@@ -12,6 +12,7 @@ from vol3d.data.dataset import SPACING
 from vol3d.data.images import has_common_grid
 from vol3d.errors import ConfigError
 from vol3d.trained.generator import TrainedGenerator
+from vol3d.trained.sampling import guidance_scales
 from vol3d.trained.segmenter import TrainedSegmenter
 from vol3d.volume import Grid
 
@@ -28,6 +29,7 @@ class Members(Protocol):
         fingerprint: of what it was trained on.
         grids: those of the scans it was trained on, the finest first.
         is_random: its answer depends on the seed.
+        calls: of the network for one member.
         unfinished: see `vol3d.trained.generator.TrainedGenerator`.
         needs_its_grid: it was told where voxels lie on the one grid that it learnt on.
     """
@@ -40,6 +42,7 @@ class Members(Protocol):
     fingerprint: dict[str, Any]
     grids: list[Grid]
     is_random: bool
+    calls: int
     needs_its_grid: bool
     unfinished: list[str]
 
@@ -82,6 +85,13 @@ class DiffusionSegmenter:
         self.fingerprint, self.grids = self.model.fingerprint, self.model.grids
         self.needs_its_grid = self.model.wants_coordinates and has_common_grid(self.fingerprint)
         self.unfinished = self.model.unfinished
+
+    @property
+    def calls(self) -> int:
+        """See `Members`: by solver and steps, and again for each scale that guides."""
+        sampler, model = self.model.sampler, self.model
+        scales = guidance_scales(sampler, model.schema, model.scales)
+        return sampler.solver.calls(sampler.steps) * (1 + len({*scales.values()} - {1.0}))
 
     def members(
         self, images: Mapping[str, Tensor], seeds: Sequence[int], grid: Grid

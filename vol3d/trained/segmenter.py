@@ -43,9 +43,11 @@ class TrainedSegmenter:
         labels: see `vol3d.trained.members.Members`.
         is_random: likewise.
         needs_its_grid: likewise; it does where the features are of a generator that knows places.
+        calls: likewise.
         unfinished: likewise; it never is.
     """
 
+    calls: ClassVar[int] = 1
     unfinished: ClassVar[list[str]] = []
 
     def __init__(self, path: Path | str, device: torch.device | str = "cpu") -> None:

@@ -23,7 +23,7 @@ from vol3d.io.progress import Bar
 from vol3d.io.reading import read_json, under
 from vol3d.metrics.calibration import Reliability
 from vol3d.metrics.growing_ensemble import Grown, grow
-from vol3d.trained.members import DiffusionSegmenter, kind_at, open_members
+from vol3d.trained.members import kind_at, open_members
 from vol3d.trained.mixture import Mixture, takes
 from vol3d.trained.targets.labels import Structures
 from vol3d.training.engine import device_of
@@ -202,10 +202,7 @@ class Sweep(Config):
                 bar.advance()
         whole_ensemble = [g.seconds / g.members for g in found[sizes[-1]]]
         each_s = float(np.median(whole_ensemble))  # the first one warms up
-        model = mixture.segmenters[0]
-        calls = (
-            model.model.sampler.solver.calls(steps) if isinstance(model, DiffusionSegmenter) else 1
-        )
+        calls = mixture.segmenters[0].calls
         return [row_of(solver, steps, calls, each_s, names, found[m]) for m in sizes]
 
     def draw(self, rows: list[dict[str, Any]]) -> None:
