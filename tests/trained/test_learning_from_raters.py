@@ -14,6 +14,7 @@ from vol3d.errors import ConfigError, DataError
 from vol3d.tasks.diffuse import Diffuse
 from vol3d.tasks.segment import Segment
 from vol3d.trained.members import open_members
+from vol3d.trained.sampling import Guides, draw_samples
 
 RATERS = {"a": {"desc": "rater1"}, "b": {"desc": "rater2"}}
 DATA = {"contrasts": ["FLAIR", "T1w"], "raters": RATERS, "labels_suffix": "mask", "grid": "8mm"}
@@ -77,7 +78,7 @@ def test_the_loss_has_its_terms_and_members_their_seeds(people: Bids, tmp_path: 
 
 
 def test_a_model_that_is_told_the_rater_draws_each_s_map(people: Bids):
-    """Of a seed's number, in so many equal parts, comes who; in training it is who made the map."""
+    """In training it is who made the map; seeds go round the raters."""
     task = Diffuse.parse({**TASK, "conditions": {"vector": None, "whose": {"kind": "rater"}}})
     job = task.job(people)
     visit = next(v for v in job.scans if job.samples.images.labels(v, "a").any())
@@ -91,9 +92,12 @@ def test_a_model_that_is_told_the_rater_draws_each_s_map(people: Bids):
     module = job.nets["denoiser"].conditions["whose"]
     told = module.learn({"rater": torch.tensor(who)}, drawn[0]["x0"])[0].vector
     assert told.argmax(1).tolist() == who
-    numbers = torch.tensor([[-3.0], [-0.1], [0.1], [3.0]])
-    asked = module({"numbers": numbers}, (8, 8, 8)).vector
-    assert asked.tolist() == [[1.0, 0.0]] * 2 + [[0.0, 1.0]] * 2
+    asked = []
+    module.register_forward_hook(lambda _, __, told: asked.extend(told.vector.argmax(1).tolist()))
+    flair = Guides({"FLAIR": 1}, {"FLAIR": 1.0}, [{"FLAIR": None}] * 3)
+    net, shape = job.nets["denoiser"], (1, 8, 8, 8)
+    draw_samples(net, job.schema, [{}] * 3, [4, 7, 5], task.sampler, shape, flair)
+    assert asked == [0, 1, 1]
     alone = {**TASK, "conditions": task.conditions, "target": {**TASK["target"], "of": ["a"]}}
     with pytest.raises(ConfigError, match=r"conditions.whose.*the label maps of two raters"):
         Diffuse.parse(alone).job(people)

@@ -28,7 +28,7 @@ COARSE, COARSE_NOISE = "coarse", "coarse_noise"
 COORDINATES = "coordinates"
 """Where each voxel lies, [B, 3, X, Y, Z], from -1 to 1 along the axes of the whole grid."""
 RATER = "rater"
-"""Whose label map is drawn, as a place in `target.of`, [B]; known in training alone."""
+"""Whose label map is drawn, [B]: a place in `target.of`, or a seed, which goes round them."""
 NUMBERS = "numbers"
 """Standard normal numbers of each sample's own generator, [B, N] (see `Conditioning.numbers`)."""
 Penalty = Callable[[Tensor], Mapping[str, Tensor]]

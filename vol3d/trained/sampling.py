@@ -10,7 +10,7 @@ from vol3d.data.covariates import Covariates, Row
 from vol3d.data.rng import randn, torch_rng
 from vol3d.diffusion.classifier_free_guidance import Guided
 from vol3d.diffusion.condition import Condition
-from vol3d.diffusion.conditioning import COORDINATES, COVARIATES, NUMBERS
+from vol3d.diffusion.conditioning import COORDINATES, COVARIATES, NUMBERS, RATER, Given
 from vol3d.diffusion.model import DiffusionNet, Sampler
 from vol3d.diffusion.rescheduled import Rescheduled
 from vol3d.diffusion.sampler_interface import Around, as_it_is
@@ -78,8 +78,8 @@ def draw_samples(
     def draw() -> Tensor:
         return channels_last(randn(shape, rngs).to(device))
 
-    numbers = randn((net.numbers,), rngs)
-    full, without = conditions(net, schema, rows, sampler, shape[1:], images, numbers)
+    own = {NUMBERS: randn((net.numbers,), rngs), RATER: torch.tensor(seeds)}
+    full, without = conditions(net, schema, rows, sampler, shape[1:], images, own)
     x = draw() * levels.sigma[0].item()
     with autocast(device, sampler.precision):
         denoise = around(Guided(denoiser, full, without))
@@ -93,11 +93,11 @@ def conditions(
     sampler: Sampler,
     shape: tuple[int, ...],
     images: Guides | None = None,
-    numbers: Tensor | None = None,
+    own: Given | None = None,
 ) -> tuple[Condition, list[tuple[float, Condition]]]:
     """The full condition, and per guidance scale the condition without what has that scale.
 
-    All of them have the same `numbers` [B, N] of the samples' generators.
+    All of them have what is the samples' `own`: their numbers, and whose maps they are.
     """
     images = images or Guides({}, {}, [{} for _ in rows])
     scales = guidance_scales(sampler, schema, images.scales)
@@ -111,9 +111,8 @@ def conditions(
         ]
         stacked = {n: torch.stack([g[n] for g in given]).to(net.device) for n in images.channels}
         row = torch.tensor(encoded, device=net.device)
-        given = {COVARIATES: row, COORDINATES: place, **stacked}
-        if numbers is not None:
-            given[NUMBERS] = numbers.to(net.device)
+        of_seeds = {n: t.to(net.device) for n, t in (own or {}).items()}
+        given = {COVARIATES: row, COORDINATES: place, **stacked, **of_seeds}
         return net.condition(given, shape)
 
     groups = [
