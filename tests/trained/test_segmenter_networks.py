@@ -11,7 +11,7 @@ from monai.networks.nets import DynUNet
 from tests.conftest import SEGMENTER, TINY, data_words, once, verb
 from vol3d.bundle import Bundle
 from vol3d.config import Config
-from vol3d.errors import ConfigError
+from vol3d.errors import ConfigError, DataError
 from vol3d.models.denoisers.unet import UNet
 from vol3d.models.segmenters.monai_unet import MonaiUNet
 from vol3d.trained import TrainedSegmenter
@@ -69,6 +69,10 @@ def test_a_bundle_needs_no_generator(tune: bool, generator: Path, cohort: Path, 
     assert str(there) not in (run / "config.yaml").read_text()
     again = TrainedSegmenter(run)
     assert again.needs_its_grid  # the generator was told where voxels lie
+    (learnt,) = again.grids
+    again.check_grid(learnt)
+    with pytest.raises(DataError, match="knows only the grid that it learnt on"):
+        again.check_grid(learnt.padded(1))
     assert torch.equal(again.probabilities(x), expected)
     assert torch.equal(again.probabilities(x), expected)  # the noise is the same each time
     after = again.net.generator.state_dict()

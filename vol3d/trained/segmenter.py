@@ -72,7 +72,7 @@ class TrainedSegmenter:
         """It measures voxels of a size that it knows, in one image.
 
         Raises:
-            DataError: those of the grid are larger or smaller.
+            DataError: those of the grid are larger or smaller, or lie elsewhere and it knows places.
             ConfigError: it takes several images.
         """
         if len(self.contrasts) > 1:
@@ -83,6 +83,11 @@ class TrainedSegmenter:
             raise DataError(
                 f"{self.path}: learnt from voxels of {self.grids[0].spacing} mm, these images have "
                 f"{grid.spacing} mm; train one on such"
+            )
+        if self.needs_its_grid and not any(g.matches(grid, 0.01) for g in self.grids):
+            raise DataError(
+                f"{self.path}: knows only the grid that it learnt on, {self.grids[0]}; these images lie on "
+                f"{grid}"
             )
 
     @torch.inference_mode()
