@@ -105,6 +105,23 @@ def test_an_affine_shifts_by_mm():
     assert (shifts < 5.1).all()
 
 
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_a_slice_stays_in_its_plane(axis: int):
+    """Of a disc that no change is large enough to move out of sight, nearly all is still there."""
+    x, _ = blob((28, 28, 28))
+    x = x.narrow(axis, 14, 1)
+    settings = {"affine": {"p": 1, "translation": 6}, "elastic": {"p": 1, "max_displacement": 6}}
+    for seed in range(8):
+        images, labels = Augment.parse(settings).augmented(
+            {"x": x}, {"x": (x > 0).long()}, (2.0, 2.0, 2.0), torch_rng("test", seed)
+        )
+        moved = images["x"]
+        assert moved.shape == labels["x"].shape == x.shape
+        assert 0.8 < (moved > 0).sum() / (x > 0).sum() < 1.25
+        assert torch.equal(labels["x"] > 0, moved > 0)
+        assert not torch.equal(moved, x)
+
+
 @pytest.mark.parametrize("name", SHADING)
 def test_intensity_transforms_leave_labels_and_zeros(name: str):
     x, y = blob()

@@ -12,7 +12,7 @@ from vol3d.diffusion.denoiser import Denoiser
 from vol3d.diffusion.prediction import FlowVelocity
 from vol3d.diffusion.schedules.flow import Flow
 from vol3d.diffusion.tiles import Tiled, coarse_look, starts
-from vol3d.errors import ConfigError
+from vol3d.errors import ConfigError, DataError
 
 
 class Pointwise(nn.Module):
@@ -37,14 +37,25 @@ def test_blended_tiles_are_the_whole_of_a_pointwise_network(coarse: bool):
     rng = torch.Generator().manual_seed(0)
     x, place = (torch.randn(2, c, 12, 9, 7, generator=rng) for c in (1, 3))
     sigma, cond = torch.tensor(0.4, dtype=torch.float64), Condition(channels=place)
-    tiled = Tiled(denoiser, (8, 20, 4), coarse=coarse)(x, sigma, cond)
+    tiled = Tiled(denoiser, (8, 9, 4), coarse=coarse)(x, sigma, cond)
     whole = denoiser(x, sigma, cond)
     if coarse:  # the look is the same in every tile, so a constant image is known in closed form
         x = torch.full_like(x, 0.7)
-        tiled = Tiled(denoiser, (8, 20, 4), coarse=True)(x, sigma, cond)
+        tiled = Tiled(denoiser, (8, 9, 4), coarse=True)(x, sigma, cond)
         look = Condition(channels=torch.cat([place, denoiser.seen(x, sigma)], 1))
         whole = denoiser(x, sigma, look)
     assert torch.allclose(tiled, whole, atol=1e-5)
+
+
+def test_a_whole_that_is_smaller_than_a_tile():
+    """It is the tile; but with a coarse look, which training never had of so little, it is refused."""
+    denoiser = Denoiser(Pointwise(), FlowVelocity(), Flow())
+    x, sigma = torch.randn(1, 1, 12, 9, 7), torch.tensor(0.4, dtype=torch.float64)
+    cond = Condition(channels=torch.zeros(1, 1, 12, 9, 7))
+    tiled = Tiled(denoiser, (8, 20, 4), coarse=False)(x, sigma, cond)
+    assert torch.allclose(tiled, denoiser(x, sigma, cond), atol=1e-5)
+    with pytest.raises(DataError, match=r"\(12, 9, 7\) voxels is smaller than the patches"):
+        Tiled(denoiser, (8, 20, 4), coarse=True)(x, sigma, cond)
 
 
 def test_the_coarse_look_is_linear_and_shows_the_whole():

@@ -190,6 +190,21 @@ def test_large_images_give_the_same_features(monkeypatch: pytest.MonkeyPatch):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
+def test_heads_learn_of_large_images_as_of_small_ones(generator: Path, monkeypatch):
+    """What the frozen generator computes in slabs is still there when the head's gradient is taken."""
+    model = One.parse({"model": {"kind": "diffusion_features", "of": str(generator), "width": 8}}).model
+    torch.manual_seed(0)
+    net, x, gradients = model.build(1, 3), torch.rand(1, 1, 14, 11, 13), []
+    for large in (2**30, 1):
+        monkeypatch.setattr("vol3d.models.denoisers.unet.LARGE", large)
+        net.zero_grad()
+        net(x).square().mean().backward()
+        gradients.append([p.grad.clone() for p in net.parameters() if p.grad is not None])
+    assert gradients[0]
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-3)
+
+
 def test_a_tap_meets_odd_shapes():
     tap = Tap(8, 4, 6)
     x = torch.rand(1, 1, 9, 7, 1)

@@ -3,7 +3,7 @@
 Names and meanings of the settings are TorchIO's. Each takes one number, the largest change.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,7 +25,11 @@ class Transform(Config):
         import torchio
 
         kind = getattr(torchio, f"Random{type(self).__name__}")
-        return kind(**self.model_dump(exclude={"p"}), copy=False)(subject)
+        return kind(**self.settings(subject), copy=False)(subject)
+
+    def settings(self, subject: "Subject") -> dict[str, Any]:
+        """What TorchIO is told."""
+        return self.model_dump(exclude={"p"})
 
 
 class Affine(Transform):
@@ -39,6 +43,13 @@ class Affine(Transform):
     """Largest turn about each axis, in degrees."""
     translation: NonNegativeFloat = 3.0
     """Largest shift along each axis, in mm."""
+
+    def settings(self, subject: "Subject") -> dict[str, Any]:
+        """TorchIO turns and resizes a slice in its plane, but would shift it out of that."""
+        far = self.translation
+        across = 0.0 if subject.is_2d() else far
+        shifts = (-far, far, -far, far, -across, across)
+        return {**super().settings(subject), "translation": shifts}
 
 
 class ElasticDeformation(Transform):
@@ -162,30 +173,42 @@ class Augment(Config):
         if not moving | shading:
             return images, labels
         seed = int(torch.randint(2**62, (), generator=rng))
-        subject = apply(moving, subject_of(images, labels, spacing), seed)
+        axis = thin_axis(images)
+        subject = apply(moving, subject_of(images, labels, spacing, axis), seed)
         brain = subject["brain"].data > 0
         brains = {name: brain & (subject[f"image {name}"].data > 0) for name in images}
         subject = apply(shading, subject, seed)
-        return (
-            {
-                name: (subject[f"image {name}"].data * brains[name]).clamp(0, 1).contiguous().to(x)
-                for name, x in images.items()
-            },
-            {name: subject[f"label {name}"].data.contiguous().to(y) for name, y in labels.items()},
-        )
+        pictures = {
+            name: (subject[f"image {name}"].data * brains[name]).clamp(0, 1).to(x)
+            for name, x in images.items()
+        }
+        maps = {name: subject[f"label {name}"].data.to(y) for name, y in labels.items()}
+        back = ({n: x.movedim(3, axis).contiguous() for n, x in of.items()} for of in (pictures, maps))
+        return tuple(back)
 
     def chosen(self, *names: str) -> dict[str, Transform]:
         """Those transforms that are on, by name."""
         return {name: t for name in names if (t := getattr(self, name)) is not None}
 
 
+def thin_axis(images: dict[str, Tensor]) -> int:
+    """The axis of [1, X, Y, Z] along which a slice has one voxel; 3, Z, of a volume."""
+    shape = next(iter(images.values())).shape
+    return next((axis for axis in (1, 2, 3) if shape[axis] == 1), 3)
+
+
 def subject_of(
-    images: dict[str, Tensor], labels: dict[str, Tensor], spacing: tuple[float, float, float]
+    images: dict[str, Tensor],
+    labels: dict[str, Tensor],
+    spacing: tuple[float, float, float],
+    axis: int,
 ) -> "Subject":
-    """TorchIO's form of a person, with a map of the brain."""
+    """TorchIO's form of a person, with a map of the brain; the axis is its last, where it knows a slice."""
     from torchio import LabelMap, ScalarImage, Subject
 
-    affine = np.diag([*spacing, 1.0])
+    images, labels = ({n: x.movedim(axis, 3) for n, x in of.items()} for of in (images, labels))
+    mm = [*spacing]
+    affine = np.diag([*mm[: axis - 1], *mm[axis:], mm[axis - 1], 1.0])
     brain = torch.stack(list(images.values())).amax(0) > 0  # [1, X, Y, Z]
     return Subject(
         {f"image {name}": ScalarImage(tensor=x, affine=affine) for name, x in images.items()}

@@ -11,6 +11,7 @@ the images and not in the place of the fixed one; and the path is that of a `Def
 """
 
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from typing import Literal
 
 import torch
@@ -118,18 +119,18 @@ class GuidedNet(nn.Module):
             both, at = torch.cat(noise.split(1, 1)), torch.cat([sigma, sigma])
             across = at.view(-1, 1, 1, 1, 1)
             x = self.schedule.alpha(across).to(x0) * x0 + across.to(x0) * both
-        features: dict[int, Tensor] = {}
+        features: dict[int, list[Tensor]] = defaultdict(list)
         answer = self.denoiser(
             x,
             self.schedule.c_noise(at).to(x0),
             channels=torch.cat([other, seen], 1),
-            on_block=features.__setitem__,
+            on_block=lambda i, h: features[i].append(h),  # large images come one after another
         ).to(x0.dtype)
         if self.gamma is None:
             pair = torch.cat([seen, answer], 1).chunk(2)
             velocities = self.registrar(*pair)
         else:
-            guides = [features[self.taken[coarser]] for coarser in sorted(self.taken)]
+            guides = [torch.cat(features[self.taken[coarser]]) for coarser in sorted(self.taken)]
             velocities = self.registrar(moving, fixed, guides)
         if noise is None:
             return velocities

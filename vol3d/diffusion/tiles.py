@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from vol3d.diffusion.condition import Condition, join
 from vol3d.diffusion.denoiser import Denoiser
+from vol3d.errors import DataError
 
 OVERLAP = 0.25
 """Share of a tile that the next one covers too, at least."""
@@ -44,11 +45,20 @@ class Tiled:
         return self.estimate(x, sigma, cond)[0]
 
     def estimate(self, x: Tensor, sigma: Tensor, cond: Condition) -> tuple[Tensor, Tensor | None]:
-        """The same, and the share of a learned variance; see `Denoiser.estimate`."""
+        """The same, and the share of a learned variance; see `Denoiser.estimate`.
+
+        Raises:
+            DataError: the whole is smaller than a tile, and a coarse look at it is due.
+        """
         shape = x.shape[2:]
         size = [min(n, s) for n, s in zip(shape, self.size, strict=True)]
         window = blending(size, x.device)
         look = Condition()
+        if self.coarse and size != [*self.size]:
+            raise DataError(
+                f"an image of {tuple(shape)} voxels is smaller than the patches of training, {self.size}, "
+                f"beside which this model looks at the whole"
+            )
         if self.coarse:
             look = Condition(channels=self.denoiser.seen(coarse_look(x, size), sigma))
         total, weights, shares = torch.zeros_like(x), x.new_zeros(shape), None

@@ -127,8 +127,8 @@ def kept(h: Tensor | Slabbed) -> Tensor | Slabbed:
 
 
 def whole(h: Tensor | Slabbed) -> Tensor:
-    """Features in one piece, whatever becomes of the slabs."""
-    return h.whole() if isinstance(h, Slabbed) else h
+    """Features in one piece; of slabs a copy, which no layer writes over."""
+    return torch.cat([part for _, part in h.parts(0, h.planes)], 2) if isinstance(h, Slabbed) else h
 
 
 def flat(slab: Tensor) -> Tensor:

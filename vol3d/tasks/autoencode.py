@@ -97,6 +97,13 @@ class Autoencode(Config):
     covariates: Annotated[dict[str, Wanted], BeforeValidator(without_nulls)] = {}
     """What the diffusion model is to be told; nothing is learnt from it here, but what lacks is told."""
 
+    @model_validator(mode="after")
+    def check_patch(self) -> "Autoencode":
+        """Its losses are of a batch, in which no patch can count less than another."""
+        if self.patch and (self.patch.centre or self.patch.foreground):
+            raise ValueError("patch: an autoencoder's patches lie anywhere alike; give the size alone")
+        return self
+
     @property
     def label_maps(self) -> list[str]:
         """The label maps that it learns from."""

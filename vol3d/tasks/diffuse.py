@@ -88,6 +88,8 @@ class DiffuseJob:
 
     def __init__(self, task: Diffuse, samples: Samples) -> None:
         self.task, self.samples, self.scans = task, samples, samples.train
+        if task.context == "coarse":
+            samples.check_coarse()
         self.schema = Covariates.measure(
             task.covariates, [s.covariates for s in self.scans], [s.name for s in self.scans]
         )

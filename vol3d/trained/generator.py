@@ -51,7 +51,7 @@ class DiffusionOf(Diffusion):
         whole = [name for name, way in self.conditions.items() if way and way.wants_whole]
         if whole and patch:
             raise ValueError(
-                f"conditions: hidden numbers ({whole[0]}) are of a whole volume; set target.patch=null"
+                f"conditions.{whole[0]}: is of a whole volume, not of its patches; set target.patch=null"
             )
         return self
 

@@ -125,8 +125,11 @@ def damage(path: Path) -> str | None:
 
 
 def digest(scans: list[Visit]) -> str:
-    """What a run learns from: names, covariates and file sizes, as a hash."""
-    told = [[s.name, s.covariates, s.image.stat().st_size] for s in scans]
+    """What a run learns from: names, covariates and sizes of all files, as a hash."""
+    told = []
+    for s in scans:
+        files = filter(None, [*s.images.values(), *s.labels.values(), s.mask])
+        told.append([s.name, s.covariates, [path.stat().st_size for path in files]])
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
@@ -134,7 +137,7 @@ def check_scans(run: Path, known: str | None, found: str) -> None:
     """Refuse, by a ConfigError, to go on with other scans than a checkpoint's, by their digests."""
     if known != found:
         raise ConfigError(
-            f"{run}: the training scans, or their covariates, are others than when this run began; "
+            f"{run}: the training scans, their label maps or covariates are others than when this run began; "
             f"bring them back, or name another folder with run=..."
         )
 

@@ -1,6 +1,6 @@
 """The addition port: covariates as maps of where they matter, added to the first features."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as nnf
@@ -19,6 +19,7 @@ class Addition(CovariateConditioning):
     That is the linear model of voxel-based morphometry (Ashburner and Friston 2000) as a condition.
     """
 
+    wants_whole: ClassVar = True
     kind: Literal["addition"] = "addition"
 
     dim: PositiveInt = 16

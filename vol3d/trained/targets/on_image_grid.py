@@ -14,7 +14,7 @@ from vol3d.data.images import Images
 from vol3d.data.patches import Patch, whole
 from vol3d.data.visit import Visit
 from vol3d.diffusion.conditioning import COORDINATES, RATER
-from vol3d.errors import ConfigError
+from vol3d.errors import ConfigError, DataError
 from vol3d.trained.target import START, WEIGHT, WHOLE, Codec, Shape, coordinates
 from vol3d.volume import Grid, Volume
 
@@ -99,6 +99,20 @@ class VolumeSamples(ABC):
     def rater(self, there: Mapping[str, Tensor], rng: torch.Generator | None) -> int:
         """Whose label map is drawn, as a place in `target.of`: there is one."""
         return 0
+
+    def check_coarse(self) -> None:
+        """A coarse look is at a whole that is larger than a patch along each axis, or as large.
+
+        Raises:
+            DataError: a scan is smaller than a patch.
+        """
+        for visit in self.train + self.val:
+            shape = self.images.grid_of(visit).shape
+            if any(n < size for n, size in zip(shape, self.patch.size, strict=True)):
+                raise DataError(
+                    f"{visit.name}: has {shape} voxels, less than a patch, {self.patch.size}; with "
+                    f"context=coarse take smaller patches"
+                )
 
     def given_channels(self, name: str) -> int:
         """See `Samples.given_channels`."""
