@@ -8,6 +8,7 @@ from tests.conftest import AUTOENCODER, data_words
 from vol3d.cli import fill, load_verb
 from vol3d.data.rng import torch_rng
 from vol3d.errors import ConfigError
+from vol3d.tasks.autoencode import Autoencode
 from vol3d.tasks.job import Batch
 from vol3d.training.loop import start
 
@@ -67,6 +68,11 @@ def test_each_part_gets_gradients_of_its_own_losses_only(model: str, cohort: Pat
 def test_features_are_those_of_a_discriminator(cohort: Path):
     with pytest.raises(ConfigError, match=r"feature_weight=1\.0 needs a discriminator"):
         job(cohort, "task.adversarial.feature_weight=1")
+
+
+def test_its_patches_lie_anywhere_alike():
+    with pytest.raises(ConfigError, match="patch: an autoencoder's patches lie anywhere alike"):
+        Autoencode.parse({"model": "kl", "patch": {"size": [24, 24, 24], "foreground": 0.5}})
 
 
 @pytest.mark.parametrize("more", [(), ("task.patch=[24,24,24]",)])

@@ -1,4 +1,4 @@
-"""What the loss of a diffusion model is of: patches by their weight, and one noise for patch and whole."""
+"""What the loss of a diffusion model is of: patches by weight, and one noise for patch and whole."""
 
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -9,10 +9,11 @@ from torch import Tensor
 
 from tests.conftest import LABEL_DIFFUSION
 from tests.tasks.test_job import job_of
+from vol3d.data.patches import Place
 from vol3d.data.rng import randn, torch_rng
 from vol3d.diffusion.conditioning import COARSE, COARSE_NOISE, COORDINATES, COVARIATES
 from vol3d.diffusion.tiles import coarse_look
-from vol3d.errors import DataError
+from vol3d.errors import ConfigError, DataError
 from vol3d.trained.target import START, WEIGHT, WHOLE
 
 ENGINE = SimpleNamespace(device=torch.device("cpu"), autocast=nullcontext)
@@ -46,9 +47,9 @@ def seen(job, drawn: dict[str, Tensor]) -> tuple[dict[str, Tensor], list]:
 
 
 def drawn_of(whole: Tensor, size: int, start: list[list[int]], weight: list[float]):
-    x0 = [w[:, x : x + size, y : y + size, z : z + size] for w, (x, y, z) in zip(whole, start)]
+    places = [Place(tuple(at), (size, size, size)) for at in start]
     return {
-        "x0": torch.stack(x0),
+        "x0": torch.stack([place.of(w) for place, w in zip(places, whole, strict=True)]),
         WHOLE: whole,
         START: torch.tensor(start),
         WEIGHT: torch.tensor(weight),
@@ -74,6 +75,12 @@ def test_the_noise_of_a_patch_is_that_of_the_whole_beside_it():
     assert torch.equal(noise[1], everywhere[1, :, 4:8, 4:8, 4:8])
     assert torch.equal(given[COARSE], coarse_look(whole, (4, 4, 4)))
     assert torch.equal(given[COARSE_NOISE], coarse_look(everywhere, (4, 4, 4)))
+
+
+@pytest.mark.parametrize("way", ["addition", "ambiguity"])
+def test_what_is_of_a_whole_volume_goes_with_no_patches(way: str):
+    with pytest.raises(ConfigError, match=r"conditions.way: is of a whole volume"):
+        job_of(*patches(4), f"task.conditions.way.kind={way}")
 
 
 def test_a_scan_smaller_than_a_patch_has_no_coarse_look():

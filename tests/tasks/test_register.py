@@ -104,7 +104,9 @@ def test_other_ways_are_trained(words: list[str], cohort: Path, tmp_path: Path, 
     x = torch.rand(2, 1, 1, 16, 20, 12)
     found = opened(*x).displacement()
     assert found.isfinite().all()
-    monkeypatch.setattr("vol3d.models.denoisers.unet.LARGE", 1)  # images in slabs, one after another
+    monkeypatch.setattr(
+        "vol3d.models.denoisers.unet.LARGE", 1
+    )  # images in slabs, one after another
     torch.testing.assert_close(opened(*x).displacement(), found, atol=1e-3, rtol=1e-3)
 
 

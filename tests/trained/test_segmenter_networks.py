@@ -192,7 +192,9 @@ def test_large_images_give_the_same_features(monkeypatch: pytest.MonkeyPatch):
 
 def test_heads_learn_of_large_images_as_of_small_ones(generator: Path, monkeypatch):
     """What the frozen generator computes in slabs is still there when the head's gradient is taken."""
-    model = One.parse({"model": {"kind": "diffusion_features", "of": str(generator), "width": 8}}).model
+    model = One.parse(
+        {"model": {"kind": "diffusion_features", "of": str(generator), "width": 8}}
+    ).model
     torch.manual_seed(0)
     net, x, gradients = model.build(1, 3), torch.rand(1, 1, 14, 11, 13), []
     for large in (2**30, 1):

@@ -15,9 +15,10 @@ from safetensors.torch import load_file
 
 from tests.conftest import AUTOENCODER, DIFFUSION, VQ, data_words, read_log, verb, vol3d
 from vol3d.cli import fill, load_verb
+from vol3d.data.visit import Visit
 from vol3d.errors import ConfigError
 from vol3d.io.reading import read_json
-from vol3d.training.checkpoint import Checkpoints
+from vol3d.training.checkpoint import Checkpoints, digest
 
 ADVERSARIAL = [
     "task.adversarial={weight: 0.1, start_nimg: 8, warmup_nimg: 8}",
@@ -138,6 +139,21 @@ def test_a_damaged_newest_checkpoint_falls_back(
     assert "missing or damaged; falling back" in caplog.text
     assert "going on at image 12" in caplog.text
     assert same(straight, damaged)
+
+
+@pytest.mark.parametrize("changed", ["FLAIR", "labels", "mask"])
+def test_other_files_are_other_data(changed: str, tmp_path: Path):
+    """Any file of a visit, not only the first of its images."""
+    files = {n: tmp_path / n for n in ("T1w", "FLAIR", "labels", "mask")}
+    for path in files.values():
+        path.write_bytes(b"1")
+    images = {n: files[n] for n in ("T1w", "FLAIR")}
+    maps = {"labels": files["labels"]}
+    visit = Visit("1", None, images, {}, "train", labels=maps, mask=files["mask"])
+    before = digest([visit])
+    assert digest([visit]) == before
+    files[changed].write_bytes(b"22")
+    assert digest([visit]) != before
 
 
 def test_a_codebook_goes_on_where_it_was(cohort: Path, tmp_path: Path):

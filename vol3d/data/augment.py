@@ -183,7 +183,9 @@ class Augment(Config):
             for name, x in images.items()
         }
         maps = {name: subject[f"label {name}"].data.to(y) for name, y in labels.items()}
-        back = ({n: x.movedim(3, axis).contiguous() for n, x in of.items()} for of in (pictures, maps))
+        back = (
+            {n: x.movedim(3, axis).contiguous() for n, x in of.items()} for of in (pictures, maps)
+        )
         return tuple(back)
 
     def chosen(self, *names: str) -> dict[str, Transform]:
@@ -203,7 +205,7 @@ def subject_of(
     spacing: tuple[float, float, float],
     axis: int,
 ) -> "Subject":
-    """TorchIO's form of a person, with a map of the brain; the axis is its last, where it knows a slice."""
+    """TorchIO's form of a person, with a map of the brain. The axis is its last: there it knows slices."""
     from torchio import LabelMap, ScalarImage, Subject
 
     images, labels = ({n: x.movedim(axis, 3) for n, x in of.items()} for of in (images, labels))

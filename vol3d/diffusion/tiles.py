@@ -56,8 +56,8 @@ class Tiled:
         look = Condition()
         if self.coarse and size != [*self.size]:
             raise DataError(
-                f"an image of {tuple(shape)} voxels is smaller than the patches of training, {self.size}, "
-                f"beside which this model looks at the whole"
+                f"an image of {tuple(shape)} voxels is smaller than the patches of training, "
+                f"{self.size}, beside which this model looks at the whole"
             )
         if self.coarse:
             look = Condition(channels=self.denoiser.seen(coarse_look(x, size), sigma))

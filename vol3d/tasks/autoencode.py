@@ -101,7 +101,9 @@ class Autoencode(Config):
     def check_patch(self) -> "Autoencode":
         """Its losses are of a batch, in which no patch can count less than another."""
         if self.patch and (self.patch.centre or self.patch.foreground):
-            raise ValueError("patch: an autoencoder's patches lie anywhere alike; give the size alone")
+            raise ValueError(
+                "patch: an autoencoder's patches lie anywhere alike; give the size alone"
+            )
         return self
 
     @property

@@ -86,8 +86,8 @@ class TrainedSegmenter:
             )
         if self.needs_its_grid and not any(g.matches(grid, 0.01) for g in self.grids):
             raise DataError(
-                f"{self.path}: knows only the grid that it learnt on, {self.grids[0]}; these images lie on "
-                f"{grid}"
+                f"{self.path}: knows only the grid that it learnt on, {self.grids[0]}; these images lie "
+                f"on {grid}"
             )
 
     @torch.inference_mode()

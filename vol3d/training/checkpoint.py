@@ -137,8 +137,8 @@ def check_scans(run: Path, known: str | None, found: str) -> None:
     """Refuse, by a ConfigError, to go on with other scans than a checkpoint's, by their digests."""
     if known != found:
         raise ConfigError(
-            f"{run}: the training scans, their label maps or covariates are others than when this run began; "
-            f"bring them back, or name another folder with run=..."
+            f"{run}: the training scans, their label maps or covariates are others than when this run "
+            f"began; bring them back, or name another folder with run=..."
         )
 
 
