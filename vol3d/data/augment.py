@@ -205,7 +205,7 @@ def subject_of(
     spacing: tuple[float, float, float],
     axis: int,
 ) -> "Subject":
-    """TorchIO's form of a person, with a map of the brain. The axis is its last: there it knows slices."""
+    """TorchIO's form of a person, with a map of the brain; the axis, of a slice, comes last."""
     from torchio import LabelMap, ScalarImage, Subject
 
     images, labels = ({n: x.movedim(axis, 3) for n, x in of.items()} for of in (images, labels))
