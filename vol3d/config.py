@@ -149,8 +149,10 @@ def several(given: Any) -> Any:
     return given if given is None or isinstance(given, list | tuple) else [given]
 
 
-def without_nulls(named: dict[str, Any]) -> dict[str, Any]:
+def without_nulls(named: Any) -> Any:
     """A group by names, in which an entry of a base config that is set to null is taken away."""
+    if not isinstance(named, dict):
+        return named
     return {name: entry for name, entry in named.items() if entry is not None}
 
 

@@ -122,8 +122,10 @@ def test_structures_of_several_raters(contrasts: Path):
     there = {"labels": torch.tensor([0, 1, 2, 4, 7]).view(1, 5, 1, 1)}
     places = labels.LabelSamples(samples.images, codec, both).x0(there, 0)
     assert places.flatten().tolist() == [0, 1, 1, 2, 0]
-    with pytest.raises(ConfigError, match="label 2 is in a_ml and in b_ml"):
+    with pytest.raises(ConfigError, match="label 2 is in a_ml and in b_ml; null takes away"):
         labels.Labels.parse({"structures": {"a_ml": [2], "b_ml": [2]}})
+    without = labels.Labels.parse({"structures": {"a_ml": None, "b_ml": [2]}})
+    assert without.structures == {"b_ml": [2]}
 
 
 def test_what_a_number_says_of_a_digit():

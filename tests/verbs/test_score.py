@@ -243,6 +243,9 @@ def test_who_was_not_scored_is_told(tmp_path):
         "2 of 3 visits were not scored: they are not among those with a label map in the split val."
         in scored(tmp_path, split="val")["notes"]
     )
+    person(tmp_path / "data", "sub-3", {"seg": box(4, 4, 4)})
+    told = "1 of 4 visits with a label map were not segmented: sub-3."
+    assert told in scored(tmp_path)["notes"]
 
 
 @pytest.mark.parametrize(
@@ -281,7 +284,7 @@ def test_what_was_calibrated_already_is_told(pair):
 
 
 def test_on_the_command_line(pair):
-    words = [f"data.path={pair / 'data'}", "data.kind=bids", "data.labels_entities.desc=seg"]
+    words = [f"data.path={pair / 'data'}", "data.labels_entities.desc=seg"]
     where = [str(pair / "segmentations"), str(pair / "scores")]
     done = vol3d("score", *where, *words, f"structures={{{STRUCTURE}: [1]}}")
     assert done.returncode == 0, done.stderr
@@ -325,6 +328,7 @@ def test_a_structure_that_nobody_has_is_not_found_well(tmp_path):
     found = scored(tmp_path, structures={STRUCTURE: [7]})
     assert found["structures"][STRUCTURE]["dice"]["value"] == 1
     assert any("no label map that was scored has any" in line for line in found["amiss"])
+    assert not (tmp_path / "scores" / "calibration.json").exists()
 
 
 def test_as_few_people_as_an_interval_takes(tmp_path):

@@ -130,8 +130,8 @@ def test_what_is_no_diffusion_model_has_members_alone(folder, tmp_path):
         ("n/a", "n/a", "2"),
     ]
     assert {r["ged_squared"] for r in rows} == {"n/a"}  # one rater
-    for words in ({"solvers": ["heun"]}, {"sampler": {"precision": "fp32"}}):
-        with pytest.raises(ConfigError, match="has no sampler or solver"):
+    for words in ({"solvers": ["heun"]}, {"sampler": {"precision": "fp32"}}, {"steps": 2}):
+        with pytest.raises(ConfigError, match="has no sampler, solver or steps"):
             swept(folder, tmp_path / "other", bundle=tmp_path / "unet", of="anna", **words)
 
 

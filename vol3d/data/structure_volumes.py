@@ -48,7 +48,10 @@ def check_disjoint(structures: dict[str, list[int | str]]) -> None:
     for name, labels in structures.items():
         for label in label_ids(labels):
             if label in seen:
-                raise ValueError(f"structures: label {label} is in {seen[label]} and in {name}")
+                raise ValueError(
+                    f"structures: label {label} is in {seen[label]} and in {name}; null takes away a "
+                    f"structure of the config beneath: structures.{seen[label]}=null"
+                )
             seen[label] = name
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ class Scoring:
             raise ConfigError(
                 f"lesions={','.join(unknown)}: no such structure; there are {', '.join(self.names)}"
             )
-        self.notes = self.doubts(len(found))
+        self.notes = self.doubts(found)
         self.scores: Scores | None = None
 
     @property
@@ -73,13 +74,18 @@ class Scoring:
         whose = f" of {' or '.join(of)}" if of else ""
         return f"a label map{whose}{f' in the split {split}' if split else ''}"
 
-    def doubts(self, segmented: int) -> list[str]:
+    def doubts(self, segmented: Collection[str]) -> list[str]:
         """What to know about who is scored."""
-        found = []
-        if left := segmented - len(self.pairs):
+        found, due = [], self.truth.visits
+        if left := len(segmented) - len(self.pairs):
             found.append(
-                f"{left} of {segmented} visits were not scored: they are not among those with "
+                f"{left} of {len(segmented)} visits were not scored: they are not among those with "
                 f"{self.wanted}."
+            )
+        if missing := [who for who in due if who not in segmented]:
+            found.append(
+                f"{len(missing)} of {len(due)} visits with {self.wanted} were not segmented: "
+                f"{few(missing)}."
             )
         if self.learnt_from:
             found.append(
@@ -159,6 +165,10 @@ class Scoring:
                 "Members were not kept, so they were not compared with the raters; "
                 "vol3d segment keep_members=true keeps them."
             )
+        if lacking := [n for s, n in enumerate(self.names) if not scores.truth_ml(s).any()]:
+            self.notes.append(
+                f"No calibration.json is written: no label map that was scored has any {few(lacking)}."
+            )
         segmenters = [*map(list, {tuple(one.segmenters) for _, one in self.pairs})]
         summary = {
             "vol3d": vol3d.__version__,
@@ -175,7 +185,7 @@ class Scoring:
             (asked.out / name).unlink(missing_ok=True)
         write_tsv(asked.out / TABLE, self.rows())
         written = [asked.out / name for name in ("report.html", "scores.json")]
-        if not self.is_calibrated and scores.n_people >= FEWEST:
+        if not self.is_calibrated and not lacking and scores.n_people >= FEWEST:
             written.append(asked.out / CALIBRATION)
             write_json(written[-1], {**self.ensemble(), **scores.fitted()})
         evidence = Evidence(scores, made={"command": asked.command(), **versions()})

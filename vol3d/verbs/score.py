@@ -1,13 +1,13 @@
 """Score what `vol3d segment` wrote against label maps, and tell how far its doubts can be trusted."""
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt, model_validator
 
 from vol3d.config import Config, flat
 from vol3d.data.dataset import Names
-from vol3d.data.datasets import Source
+from vol3d.data.datasets import Source, told_by_path
 from vol3d.errors import ConfigError
 from vol3d.io.files import is_free
 from vol3d.io.lock import at_work
@@ -50,6 +50,12 @@ class Score(Config):
     report.html. scores.tsv names everybody all the same."""
     seed: NonNegativeInt = 0
     """Of the folds, of the voxels drawn for calibration and of the bootstrap."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def know_the_data(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Their path tells the kind of the data where nobody says it."""
+        return told_by_path(given)
 
     def execute(self) -> list[Path]:
         """Score each visit, sum up, and write the report."""

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from vol3d.bundle import Bundle
 from vol3d.config import Config, several
 from vol3d.data.bids_writer import write_json, write_tsv
 from vol3d.data.dataset import Names
-from vol3d.data.datasets import Source
+from vol3d.data.datasets import Source, told_by_path
 from vol3d.data.native_scan import NativeScan
 from vol3d.data.tables import few, read_rows
 from vol3d.data.true_labels import TrueLabels, labels_meant
@@ -74,6 +74,12 @@ class Sweep(Config):
     device: str = "auto"
     """auto, cpu, cuda or cuda:1."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def know_the_data(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Their path tells the kind of the data where nobody says it."""
+        return told_by_path(given)
+
     def execute(self) -> list[Path]:
         """Try all that is not in the table yet."""
         truth, visits, labels = self.foresee()
@@ -118,9 +124,9 @@ class Sweep(Config):
     def trials(self) -> list[tuple[str | None, int | None]]:
         """Each solver with each number of steps; one without either, of what is no diffusion model."""
         if kind_at(generator_at(self.bundle)) != "diffusion":
-            if self.sampler or self.solvers:
+            if self.sampler or self.solvers or "steps" in self.model_fields_set:
                 raise ConfigError(
-                    f"{self.bundle}: is no diffusion model, and has no sampler or solver"
+                    f"{self.bundle}: is no diffusion model, and has no sampler, solver or steps"
                 )
             return [(None, None)]
         return [(s, n) for s in self.solvers or [self.own_solver()] for n in sorted({*self.steps})]

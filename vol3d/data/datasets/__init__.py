@@ -11,7 +11,7 @@ from vol3d.io.text import brief
 
 Source = menu("datasets", Bids, Table, OneImage)
 
-__all__ = ["Bids", "OneImage", "Source", "Table", "settings_at"]
+__all__ = ["Bids", "OneImage", "Source", "Table", "settings_at", "told_by_path"]
 
 
 def settings_at(given: Any, told: Any) -> dict[str, Any]:
@@ -36,3 +36,11 @@ def settings_at(given: Any, told: Any) -> dict[str, Any]:
         for_many = {*Bids.model_fields, *Table.model_fields} - {*OneImage.model_fields}
         told = {k: v for k, v in told.items() if k not in for_many} | {"kind": kind}
     return lay({"kind": kind}, {**told, "path": path})
+
+
+def told_by_path(given: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a verb, with the kind of its data told by their path where nobody says it."""
+    data = given.get("data")
+    if not isinstance(data, dict) or "kind" in data or "path" not in data:
+        return given
+    return {**given, "data": settings_at(data["path"], data)}

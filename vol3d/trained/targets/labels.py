@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 from torch import Tensor
 
 from vol3d.bundle import Bundle
+from vol3d.config import without_nulls
 from vol3d.data.augment import Augment
 from vol3d.data.dataset import Dataset, Names
 from vol3d.data.fake import FakeImages
@@ -48,8 +49,9 @@ def each_once(names: list[str]) -> list[str]:
 
 Raters = Annotated[Names, AfterValidator(each_once)]
 """Names of label maps: MAIN_LABELS, or those of raters."""
-Structures = Annotated[dict[str, Ids], AfterValidator(disjoint)]
-"""What to find: names as in the covariates (ventricles_ml), and the labels that make each."""
+Structures = Annotated[dict[str, Ids], BeforeValidator(without_nulls), AfterValidator(disjoint)]
+"""What to find: names as in the covariates (ventricles_ml), and the labels that make each. Null takes away
+one of a config beneath."""
 
 
 class Labels(Target):
