@@ -50,8 +50,8 @@ def each_once(names: list[str]) -> list[str]:
 Raters = Annotated[Names, AfterValidator(each_once)]
 """Names of label maps: MAIN_LABELS, or those of raters."""
 Structures = Annotated[dict[str, Ids], BeforeValidator(without_nulls), AfterValidator(disjoint)]
-"""What to find: names as in the covariates (ventricles_ml), and the labels that make each. Null takes away
-one of a config beneath."""
+"""What to find: names as in the covariates (ventricles_ml), and the labels that make each. Null takes
+away one of a config beneath."""
 
 
 class Labels(Target):
