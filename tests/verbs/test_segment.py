@@ -1,6 +1,7 @@
 """Ensembles in native space: what comes back lies where the image lies, whoever the members are."""
 
 import json
+import math
 from pathlib import Path
 
 import nibabel as nib
@@ -20,6 +21,7 @@ from vol3d.io.header import read_header
 from vol3d.io.reading import read_json
 from vol3d.metrics.temperature import apply_temperature
 from vol3d.trained import TrainedSegmenter
+from vol3d.trained.calibration import Calibration
 from vol3d.trained.members import open_members
 from vol3d.trained.mixture import APART, Dealt, Mixture, deal
 from vol3d.trained.segmentation_folder import write_tables
@@ -309,9 +311,18 @@ def test_calibration(drawn: Path, cohort: Path, label_diffusion: Path, tmp_path:
             with pytest.raises(ConfigError, match=line):
                 segment(label_diffusion, image_of(cohort), tmp_path / "other", *words)
     assert not (tmp_path / "other").exists()
-    path.write_text(json.dumps({"temperature": 0, "level": 0.8, "conformal": {}}))
-    with pytest.raises(DataError, match="a temperature above 0"):
-        segment(label_diffusion, image_of(cohort), tmp_path / "out2", *words)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"temperature": t} for t in (0, 0.01, 50, math.nan)]
+    + [{"level": 1}, *({"conformal": {"a_ml": {"offset_ml": x}}} for x in (math.nan, math.inf))],
+)
+def test_numbers_that_no_calibration_has(changes: dict, tmp_path: Path):
+    path = tmp_path / "calibration.json"
+    path.write_text(json.dumps({"temperature": 0.05, "level": 0.8, "conformal": {}, **changes}))
+    with pytest.raises(DataError, match=rf"{path}.*(temperature from 0.05 to 20|of a_ml is)"):
+        Calibration.read(path)
 
 
 NAMES = ("ventricles", "brain")
