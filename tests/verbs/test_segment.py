@@ -21,11 +21,12 @@ from vol3d.errors import ConfigError, DataError
 from vol3d.io.header import read_header
 from vol3d.io.reading import read_json
 from vol3d.metrics.temperature import apply_temperature
+from vol3d.report.segmented_visits import segmented_page
 from vol3d.trained import TrainedSegmenter
 from vol3d.trained.calibration import Calibration
 from vol3d.trained.members import open_members
 from vol3d.trained.mixture import APART, Dealt, Mixture, deal
-from vol3d.trained.segmentation_folder import write_tables
+from vol3d.trained.segmentation_folder import finished, write_tables
 from vol3d.volume import Volume
 
 WHO = "sub-0001"
@@ -147,6 +148,26 @@ def test_no_lesion_is_a_table_without_rows(drawn: Path, tmp_path: Path):
     with_some = (drawn / "lesions.tsv").read_text().splitlines()
     assert (tmp_path / "lesions.tsv").read_text() == with_some[0] + "\n"
     assert len(with_some) > 1
+
+
+def test_images_of_one_visit_are_told_apart(tmp_path: Path):
+    """By the entities in which names differ; those of all, such as the space, are no columns."""
+    ml = dict.fromkeys(("mean_ml", "low_ml", "high_ml", "consensus_ml"), 1.0)
+    about = {"Visit": "sub-1", "Subject": "1", "Session": None, "Volumes": {"a": ml}}
+    about["Lesions"] = {"a": [{"number": 1}]}
+    for name in ("run-1_space-MNI", "run-2_space-MNI", "acq-fast_space-MNI"):
+        path = tmp_path / "sub-1" / "anat" / f"sub-1_{name}_dseg.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(about))
+    write_tables(tmp_path, finished(tmp_path))
+    for table in ("volumes.tsv", "lesions.tsv"):
+        rows = read_rows(tmp_path / table)
+        assert [(row["acq"], row["run"]) for row in rows] == [
+            *(("fast", "n/a"), ("n/a", "1"), ("n/a", "2"))
+        ]
+        assert "space" not in rows[0]
+    page = segmented_page(finished(tmp_path), [], 0.9)
+    assert all(f"sub-1_{name}<" in page for name in ("acq-fast", "run-1", "run-2"))
 
 
 def test_the_validator_finds_no_error(drawn: Path):
