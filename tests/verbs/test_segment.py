@@ -1,6 +1,7 @@
 """Ensembles in native space: what comes back lies where the image lies, whoever the members are."""
 
 import json
+import math
 from pathlib import Path
 
 import nibabel as nib
@@ -11,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from tests.conftest import LABEL_DIFFUSION, data_words, verb
 from vol3d.bundle import Bundle, write_bundle
+from vol3d.cli import fill, load_verb
 from vol3d.data.bids_writer import sidecar_of
 from vol3d.data.datasets import Bids, OneImage
 from vol3d.data.native_scan import NativeScan
@@ -19,10 +21,12 @@ from vol3d.errors import ConfigError, DataError
 from vol3d.io.header import read_header
 from vol3d.io.reading import read_json
 from vol3d.metrics.temperature import apply_temperature
+from vol3d.report.segmented_visits import segmented_page
 from vol3d.trained import TrainedSegmenter
+from vol3d.trained.calibration import Calibration
 from vol3d.trained.members import open_members
 from vol3d.trained.mixture import APART, Dealt, Mixture, deal
-from vol3d.trained.segmentation_folder import write_tables
+from vol3d.trained.segmentation_folder import finished, write_tables
 from vol3d.volume import Volume
 
 WHO = "sub-0001"
@@ -146,6 +150,26 @@ def test_no_lesion_is_a_table_without_rows(drawn: Path, tmp_path: Path):
     assert len(with_some) > 1
 
 
+def test_images_of_one_visit_are_told_apart(tmp_path: Path):
+    """By the entities in which names differ; those of all, such as the space, are no columns."""
+    ml = dict.fromkeys(("mean_ml", "low_ml", "high_ml", "consensus_ml"), 1.0)
+    about = {"Visit": "sub-1", "Subject": "1", "Session": None, "Volumes": {"a": ml}}
+    about["Lesions"] = {"a": [{"number": 1}]}
+    for name in ("run-1_space-MNI", "run-2_space-MNI", "acq-fast_space-MNI"):
+        path = tmp_path / "sub-1" / "anat" / f"sub-1_{name}_dseg.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(about))
+    write_tables(tmp_path, finished(tmp_path))
+    for table in ("volumes.tsv", "lesions.tsv"):
+        rows = read_rows(tmp_path / table)
+        assert [(row["acq"], row["run"]) for row in rows] == [
+            *(("fast", "n/a"), ("n/a", "1"), ("n/a", "2"))
+        ]
+        assert "space" not in rows[0]
+    page = segmented_page(finished(tmp_path), [], 0.9)
+    assert all(f"sub-1_{name}<" in page for name in ("acq-fast", "run-1", "run-2"))
+
+
 def test_the_validator_finds_no_error(drawn: Path):
     """The tables alone are hidden from it; BIDS has no place for them."""
     import subprocess
@@ -266,7 +290,7 @@ def test_other_voxel_sizes_are_resampled_and_taken_back(
         assert told(out)["Volumes"][name]["mean_ml"] == pytest.approx(of["mean_ml"], rel=0.06)
 
 
-def test_calibration(drawn: Path, cohort: Path, label_diffusion: Path, tmp_path: Path):
+def test_calibration(drawn: Path, cohort: Path, label_diffusion: Path, tmp_path: Path, caplog):
     path = tmp_path / "calibration.json"
     content = {
         "temperature": 2.0,
@@ -275,12 +299,14 @@ def test_calibration(drawn: Path, cohort: Path, label_diffusion: Path, tmp_path:
         **{name.lower(): told(drawn, WHO)[name] for name in ("Segmenters", "Samplers")},
         "members": 4,
         "structures": ["brain_ml", "ventricles_ml"],
+        "learnt_from": 3,
     }
     (sampler,) = content["samplers"]
     sampler["precision"] = "bf16"  # of the machine on which it was found
     path.write_text(json.dumps(content))
     words = ["members=4", f"calibration={path}"]
     out = segment(label_diffusion, image_of(cohort), tmp_path / "out", *words)
+    assert caplog.text.count("3 visits of the split train") == 1
     volumes = told(out)["Volumes"]
     low, high = np.quantile(volumes["brain_ml"]["members_ml"], [0.1, 0.9])
     assert volumes["brain_ml"]["conformal_low_ml"] == pytest.approx(low - 12.5, abs=1e-3)
@@ -309,9 +335,18 @@ def test_calibration(drawn: Path, cohort: Path, label_diffusion: Path, tmp_path:
             with pytest.raises(ConfigError, match=line):
                 segment(label_diffusion, image_of(cohort), tmp_path / "other", *words)
     assert not (tmp_path / "other").exists()
-    path.write_text(json.dumps({"temperature": 0, "level": 0.8, "conformal": {}}))
-    with pytest.raises(DataError, match="a temperature above 0"):
-        segment(label_diffusion, image_of(cohort), tmp_path / "out2", *words)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"temperature": t} for t in (0, 0.01, 50, math.nan)]
+    + [{"level": 1}, *({"conformal": {"a_ml": {"offset_ml": x}}} for x in (math.nan, math.inf))],
+)
+def test_numbers_that_no_calibration_has(changes: dict, tmp_path: Path):
+    path = tmp_path / "calibration.json"
+    path.write_text(json.dumps({"temperature": 0.05, "level": 0.8, "conformal": {}, **changes}))
+    with pytest.raises(DataError, match=rf"{path}.*(temperature from 0.05 to 20|of a_ml is)"):
+        Calibration.read(path)
 
 
 NAMES = ("ventricles", "brain")
@@ -471,6 +506,61 @@ def test_bad_images(cohort: Path, segmenter: Path, tmp_path: Path):
             segment(segmenter, path, tmp_path / name)
 
 
+def test_a_bad_image_does_not_stop_the_others(
+    cohort: Path, segmenter: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    data, out, parts = (tmp_path / name for name in ("data", "out", "parts"))
+    images = [data / f"sub-{n}" / "anat" / f"sub-{n}_T1w.nii.gz" for n in (1, 2, 3)]
+    for image in images:
+        image.parent.mkdir(parents=True)
+        image.write_bytes(image_of(cohort).read_bytes())
+    good = Volume.read(images[1])
+    spoilt = good.data.astype(np.float32)
+    spoilt[0, 0, 0] = np.nan
+    Volume(spoilt, good.affine).write(images[1])
+    with pytest.raises(DataError, match=r"^1 of 3 visits .* sub-2 \(.*1 voxels are NaN"):
+        segment(segmenter, data, out, "pictures=true")
+    assert "sub-2 failed: " in caplog.text
+    assert "other shards" not in caplog.text
+    made = {p: p.stat().st_mtime_ns for p in out.rglob("*.nii.gz")}
+    page = Path("sourcedata/report.html")
+    segment(segmenter, data, parts, "shard=1/2")
+    assert not (parts / page).exists()
+    with pytest.raises(DataError, match=r"sub-2_T1w.nii.gz: 1 voxels are NaN"):
+        segment(segmenter, data, parts, "shard=2/2")
+    for folder in (out, parts):
+        rows = read_rows(folder / "volumes.tsv")
+        assert {row["participant_id"] for row in rows} == {"sub-1", "sub-3"}
+        assert (folder / page).is_file()
+    images[1].write_bytes(images[0].read_bytes())
+    segment(segmenter, data, out)
+    assert {row["participant_id"] for row in read_rows(out / "volumes.tsv")} > {"sub-2"}
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+
+
+def test_a_visit_without_a_map_is_made_again(
+    cohort: Path, segmenter: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    out, words = tmp_path / "out", ["device=cpu", "keep_members=true"]
+    segment(segmenter, image_of(cohort), out, "keep_members=true")
+    before = voxels(out)
+    dry = fill(
+        "segment", load_verb("segment"), [str(segmenter), str(image_of(cohort)), str(out), *words]
+    )
+    maps = [*out.rglob("*.nii.gz")]
+    for path in maps:
+        path.rename(tmp_path / path.name)
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            dry.foresee()
+        assert "would segment 1 visits" in caplog.text
+        (tmp_path / path.name).rename(path)
+    for path in maps:
+        path.unlink()
+    segment(segmenter, image_of(cohort), out, "keep_members=true", "pictures=true")
+    assert voxels(out) == before
+
+
 def test_bad_requests(
     drawn: Path, cohort: Path, segmenter: Path, label_diffusion: Path, tmp_path: Path
 ):
@@ -506,8 +596,6 @@ def test_bad_requests(
 
 
 def test_a_dry_run_makes_nothing(cohort: Path, label_diffusion: Path, tmp_path: Path, caplog):
-    from vol3d.cli import fill, load_verb
-
     words = [str(label_diffusion), str(cohort), str(tmp_path / "out"), "device=cpu", "members=3"]
     words += data_words(cohort)[2:]
     with caplog.at_level("INFO"):

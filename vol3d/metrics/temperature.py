@@ -13,6 +13,7 @@ from vol3d.data.rng import numpy_rng
 LEAST = 1e-6
 """Smaller probabilities count as this in the fit, which one voxel called impossible would decide."""
 RANGE = (0.05, 20.0)
+"""Temperatures among which the fit searches."""
 VOXELS = 20_000
 """Per person; a hundred people with four labels are then 32 MB."""
 

@@ -42,7 +42,7 @@ def segmented_page(
     """The HTML of a report.
 
     Args:
-        sidecars: of all visits.
+        sidecars: of all visits, with the entities that tell them apart.
         shown: some of them.
         interval: the share of members within an interval.
     """
@@ -51,7 +51,7 @@ def segmented_page(
     header += ["conformal ml"] * is_calibrated
     rows = [
         [
-            told["Visit"],
+            "_".join([told["Visit"], *(f"{k}-{v}" for k, v in told["Apart"].items() if v)]),
             name,
             f"{of['mean_ml']:.2f}",
             between(of["low_ml"], of["high_ml"]),

@@ -8,6 +8,7 @@ from typing import Any
 
 from vol3d.errors import ConfigError
 from vol3d.io.reading import read_json, understood
+from vol3d.metrics.temperature import RANGE
 from vol3d.trained.results_folder import short
 
 log = logging.getLogger(__name__)
@@ -55,10 +56,15 @@ class Calibration:
                 *(told.get(name) for name in ("members", "samplers", "segmenters", "structures")),
                 int(told.get("learnt_from") or 0),
             )
-            if not (
-                found.temperature > 0 and math.isfinite(found.temperature) and 0 < found.level < 1
-            ):
-                raise ValueError("a temperature above 0 and a level between 0 and 1 are due")
+            least, most = RANGE
+            if not (least <= found.temperature <= most and 0 < found.level < 1):
+                raise ValueError(
+                    f"a temperature from {least:g} to {most:g}, which is what vol3d score fits, and a "
+                    f"level between 0 and 1 are due"
+                )
+            for name, offset in found.offsets_ml.items():
+                if not math.isfinite(offset):
+                    raise ValueError(f"the offset_ml of {name} is {offset}; a number of ml is due")
         return found
 
     def check(self, path: Path, **ensemble: object) -> None:

@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vol3d.data.bids_writer import DESCRIPTION, write_sidecar, write_tsv
+from vol3d.data.bids_writer import DESCRIPTION, parse_entities, write_sidecar, write_tsv
 from vol3d.data.visit import Visit
 from vol3d.errors import DataError
 from vol3d.io.reading import read_json, understood
-from vol3d.trained.results_folder import Kind, Place, check_begun, claim_folder, word
+from vol3d.trained.results_folder import KEPT, Kind, Place, check_begun, claim_folder, word
 
 MAKER = "vol3d segment"
 MAPS = {
@@ -126,9 +126,14 @@ def describe(out: Path, structures: Sequence[str]) -> None:
 
 
 def finished(out: Path) -> list[dict[str, Any]]:
-    """The sidecars of all visits that are complete, by name."""
+    """The sidecars of all visits that are complete, by name; `Apart` has the entities that differ."""
     found = sorted(out.glob("sub-*/**/anat/*_dseg.json"))
-    return [read_json(path) for path in found]
+    entities = [parse_entities(path) for path in found]
+    apart = [name for name in KEPT if len({of.get(name) for of in entities}) > 1]
+    return [
+        {**read_json(path), "Apart": {name: of.get(name) for name in apart}}
+        for path, of in zip(found, entities, strict=True)
+    ]
 
 
 def write_tables(out: Path, sidecars: Sequence[dict[str, Any]]) -> None:
@@ -138,6 +143,7 @@ def write_tables(out: Path, sidecars: Sequence[dict[str, Any]]) -> None:
         # Not from Visit: subjects of a table may hold a "_" themselves.
         session = told["Session"] and f"ses-{told['Session']}"
         whose = {"participant_id": f"sub-{told['Subject']}", "session_id": session}
+        whose |= told.get("Apart", {})
         for name, of in told["Volumes"].items():
             single = {k: v for k, v in of.items() if k != "members_ml"}
             volumes.append({**whose, "structure": name, **single})

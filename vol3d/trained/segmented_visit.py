@@ -16,11 +16,27 @@ from vol3d.data.visit import Visit
 from vol3d.io.files import make_folder, whole
 from vol3d.io.header import codes_of, place
 from vol3d.trained.results_folder import Place, told_files
-from vol3d.trained.segmentation import Segmentation
-from vol3d.trained.segmentation_folder import label_word
+from vol3d.trained.segmentation import Segmentation, Wanted
+from vol3d.trained.segmentation_folder import MAPS, label_word
 
 STEP = 1 / 32767
 """Probabilities are stored as int16 in steps of this; 1 is the largest."""
+
+
+def maps(at: Place, wanted: Wanted) -> list[Path]:
+    """All that `write_visit` writes beside the sidecar."""
+    others = ["majority", "staple", *["members"] * wanted.keep_members]
+    return [
+        at.file("dseg"),
+        *(at.file("dseg", desc=desc) for desc in others),
+        *(at.file("probseg", label=label_word(name)) for name in wanted.structures),
+        *(at.file("probseg", desc=desc) for desc in MAPS),
+    ]
+
+
+def is_whole(at: Place, wanted: Wanted) -> bool:
+    """Whether all that is wanted of a visit is there: a map may have been removed since."""
+    return all(path.is_file() for path in (at.sidecar, *maps(at, wanted)))
 
 
 def write_visit(at: Place, found: Segmentation, told: dict[str, Any]) -> None:

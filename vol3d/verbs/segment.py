@@ -15,7 +15,7 @@ from vol3d.data.native_scan import NativeScan
 from vol3d.data.network_images import as_seen
 from vol3d.data.visit import Visit, kind_said
 from vol3d.distributed.shards import ALL, Shard, share, sum_up, tell
-from vol3d.errors import ConfigError
+from vol3d.errors import ConfigError, DataError
 from vol3d.io.files import is_free, make_folder, sha256
 from vol3d.io.header import read_header
 from vol3d.io.lock import at_work
@@ -33,12 +33,14 @@ from vol3d.trained.segmentation_folder import (
     places,
     write_tables,
 )
-from vol3d.trained.segmented_visit import inputs, write_visit
+from vol3d.trained.segmented_visit import inputs, is_whole, write_visit
 from vol3d.training.engine import device_of, tell_precision
 from vol3d.verbs.train import generator_at
 from vol3d.volume import Volume
 
 log = logging.getLogger(__name__)
+NAMED = 5
+"""Visits in the last line of a run in which some failed."""
 
 
 class Segment(Config):
@@ -101,7 +103,7 @@ class Segment(Config):
 
     def execute(self) -> Path:
         """Segment every visit that is not there yet."""
-        mixture, visits = self.opened(device_of(self.device))
+        mixture, visits, wanted = self.opened(device_of(self.device))
         at = places(self.out, visits)
         settings = self.settings(mixture)
         told = [[v.who, [str(p) for p in v.images.values()]] for v in visits]
@@ -110,29 +112,43 @@ class Segment(Config):
             if begun != settings:  # on a machine of another kind
                 mixture = self.mixture(device_of(self.device), begun["samplers"])
             describe(self.out, mixture.structures)
-            return self.work(mixture, visits, at)
+            return self.work(mixture, visits, at, wanted)
 
-    def work(self, mixture: Mixture, visits: list[Visit], at: dict[str, Place]) -> Path:
+    def work(
+        self, mixture: Mixture, visits: list[Visit], at: dict[str, Place], wanted: Wanted
+    ) -> Path:
         """Segment what is missing, in a folder that is ours."""
-        wanted = self.wanted(mixture)
-        ours = share(visits, self.shard)
+        ours, failed = share(visits, self.shard), {}
         with Bar("segment", len(ours)) as bar:
             for visit in ours:
-                files = inputs(visit, mixture.looks_at(visit.images))
-                if not is_complete(at[visit.who], files):
-                    self.segment(mixture, visit, at[visit.who], wanted, files)
+                try:
+                    self.segment(mixture, visit, at[visit.who], wanted)
+                except DataError as error:  # of one image; the others can be segmented
+                    failed[visit.who] = error
+                    if len(ours) > 1:
+                        log.error("%s failed: %s", visit.who, error)
                 bar.advance()
-        left = sum(not place.sidecar.is_file() for place in at.values())
+        done = [visit for visit in visits if is_whole(at[visit.who], wanted)]
+        left = len(visits) - len({visit.who for visit in done} | set(failed))
         tell(self.shard, left, len(visits), "visits")
         sum_up(lambda: finished(self.out), lambda sidecars: write_tables(self.out, sidecars))
-        if not left:
-            self.report(visits, at)
+        if done and not left:
+            self.report(done, at)
+        if failed and len(ours) > 1:
+            said = "; ".join(f"{who} ({error})" for who, error in list(failed.items())[:NAMED])
+            raise DataError(
+                f"{len(failed)} of {len(ours)} visits could not be segmented, the others are in "
+                f"{self.out}: {said}{'; ...' * (len(failed) > NAMED)}"
+            )
+        if failed:
+            raise next(iter(failed.values()))
         return self.out
 
-    def segment(
-        self, mixture: Mixture, visit: Visit, at: Place, wanted: Wanted, files: dict[str, Any]
-    ) -> None:
-        """One visit."""
+    def segment(self, mixture: Mixture, visit: Visit, at: Place, wanted: Wanted) -> None:
+        """One visit, unless it is there."""
+        files = inputs(visit, mixture.looks_at(visit.images))
+        if is_complete(at, files) and is_whole(at, wanted):
+            return
         scan = NativeScan.read(visit, mixture.looks_at(visit.images))
         found = segment(mixture, scan, wanted, device_of(self.device))
         told = {
@@ -174,18 +190,22 @@ class Segment(Config):
     def foresee(self) -> None:
         """What a dry run says beside the settings; it refuses what a run would."""
         tell_precision(self.sampler.get("precision", "auto"), self.device)
-        mixture, visits = self.opened("cpu")
+        mixture, visits, wanted = self.opened("cpu")
         at = places(self.out, visits)
         if not is_free(self.out):
             self.claim(self.settings(mixture))
-        made = sum(is_complete(at[v.who], inputs(v, mixture.looks_at(v.images))) for v in visits)
+        made = sum(
+            is_complete(at[v.who], inputs(v, mixture.looks_at(v.images)))
+            and is_whole(at[v.who], wanted)
+            for v in visits
+        )
         log.info(
             "would segment %d visits, with %d members each; %d are there",
             *(len(visits) - made, len(mixture.dealt), made),
         )
 
-    def opened(self, device: Any) -> tuple[Mixture, list[Visit]]:
-        """The segmenters and the visits, of which each has what it needs.
+    def opened(self, device: Any) -> tuple[Mixture, list[Visit], Wanted]:
+        """The segmenters, the visits, of which each has what it needs, and what is made of them.
 
         Raises:
             ConfigError: a setting is off, or something is no segmenter.
@@ -196,7 +216,7 @@ class Segment(Config):
         for segmenter in mixture.segmenters:
             for words in segmenter.unfinished:
                 log.warning("warning: %s: %s", segmenter.path, words)
-        self.wanted(mixture)
+        wanted = self.wanted(mixture)
         visits = self.visits(mixture)
         mixture.check(visits)
         for visit in visits:
@@ -206,7 +226,7 @@ class Segment(Config):
             ]
             for segmenter in mixture.segmenters:
                 mixture.grid(segmenter, headers[0])
-        return mixture, visits
+        return mixture, visits, wanted
 
     def mixture(
         self, device: Any, samplers: Sequence[dict[str, Any] | None] | None = None
