@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vol3d.data.dataset import OWN
+from vol3d.data.label_map import whole_labels
 from vol3d.data.network_images import HEADROOM, as_seen, onto, within_mask
 from vol3d.data.scan_checks import (
     PREPARE,
@@ -154,10 +155,8 @@ class Images:
             return self.cache[visit.name]
         item = {c: self.read_image(visit, path) for c, path in visit.images.items()}
         for name, path in visit.labels.items():
-            labels = self.on_grid(
-                visit, Volume.of(read_header(path, visit.form)), path, nearest=True
-            )
-            item[name] = np.rint(labels.data).astype(np.int32)[None]
+            labels = whole_labels(Volume.of(read_header(path, visit.form)), path)
+            item[name] = self.on_grid(visit, labels, path, nearest=True).data[None]
         if sum(a.nbytes for a in item.values()) * (len(self.cache) + 1) <= self.cache_bytes:
             self.cache[visit.name] = item
         return item
