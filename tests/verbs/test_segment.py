@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from tests.conftest import LABEL_DIFFUSION, data_words, verb
 from vol3d.bundle import Bundle, write_bundle
-from vol3d.data.bids_writer import sidecar_of
+from vol3d.data.bids_writer import anat_path, sidecar_of
 from vol3d.data.datasets import Bids, OneImage
 from vol3d.data.native_scan import NativeScan
 from vol3d.data.tables import read_rows
@@ -469,6 +469,21 @@ def test_bad_images(cohort: Path, segmenter: Path, tmp_path: Path):
         nib.save(nib.Nifti1Image(voxels_, brain.affine), path)
         with pytest.raises(DataError, match=line):
             segment(segmenter, path, tmp_path / name)
+
+
+def test_what_is_no_brain_as_networks_take_it_is_told_once(
+    cohort: Path, segmenter: Path, tmp_path: Path, caplog
+):
+    for who in ("sub-0001", "sub-0002"):
+        brain = Volume.read(image_of(cohort, who))
+        centred = brain.data.astype(np.float32) - brain.data.mean()  # and so is the air
+        Volume(centred, brain.affine, 4).write(anat_path(tmp_path / "data", who, {}, "T1w"))
+    segment(segmenter, tmp_path / "data", tmp_path / "out")
+    told_of = [r.getMessage() for r in caplog.records if "(told once)" in r.getMessage()]
+    head, below = told_of  # of two people
+    assert "sub-0001_T1w.nii.gz" in head
+    assert "so it is a whole head" in head
+    assert "sub-0001_T1w.nii.gz: values below 0 make up 50 %" in below
 
 
 def test_bad_requests(

@@ -13,7 +13,6 @@ from vol3d.data.dataset import OWN
 from vol3d.data.label_map import whole_labels
 from vol3d.data.network_images import HEADROOM, as_seen, onto, within_mask
 from vol3d.data.scan_checks import (
-    PREPARE,
     SAME_MM,
     check_contrast,
     common_grid,
@@ -178,13 +177,14 @@ class Images:
         return x
 
     def check(self, scan: Visit, path: Path, volume: Volume) -> None:
-        """Tell, once for each reason, of an image that is no stripped brain on its grid by its looks."""
+        """Tell, once for each reason, of an image that is not what networks take by its looks."""
         self.seen.add(path)
         self.are_stripped &= is_stripped(volume)
-        for kind, reason in ({} if self.own else doubts(volume, self.grid_of(scan))).items():
+        grid = None if self.own else self.grid_of(scan)
+        for kind, reason in doubts(volume, grid, stripped=not self.own).items():
             if kind not in self.told:
                 self.told.add(kind)
-                log.warning("warning: %s: %s; %s (told once)", path, reason, PREPARE)
+                log.warning("warning: %s: %s (told once)", path, reason)
 
     def grid_of(self, scan: Visit) -> Grid:
         """The grid that a scan is read on."""
