@@ -6,6 +6,7 @@ reads them.
 """
 
 import zlib
+from copy import copy
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -108,8 +109,8 @@ def array_of(image: SpatialImage, dtype: type | None = None) -> np.ndarray:
     if not is_packed or not isinstance(voxels, ArrayProxy):
         return np.asanyarray(voxels, dtype)
     with ImageOpener(file) as content:
-        proxy = voxels.copy()
-        proxy.file_like = content  # else nibabel opens the file, and closes it after the last voxel
+        proxy = copy(voxels)  # nibabel's own copy() knows no AFNI
+        proxy.file_like = content.fobj  # else nibabel opens and closes a file of its own
         data = np.asanyarray(proxy, dtype)
         while content.read(CHUNK):
             pass
