@@ -101,3 +101,16 @@ def test_a_packed_file_is_counted_where_its_trailer_does_not_tell(tmp_path: Path
     assert holds(path, 4000) == 3000
     path.write_bytes(b"")
     assert holds(path, 1) == 0
+
+
+@pytest.mark.parametrize("ending", ["nii.gz", "img.gz", "mgz"])
+def test_a_packed_file_that_was_damaged_in_the_middle(tmp_path: Path, ending: str):
+    values = np.random.default_rng(0).integers(0, 9000, (20, 20, 20)).astype(np.int16)
+    kind = {"nii.gz": nib.Nifti1Image, "img.gz": nib.Nifti1Pair, "mgz": nib.MGHImage}[ending]
+    nib.save(kind(values, AFFINE), path := tmp_path / f"a.{ending}")
+    assert np.array_equal(Volume.read(path).data, values)
+    packed = gzip.compress(gzip.decompress(path.read_bytes()), 0)  # so that no code is damaged
+    middle = len(packed) // 2
+    path.write_bytes(packed[:middle] + bytes([packed[middle] ^ 1]) + packed[middle + 1 :])
+    with pytest.raises(DataError, match=r"a\..*cannot be read .*CRC.*; copy it again"):
+        Volume.read(path)

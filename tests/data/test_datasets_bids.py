@@ -363,3 +363,14 @@ def test_a_scan_that_is_stripped_by_its_name_needs_no_mask(tmp_path):
     brain(tmp_path, "sub-01", "desc-brain_T1w")
     put(tmp_path / "sub-01/anat/sub-01_desc-brain_mask.nii.gz")
     assert Bids(path=tmp_path).scans()[0].mask is None
+
+
+@pytest.mark.parametrize(("folder", "what"), [("sub-a_b", "subject"), ("sub-c/ses-1_x", "session")])
+def test_a_folder_that_names_nobody(plain, folder, what):
+    name = folder.replace("/", "_")
+    put(plain / folder / "anat" / f"{name}_T1w.nii.gz")
+    line = (
+        rf"{name}_T1w.nii.gz: {Path(folder).name} is the name of no BIDS {what}, letters .* rename"
+    )
+    with pytest.raises(DataError, match=line):
+        Bids(path=plain).scans()

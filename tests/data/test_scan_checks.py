@@ -94,3 +94,16 @@ def test_heads_are_told_once_with_the_remedy(tmp_path: Path, caplog: pytest.LogC
     assert "0.nii.gz: 35 % of what is not 0 lie outside the grid" in told[0] + told[1]
     assert "0.nii.gz: 5734 ml of its 5734 ml are not 0" in told[0] + told[1]
     assert "3 of 3 scans (0.nii.gz): neither header nor name says MNI space" in told[2]
+
+
+@pytest.mark.parametrize("grid", [[], ["own"]])
+def test_what_is_below_zero_is_told_once(tmp_path: Path, caplog, grid: list[str]):
+    data = brain()
+    z_scored = np.where(data > 0, data - data[data > 0].mean(), 0)
+    rung = data - 0.01 * np.roll(data, 3, 0) * (data == 0)  # as splines leave it
+    Images(people(tmp_path, (rung, GRID.affine, 4)))
+    assert not caplog.records
+    scan = (z_scored, GRID.affine, 4)
+    Images(people(tmp_path, scan, scan, grid=grid))
+    (record,) = caplog.records
+    assert "0.nii.gz: values below 0 make up 50 % of it" in record.getMessage()

@@ -4,11 +4,23 @@ import shutil
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 
-from tests.conftest import AUTOENCODER, DIFFUSION, data_words, verb, vol3d
+from tests.conftest import (
+    AUTOENCODER,
+    DIFFUSION,
+    LABEL_DIFFUSION,
+    SEGMENTER,
+    data_words,
+    verb,
+    vol3d,
+)
 from vol3d.cli import fill, load_verb
+from vol3d.data.datasets import Bids
+from vol3d.data.images import Images
 from vol3d.errors import ConfigError, DataError
+from vol3d.volume import Volume
 
 COVARIATES = "task.covariates={age: {unit: years}, sex: {kind: category}, icv_ml: {unit: ml}}"
 
@@ -90,3 +102,26 @@ def test_dry_runs_refuse_what_runs_refuse(
             settings.foresee()
     assert not out.exists()
     assert not run.exists()
+
+
+@pytest.mark.parametrize("asked", ["task.structures", "task.target.structures"])
+def test_labels_that_no_map_has_are_refused(cohort: Path, asked: str):
+    training = SEGMENTER if asked == "task.structures" else LABEL_DIFFUSION
+    words = [*data_words(cohort), *training, f"{asked}.lesions_ml=[77,78]"]
+    line = rf"{asked}: none of the 10 label maps .* of lesions_ml \[77, 78\]; the first, .*0, 1, 2"
+    with pytest.raises(DataError, match=line):
+        verb("check", *words)
+
+
+def test_fractions_are_no_labels(cohort: Path, tmp_path: Path):
+    shutil.copytree(cohort, copy := tmp_path / "cohort")
+    for path in copy.glob("sub-*/anat/*dseg.nii.gz"):
+        labels = Volume.read(path)
+        Volume(labels.data * np.float32(0.9), labels.affine, 4).write(path)
+    words = [*data_words(copy), *SEGMENTER, "total_nimg=2", f"run={tmp_path / 'run'}"]
+    with pytest.raises(DataError, match=r"_dseg.nii.gz: holds values that are 0\.\d+ off a whole"):
+        verb("train", *words)
+    assert not (tmp_path / "run" / "log.jsonl").exists()
+    source = Bids(path=copy, entities={"desc": "brain"}, labels_entities={"desc": "tissue"})
+    with pytest.raises(DataError, match="off a whole number"):
+        Images(source, may=["labels"])

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from tests.conftest import LABEL_DIFFUSION, data_words, verb
 from vol3d.bundle import Bundle, write_bundle
 from vol3d.cli import fill, load_verb
-from vol3d.data.bids_writer import sidecar_of
+from vol3d.data.bids_writer import anat_path, sidecar_of
 from vol3d.data.datasets import Bids, OneImage
 from vol3d.data.native_scan import NativeScan
 from vol3d.data.tables import read_rows
@@ -559,6 +559,21 @@ def test_a_visit_without_a_map_is_made_again(
         path.unlink()
     segment(segmenter, image_of(cohort), out, "keep_members=true", "pictures=true")
     assert voxels(out) == before
+
+
+def test_what_is_no_brain_as_networks_take_it_is_told_once(
+    cohort: Path, segmenter: Path, tmp_path: Path, caplog
+):
+    for who in ("sub-0001", "sub-0002"):
+        brain = Volume.read(image_of(cohort, who))
+        centred = brain.data.astype(np.float32) - brain.data.mean()  # and so is the air
+        Volume(centred, brain.affine, 4).write(anat_path(tmp_path / "data", who, {}, "T1w"))
+    segment(segmenter, tmp_path / "data", tmp_path / "out")
+    told_of = [r.getMessage() for r in caplog.records if "(told once)" in r.getMessage()]
+    head, below = told_of  # of two people
+    assert "sub-0001_T1w.nii.gz" in head
+    assert "so it is a whole head" in head
+    assert "sub-0001_T1w.nii.gz: values below 0 make up 50 %" in below
 
 
 def test_bad_requests(

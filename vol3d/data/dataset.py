@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, PositiveInt, field_validator
 
 from vol3d.config import Config, did_you_mean, several
 from vol3d.data.covariate_types import level_of
+from vol3d.data.label_map import whole_labels
 from vol3d.data.splits import check_split, draw_split
 from vol3d.data.structure_volumes import Labels, measure_volumes
 from vol3d.data.summary import grid_by_header
@@ -259,4 +260,5 @@ def measure(
     label_map: Path, changed_ns: int, form: Form | None, structures: tuple
 ) -> dict[str, float]:
     """See `measure_volumes`. A file is read once: data are looked at, and then learnt from."""
-    return measure_volumes(Volume.of(read_header(label_map, form)), dict(structures))
+    labels = whole_labels(Volume.of(read_header(label_map, form)), label_map)
+    return measure_volumes(labels, dict(structures))

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from vol3d.data.dataset import OWN
+from vol3d.data.label_map import whole_labels
 from vol3d.data.network_images import HEADROOM, as_seen, onto, within_mask
 from vol3d.data.scan_checks import (
-    PREPARE,
     SAME_MM,
     check_contrast,
     common_grid,
@@ -154,10 +154,8 @@ class Images:
             return self.cache[visit.name]
         item = {c: self.read_image(visit, path) for c, path in visit.images.items()}
         for name, path in visit.labels.items():
-            labels = self.on_grid(
-                visit, Volume.of(read_header(path, visit.form)), path, nearest=True
-            )
-            item[name] = np.rint(labels.data).astype(np.int32)[None]
+            labels = whole_labels(Volume.of(read_header(path, visit.form)), path)
+            item[name] = self.on_grid(visit, labels, path, nearest=True).data[None]
         if sum(a.nbytes for a in item.values()) * (len(self.cache) + 1) <= self.cache_bytes:
             self.cache[visit.name] = item
         return item
@@ -179,13 +177,14 @@ class Images:
         return x
 
     def check(self, scan: Visit, path: Path, volume: Volume) -> None:
-        """Tell, once for each reason, of an image that is no stripped brain on its grid by its looks."""
+        """Tell, once for each reason, of an image that is not what networks take by its looks."""
         self.seen.add(path)
         self.are_stripped &= is_stripped(volume)
-        for kind, reason in ({} if self.own else doubts(volume, self.grid_of(scan))).items():
+        grid = None if self.own else self.grid_of(scan)
+        for kind, reason in doubts(volume, grid, stripped=not self.own).items():
             if kind not in self.told:
                 self.told.add(kind)
-                log.warning("warning: %s: %s; %s (told once)", path, reason, PREPARE)
+                log.warning("warning: %s: %s (told once)", path, reason)
 
     def grid_of(self, scan: Visit) -> Grid:
         """The grid that a scan is read on."""

@@ -26,10 +26,12 @@ class NativeScan:
     Attributes:
         header: of the first image: where results go.
         brains: images in RAS+ by contrast, with 0 outside the brain mask.
+        paths: of the images by contrast.
     """
 
     header: Header
     brains: dict[str, Volume]
+    paths: dict[str, Path]
 
     @classmethod
     def read(cls, visit: Visit, contrasts: Collection[str]) -> "NativeScan":
@@ -63,7 +65,7 @@ class NativeScan:
                 with naming(header.path):
                     volume = onto(volume, grid)
             brains[name] = volume if inside is None else within(volume, inside, mask.path)
-        return cls(first, brains)
+        return cls(first, brains, {name: header.path for name, header in headers.items()})
 
     @property
     def grid(self) -> Grid:

@@ -18,6 +18,8 @@ LEAST_AIR = 0.3
 """Of the voxels of a stripped brain more than this share is 0."""
 CUT = 0.02
 """This share of the tissue may lie outside a grid before it is told."""
+BELOW = 0.05
+"""What is below 0 may make up this share of all values before it is told; interpolation leaves less."""
 MNI = 4
 """NIfTI's code of MNI space."""
 SAME_SIZE = 0.02
@@ -98,23 +100,35 @@ def check_contrast(volume: Volume, path: Path) -> None:
         )
 
 
-def doubts(volume: Volume, grid: Grid) -> dict[str, str]:
-    """Why an image may be no stripped brain in MNI space, by a word for the kind of reason.
+def doubts(volume: Volume, grid: Grid | None = None, *, stripped: bool = True) -> dict[str, str]:
+    """Why an image may not be what networks take, by a word for the kind of reason.
 
     Args:
         volume: as it was read.
-        grid: what it is to be learnt from on.
+        grid: what it is to be learnt from on; None: where it lies.
+        stripped: a stripped brain is due.
     """
     found = {}
-    if not is_stripped(volume):
+    if stripped and not is_stripped(volume):
         ml, whole_ml = volume.grid.volume_ml(volume.data), volume.data.size * volume.grid.voxel_ml
         found["head"] = (
             f"{ml:.0f} ml of its {whole_ml:.0f} ml are not 0, so it is a whole head, or the air around "
-            f"the brain is not 0"
+            f"the brain is not 0; {PREPARE}"
         )
-    lost = outside(volume, grid)
+    lost = outside(volume, grid) if grid else 0
     if lost > CUT:
-        found["cut"] = f"{100 * lost:.0f} % of what is not 0 lie outside the grid and are cut off"
+        found["cut"] = (
+            f"{100 * lost:.0f} % of what is not 0 lie outside the grid and are cut off; {PREPARE}"
+        )
+    above, below = (
+        volume.data[side].sum(dtype=np.float64) for side in (volume.data > 0, volume.data < 0)
+    )
+    if -below > BELOW * (above - below):
+        share = below / (below - above)
+        found["below"] = (
+            f"values below 0 make up {100 * share:.0f} % of it (was it standardised?), and networks see "
+            f"them as 0; give the image as it was before"
+        )
     return found
 
 

@@ -7,14 +7,13 @@ import numpy as np
 import torch
 
 from vol3d.data.dataset import Dataset
+from vol3d.data.label_map import whole_labels
 from vol3d.data.structure_volumes import structure_map
 from vol3d.data.tables import few
 from vol3d.data.visit import MAIN_LABELS, Visit
 from vol3d.errors import ConfigError, DataError
 from vol3d.volume import Grid, Volume
 
-WHOLE = 1e-3
-"""How far a label may be from a whole number."""
 SAME_MM = 0.01
 
 
@@ -77,13 +76,8 @@ class TrueLabels:
                     f"{path}: lies on a grid of {volume.grid}, what it is to judge on {grid} (or "
                     f"elsewhere in the world); a label map is due on the grid of the image"
                 )
-            labels = np.rint(volume.data)
-            if (off := float(np.abs(volume.data - labels).max())) > WHOLE:
-                raise DataError(
-                    f"{path}: holds values that are {off:.2g} off a whole number; a label map is due"
-                )
-            whole = torch.from_numpy(labels.astype(np.int64))
-            found.append(structure_map(whole, dict(structures)).numpy())
+            labels = torch.from_numpy(whole_labels(volume, path).data)
+            found.append(structure_map(labels, dict(structures)).numpy())
         return found
 
 

@@ -6,6 +6,7 @@ reads them.
 """
 
 import zlib
+from copy import copy
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -56,7 +57,7 @@ class Header:
             DataError: the file is damaged; or a voxel is NaN or infinite.
         """
         try:
-            data = np.asanyarray(self.image.dataobj).reshape(self.shape)
+            data = array_of(self.image).reshape(self.shape)
         except MemoryError as error:
             raise DataError(f"{self.path}: this machine has no room for it ({error})") from None
         except Exception as error:  # nibabel, zlib and the OS each raise their own
@@ -99,6 +100,21 @@ def opened(path: Path) -> nib.filebasedimages.FileBasedImage:
         return nib.load(path)
     except Exception as error:  # nibabel, zlib and the OS each raise their own
         raise unreadable(path, error) from None
+
+
+def array_of(image: SpatialImage, dtype: type | None = None) -> np.ndarray:
+    """All values of an image; a packed file is read to its end, where the sum is that tells of damage."""
+    voxels, file = image.dataobj, image.file_map["image"].filename
+    is_packed = file is not None and Path(file).suffix.lower() in PACKED
+    if not is_packed or not isinstance(voxels, ArrayProxy):
+        return np.asanyarray(voxels, dtype)
+    with ImageOpener(file) as content:
+        proxy = copy(voxels)  # nibabel's own copy() knows no AFNI
+        proxy.file_like = content.fobj  # else nibabel opens and closes a file of its own
+        data = np.asanyarray(proxy, dtype)
+        while content.read(CHUNK):
+            pass
+    return data
 
 
 def unreadable(path: Path, error: Exception) -> DataError:

@@ -65,9 +65,10 @@ class Diffuse(DiffusionOf):
 
         Raises:
             ConfigError: nobody has them.
-            DataError: they are text where a number is due.
+            DataError: they are text where a number is due; or see `Target.check`.
         """
         refuse_unknown(self.covariates, scans)
+        self.target.check(scans)
         return few_people(scans)
 
     def job(self, data: Source | Dataset) -> "DiffuseJob":

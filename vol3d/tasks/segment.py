@@ -15,6 +15,7 @@ from vol3d.data.dataset import Dataset, Names
 from vol3d.data.dice import dice
 from vol3d.data.fake import FakeImages
 from vol3d.data.images import Images
+from vol3d.data.label_map import check_found
 from vol3d.data.montage import montage
 from vol3d.data.patches import Patches
 from vol3d.data.tables import few
@@ -83,7 +84,7 @@ class Segment(Config):
         """Who cannot be learnt from.
 
         Raises:
-            DataError: nobody can, or nobody has one of the label maps.
+            DataError: nobody can, nobody has one of the label maps, or none has a structure.
         """
         without = [s.who for s in scans if not {*self.labels} & {*s.labels}]
         there = sorted({name for s in scans for name in s.labels})
@@ -92,6 +93,7 @@ class Segment(Config):
                 f"no scan has a label map '{', '.join(missing)}', which this task learns from "
                 f"({f'there are: {few(there)}' if there else 'nor another'}); see labels_entities"
             )
+        check_found(self.structures, self.labels, scans, "task.structures")
         return [f"{len(without)} of {len(scans)} scans have no label map: {few(without)}"] * bool(
             without
         )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vol3d.data.images import has_common_grid
 from vol3d.data.native_scan import NativeScan
-from vol3d.data.scan_checks import CUT, MNI, PREPARE, SAME_SIZE, is_mni, outside, ras_grid
+from vol3d.data.scan_checks import CUT, MNI, PREPARE, SAME_SIZE, doubts, is_mni, outside, ras_grid
 from vol3d.data.structure_volumes import label_ids
 from vol3d.data.tables import few
 from vol3d.data.visit import Visit
@@ -134,6 +134,10 @@ class Mixture:
 
         One after another: no two are held at once, but for those that a sampler draws together.
         """
+        stripped = any(s.fingerprint.get("stripped", True) for s in self.segmenters)
+        for name, brain in scan.brains.items():
+            for kind, reason in doubts(brain, stripped=stripped).items():
+                self.tell_once(f"{scan.paths[name]}: {reason} (told once)", kind)
         grids, streams = [], []
         for k, segmenter in enumerate(self.segmenters):
             grid = self.grid(segmenter, scan.header)
@@ -195,9 +199,9 @@ class Mixture:
             return own.at(np.where(flat, own.spacing, learnt.spacing))
         return learnt
 
-    def tell_once(self, words: str) -> None:
-        """Warn, of each segmenter or image once."""
-        key = words.partition(":")[0]
+    def tell_once(self, words: str, kind: str = "") -> None:
+        """Warn once: of a kind of reason, or else of each segmenter or image."""
+        key = kind or words.partition(":")[0]
         if key not in self.told:
             self.told.add(key)
             log.warning("warning: %s", words)

@@ -11,7 +11,7 @@ import numpy as np
 from vol3d.data.bids_writer import read_maker
 from vol3d.data.structure_volumes import check_labels
 from vol3d.errors import ConfigError, DataError
-from vol3d.io.header import unreadable
+from vol3d.io.header import array_of, unreadable
 from vol3d.io.reading import read_json, understood
 from vol3d.trained.segmentation_folder import MAKER, label_word
 from vol3d.volume import Volume
@@ -87,7 +87,7 @@ class Segmentation:
         if not path.is_file():
             return None
         try:
-            data = np.asanyarray(nib.load(path).dataobj)
+            data = array_of(nib.load(path))
         except Exception as error:  # nibabel, zlib and the OS each raise their own
             raise unreadable(path, error) from None
         if data.ndim not in (3, 4):

@@ -120,6 +120,9 @@ class Target(Config, ABC):
         """The label maps that are drawn."""
         return []
 
+    def check(self, visits: Sequence[Visit]) -> None:
+        """Refuse, by a DataError, data in which something to be drawn is nowhere to be seen."""
+
     @abstractmethod
     def samples(self, data: Any, images: Sequence[str]) -> Samples:
         """The training side, for a data set and the images that guide."""

@@ -12,7 +12,7 @@ import numpy as np
 from vol3d.errors import DataError
 from vol3d.grid import LPS, Grid
 from vol3d.io.files import whole
-from vol3d.io.header import check_size, placement, unreadable
+from vol3d.io.header import array_of, check_size, placement, unreadable
 
 DISPLACEMENT, VECTOR = 1006, 1007
 
@@ -56,7 +56,7 @@ def read_field(path: Path) -> tuple[np.ndarray, Grid]:
     check_size(path, image)
     affine, _, _ = placement(path, image, image.shape[:3], None)
     try:
-        vectors = image.get_fdata(dtype=np.float32)[:, :, :, 0].transpose(3, 0, 1, 2)
+        vectors = array_of(image, np.float32)[:, :, :, 0].transpose(3, 0, 1, 2)
     except Exception as error:
         raise unreadable(path, error) from None
     if bad := int((~np.isfinite(vectors)).any(0).sum()):

@@ -10,7 +10,7 @@ import numpy as np
 
 from vol3d.data.bids_writer import LABEL_SUFFIXES, parse_entities, read_maker
 from vol3d.errors import DataError
-from vol3d.io.header import unreadable
+from vol3d.io.header import array_of, unreadable
 from vol3d.io.reading import read_json, understood
 from vol3d.trained.segmentation_folder import MAKER, label_word
 from vol3d.viewer.files import who_of
@@ -167,7 +167,7 @@ class SegmentedVisit:
             return []
         like = self.labels()
         try:
-            data = np.asanyarray(nib.load(path).dataobj)
+            data = array_of(nib.load(path))
         except Exception as error:  # nibabel, zlib and the OS each raise their own
             raise unreadable(path, error) from None
         if data.shape[:3] != like.shape or data.ndim != 4:

@@ -8,7 +8,15 @@ from vol3d.data.bids_writer import DESCRIPTION, holds_labels, parse_entities
 from vol3d.data.points import is_table
 from vol3d.data.tables import MISSING, read_rows
 from vol3d.errors import DataError
-from vol3d.io.header import check_size, check_values, opened, placement, read_header, unreadable
+from vol3d.io.header import (
+    array_of,
+    check_size,
+    check_values,
+    opened,
+    placement,
+    read_header,
+    unreadable,
+)
 from vol3d.transforms.field_file import DISPLACEMENT, VECTOR, read_field
 from vol3d.viewer.layers import (
     LayerTuple,
@@ -84,7 +92,7 @@ def read_frames(path: Path) -> list[Volume]:
     check_size(path, image)
     affine, code, _ = placement(path, image, shape[:3], None)
     try:
-        data = np.asanyarray(image.dataobj).reshape(shape)
+        data = array_of(image).reshape(shape)
     except Exception as error:
         raise unreadable(path, error) from None
     if not np.isfinite(data).all():

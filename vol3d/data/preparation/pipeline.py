@@ -11,6 +11,7 @@ from pydantic import field_validator
 
 from vol3d.config import Config
 from vol3d.data.dice import dice
+from vol3d.data.label_map import whole_labels
 from vol3d.data.preparation import qc
 from vol3d.data.preparation.alignment import (
     fit,
@@ -171,7 +172,7 @@ def read_labels(scan: Visit, native: Grid) -> Volume | None:
             f"{scan.label_map}: lies on a grid of {labels.grid}, the scan on {native} (or elsewhere in "
             f"the world); resample it onto the scan"
         )
-    whole = np.rint(labels.data).astype(np.int32)
+    whole = whole_labels(labels, scan.label_map).data
     return Volume(whole, labels.affine).reorient("RAS")
 
 

@@ -14,10 +14,11 @@ from vol3d.data.augment import Augment
 from vol3d.data.dataset import Dataset, Names
 from vol3d.data.fake import FakeImages
 from vol3d.data.images import Images as Source
+from vol3d.data.label_map import check_found
 from vol3d.data.patches import Patch, Patches
 from vol3d.data.structure_volumes import Labels as Ids
 from vol3d.data.structure_volumes import check_disjoint, structure_map
-from vol3d.data.visit import MAIN_LABELS
+from vol3d.data.visit import MAIN_LABELS, Visit
 from vol3d.errors import ConfigError, DataError
 from vol3d.io.reading import understood
 from vol3d.nn.precision import Precision
@@ -77,6 +78,10 @@ class Labels(Target):
     def label_maps(self) -> list[str]:
         """See `Target.label_maps`."""
         return self.of
+
+    def check(self, visits: Sequence[Visit]) -> None:
+        """See `Target.check`."""
+        check_found(self.structures, self.of, visits, "task.target.structures")
 
     def samples(self, data: Dataset, images: Sequence[str]) -> "LabelSamples":
         """See `Target.samples`.

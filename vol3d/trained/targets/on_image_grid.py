@@ -11,6 +11,7 @@ from torch import Tensor
 from vol3d.data.augment import Augment
 from vol3d.data.fake import FakeImages
 from vol3d.data.images import Images
+from vol3d.data.label_map import whole_labels
 from vol3d.data.patches import Patch, whole
 from vol3d.data.visit import Visit
 from vol3d.diffusion.conditioning import COORDINATES, RATER
@@ -195,5 +196,5 @@ def maps_in(images: Images, names: Sequence[str]) -> dict[str, list[int]]:
 def labels_in(visits: list[Visit], name: str) -> list[int]:
     """The labels that a label map has, over all of the visits, and 0."""
     paths = [(v.labels[name], v.form) for v in visits if name in v.labels]
-    maps = (np.rint(Volume.read(path, form).data) for path, form in paths)
+    maps = (whole_labels(Volume.read(path, form), path).data for path, form in paths)
     return sorted({0, *(int(label) for m in maps for label in np.unique(m))})
