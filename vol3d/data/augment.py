@@ -183,10 +183,9 @@ class Augment(Config):
             for name, x in images.items()
         }
         maps = {name: subject[f"label {name}"].data.to(y) for name, y in labels.items()}
-        back = (
+        return tuple(
             {n: x.movedim(3, axis).contiguous() for n, x in of.items()} for of in (pictures, maps)
         )
-        return tuple(back)
 
     def chosen(self, *names: str) -> dict[str, Transform]:
         """Those transforms that are on, by name."""
