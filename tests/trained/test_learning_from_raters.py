@@ -98,6 +98,8 @@ def test_a_model_that_is_told_the_rater_draws_each_s_map(people: Bids):
     net, shape = job.nets["denoiser"], (1, 8, 8, 8)
     draw_samples(net, job.schema, [{}] * 3, [4, 7, 5], task.sampler, shape, flair)
     assert asked == [0, 1, 1]
+    draw_samples(net, job.schema, [{}] * 3, [2**63, 2**64 + 1, 10**30], task.sampler, shape, flair)
+    assert asked[3:] == [0, 1, 0]
     alone = {**TASK, "conditions": task.conditions, "target": {**TASK["target"], "of": ["a"]}}
     with pytest.raises(ConfigError, match=r"conditions.whose.*the label maps of two raters"):
         Diffuse.parse(alone).job(people)

@@ -78,7 +78,8 @@ def draw_samples(
     def draw() -> Tensor:
         return channels_last(randn(shape, rngs).to(device))
 
-    own = {NUMBERS: randn((net.numbers,), rngs), RATER: torch.tensor(seeds)}
+    places = torch.tensor([seed % 2**63 for seed in seeds])  # a seed may be larger than int64 holds
+    own = {NUMBERS: randn((net.numbers,), rngs), RATER: places}
     full, without = conditions(net, schema, rows, sampler, shape[1:], images, own)
     x = draw() * levels.sigma[0].item()
     with autocast(device, sampler.precision):
