@@ -7,7 +7,7 @@ import pytest
 
 from vol3d.cli import Visible, outcome
 from vol3d.data.covariates import Category
-from vol3d.io.text import as_html, as_markdown, visible
+from vol3d.io.text import as_html, as_markdown, in_short, visible
 from vol3d.report.page import Section, Table, page
 from vol3d.report.pictures import Panel, panels_in_rows
 from vol3d.tasks.model_card import covariate_row
@@ -52,3 +52,9 @@ def test_the_command_line_shows_it(capsys: pytest.CaptureFixture):
     assert told.count("\n") == 1
     record = logging.LogRecord("a", logging.INFO, "a", 1, "%s", (HOSTILE,), None)
     assert Visible().format(record) == visible(HOSTILE)
+
+
+def test_of_many_reasons_the_first_few_are_told():
+    assert in_short(["a", ValueError("b")]) == "a; b"
+    assert in_short(map(str, range(5))) == "0; 1; 2; 3; 4"
+    assert in_short(map(str, range(6))) == "0; 1; 2; 3; 4; ..."

@@ -1,10 +1,13 @@
 """Text that comes from data, made fit to be shown: on a terminal, in Markdown, in HTML."""
 
 import re
+from collections.abc import Iterable
 from html import escape
 
 LONGEST = 80
 """Letters of a value that a message shows."""
+MOST = 5
+"""Reasons that a message gives of many."""
 
 
 def visible(text: object) -> str:
@@ -30,6 +33,12 @@ def brief(given: object) -> str:
     """A value that is off, as a message shows it: in one line, and no more than fits there."""
     said = on_one_line(repr(given))
     return said if len(said) <= LONGEST else f"{said[:LONGEST]}..."
+
+
+def in_short(reasons: Iterable[object]) -> str:
+    """Why several failed, on one line: the first few reasons."""
+    reasons = [str(reason) for reason in reasons]
+    return "; ".join(reasons[:MOST] + ["..."] * (len(reasons) > MOST))
 
 
 def as_html(text: object) -> str:

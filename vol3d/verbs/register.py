@@ -18,7 +18,7 @@ from vol3d.io.files import is_free, sha256
 from vol3d.io.header import read_header
 from vol3d.io.lock import at_work
 from vol3d.io.progress import Bar
-from vol3d.io.text import brief
+from vol3d.io.text import brief, in_short
 from vol3d.trained.registrar import NONE, Registrar, open_registrar
 from vol3d.trained.registration import Side, common_grid, read_affine, register
 from vol3d.trained.registration_folder import (
@@ -154,8 +154,9 @@ class Register(Config):
         tell(self.shard, left, len(pairs), "pairs")
         sum_up(lambda: finished(self.out), lambda sidecars: write_table(self.out, sidecars))
         if failed and len(ours) > 1:
-            said = "; ".join(map(str, failed[:5])) + ("; ..." if len(failed) > 5 else "")
-            raise DataError(f"{len(failed)} of {len(ours)} pairs could not be registered: {said}")
+            raise DataError(
+                f"{len(failed)} of {len(ours)} pairs could not be registered: {in_short(failed)}"
+            )
         if failed:
             raise failed[0]
         return self.out

@@ -21,6 +21,7 @@ from vol3d.io.header import read_header
 from vol3d.io.lock import at_work
 from vol3d.io.progress import Bar
 from vol3d.io.reading import read_json
+from vol3d.io.text import in_short
 from vol3d.trained.members import open_all
 from vol3d.trained.mixture import Mixture, needs
 from vol3d.trained.results_folder import Place, is_complete
@@ -39,8 +40,6 @@ from vol3d.verbs.train import generator_at
 from vol3d.volume import Volume
 
 log = logging.getLogger(__name__)
-NAMED = 5
-"""Visits in the last line of a run in which some failed."""
 
 
 class Segment(Config):
@@ -135,10 +134,10 @@ class Segment(Config):
         if done and not left:
             self.report(done, at)
         if failed and len(ours) > 1:
-            said = "; ".join(f"{who} ({error})" for who, error in list(failed.items())[:NAMED])
+            said = in_short(f"{who} ({error})" for who, error in failed.items())
             raise DataError(
                 f"{len(failed)} of {len(ours)} visits could not be segmented, the others are in "
-                f"{self.out}: {said}{'; ...' * (len(failed) > NAMED)}"
+                f"{self.out}: {said}"
             )
         if failed:
             raise next(iter(failed.values()))
